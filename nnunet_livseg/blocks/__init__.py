@@ -1,0 +1,1 @@
+"""The attention modules of the papers, one idea per file."""

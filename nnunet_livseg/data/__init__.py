@@ -1,0 +1,1 @@
+"""Data for nnU-Net: the phantom, checks, converters. Knows nothing of networks."""

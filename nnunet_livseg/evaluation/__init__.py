@@ -1,0 +1,1 @@
+"""Masks and spacing in, numbers out. Knows nothing of networks."""

@@ -1,0 +1,1 @@
+"""The networks of the papers, at the geometry that plans give."""
