@@ -4,7 +4,7 @@ A schedule is a pure function of the recipe, the epoch and the validation losses
 its checkpoints, so every schedule survives ``--c`` without state of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -58,7 +58,8 @@ class Recipe:
         unknown = sorted(set(content) - known)
         if unknown:
             raise UserError(
-                f"the recipe in the plans has the unknown entries {', '.join(unknown)}; known are {', '.join(sorted(known))}."
+                f"the recipe in the plans has the unknown entries {', '.join(unknown)}; "
+                f"known are {', '.join(sorted(known))}."
                 "\n  Correct the plans file, or write it anew with livseg plan."
             )
         return cls(**content).checked()
@@ -103,11 +104,10 @@ def _step(recipe: Recipe, epoch: int, losses: Sequence[float], every: int, facto
 
 
 def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float, patience: int) -> float:
-    """Multiply by ``factor`` after more than ``patience`` epochs without a better loss (as torch's plateau schedule)."""
-    rate, best, waited = recipe.learning_rate, float("inf"), 0
-    for loss in losses[:epoch]:
-        waited = 0 if _better(loss, best) else waited + 1
-        best = min(loss, best)
+    """Multiply by ``factor`` after more than ``patience`` epochs without a better loss, as torch's plateau schedule."""
+    rate, waited = recipe.learning_rate, 0
+    for better in _improvements(losses[:epoch]):
+        waited = 0 if better else waited + 1
         if waited > patience:
             rate, waited = rate * factor, 0
     return rate
@@ -117,16 +117,19 @@ def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
     """Whether the validation loss has not improved for ``recipe.stop_after`` epochs."""
     if recipe.stop_after is None:
         return False
-    best, waited = float("inf"), 0
-    for loss in validation_losses:
-        waited = 0 if _better(loss, best) else waited + 1
-        best = min(loss, best)
+    waited = 0
+    for better in _improvements(validation_losses):
+        waited = 0 if better else waited + 1
     return waited >= recipe.stop_after
 
 
-def _better(loss: float, best: float) -> bool:
-    """Better by more than a ten-thousandth, torch's default threshold."""
-    return best == float("inf") or loss < best - 1e-4 * abs(best)
+def _improvements(losses: Sequence[float]) -> Iterator[bool]:
+    """For each loss whether it beats the best before it by more than a ten-thousandth (torch's default)."""
+    best = None
+    for loss in losses:
+        better = best is None or loss < best - 1e-4 * abs(best)
+        best = loss if better else best
+        yield better
 
 
 SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}

@@ -6,7 +6,7 @@ Different from the authors' code: the normalisation is the plans' (instance inst
 parameter count), and the sub-sampling of theta follows the plans' strides instead of being fixed to 2.
 """
 
-# Shape letters:  B batch, C channels of the skip, G channels of the gating signal, *S sizes of the skip, *s coarser sizes
+# Shape letters:  B batch, C channels of the skip, G of the gating signal, *S sizes of the skip, *s coarser sizes
 
 import torch
 from torch import Tensor, nn

@@ -49,11 +49,8 @@ class SemanticCorrelation(nn.Module):
     def attention(self, x: Tensor, coarser: Tensor) -> Tensor:
         """Channel weights ``(B, C)`` in (0, 1) from ``x (B, C, *S)`` and ``coarser (B, D, *s)``, Eqs. (7) and (8)."""
         squeezes = [torch.cat([_SQUEEZE[p](x), _SQUEEZE[p](coarser)], 1) for p in self.poolings]
-        if self.shared_mlp:
-            v = sum(self.mlp(squeeze) for squeeze in squeezes)
-        else:
-            v = self.mlp(torch.cat(squeezes, 1))
-        return torch.sigmoid(v)
+        inputs = squeezes if self.shared_mlp else [torch.cat(squeezes, 1)]
+        return torch.sigmoid(sum(self.mlp(squeeze) for squeeze in inputs))
 
     def forward(self, x: Tensor, coarser: Tensor) -> Tensor:
         """Weigh ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)``."""

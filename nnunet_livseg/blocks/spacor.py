@@ -7,7 +7,7 @@ undoes it, so no C-channel map is made on the finer grid except the hidden map o
 recomputed in the backward pass.
 """
 
-# Shape letters:  B batch, C channels of this level, E channels of the finer one, *S sizes here, *F sizes of the finer one
+# Shape letters:  B batch, C channels of this level, *S sizes here, *F sizes of the finer level
 
 import itertools
 from typing import NamedTuple

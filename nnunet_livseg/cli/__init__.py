@@ -91,4 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _explain(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}\n  Nothing incomplete was kept. Check the path, its permissions and the free space, and run again."
+    return (
+        f"{error.strerror or error}{where}\n  Nothing incomplete was kept. "
+        "Check the path, its permissions and the free space, and run again."
+    )

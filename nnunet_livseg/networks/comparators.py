@@ -1,6 +1,6 @@
 """Attention networks that the papers compare with, built on the same U-Net as the papers' own networks."""
 
-# Shape letters:  B batch, K classes, C_i channels of level i, *S_i spatial sizes of level i (level 0 is full resolution)
+# Shape letters:  B batch, K classes, C_i channels and *S_i sizes of level i (level 0 is full resolution)
 
 from collections.abc import Sequence
 from typing import Any

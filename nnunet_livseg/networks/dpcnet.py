@@ -4,7 +4,7 @@ Zhang et al., Decoupled Pyramid Correlation Network for Liver Tumor Segmentation
 Readings of what the paper leaves open: docs/papers/dpcnet.md.
 """
 
-# Shape letters:  B batch, K classes, C_i channels of level i, *S_i spatial sizes of level i (level 0 is full resolution)
+# Shape letters:  B batch, K classes, C_i channels and *S_i sizes of level i (level 0 is full resolution)
 
 from collections.abc import Sequence
 from typing import Any

@@ -59,7 +59,8 @@ class Geometry:
         if self.n_stages < least:
             raise UserError(
                 f"{network} needs at least {least} resolution stages, but these plans have {self.n_stages}: "
-                "there would be no pyramid to relate.\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
+                "there would be no pyramid to relate."
+                "\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
             )
 
 
