@@ -35,7 +35,8 @@ def make_patient(rng: np.random.Generator) -> Patient:
     frame = torso.Torso.random(rng)
     shape = liver_parts.Liver.random(rng).shape(frame)
     hu = _enhancement(rng)
-    behind = [*torso.wall(frame), *torso.lungs(frame), *torso.spine(frame), *torso.ribs(frame)]
+    behind = [*torso.wall(frame), *torso.lungs(frame), *torso.back_muscles(frame)]
+    behind += [*torso.spine(frame), *torso.ribs(frame), *organs.mesentery(frame, rng)]
     behind += [*organs.bowel(frame, rng), *organs.stomach(frame, rng), *organs.spleen(frame, rng)]
     vessels = liver_parts.hepatic_vessels(rng)
     over = [*liver_parts.fissures(frame), *organs.kidneys(frame, rng), *liver_parts.gallbladder(frame, rng)]

@@ -49,7 +49,7 @@ class Liver:
             height=rng.uniform(76, 94),
             left_reach=rng.uniform(38, 84),
             left_height=rng.uniform(26, 40),
-            visceral=rng.uniform(2, 16),
+            visceral=rng.uniform(-10, 8),
             tilt=rng.uniform(0.58, 0.82),
         )
 
@@ -62,7 +62,7 @@ class Liver:
         left = ellipsoid(left_centre, (36, 38, (self.left_reach + 60) / 2), turn=rotation(roll=-8, yaw=-6))
         caudate = ellipsoid((26, 4, -17), (24, 15, 17))
         visceral = half_space((-self.tilt, 0.28, 0.62), self.visceral)
-        hilum = smooth_cut(right, half_space((-0.2, 0.55, 0.8), 14.0), 26)
+        hilum = smooth_cut(right, half_space((-0.2, 0.55, 0.8), 12.0), 26)
         body = smooth_union([hilum, left, caudate], 22)
         inside = torso.hull(
             torso.fat_side + 14 + WALL_GAP_MM, torso.fat_front + 10 + WALL_GAP_MM, 32 + 0.4 * torso.fat_side
@@ -74,8 +74,8 @@ class Liver:
 def fissures(torso: Torso) -> list[Part]:
     """Fat of the fissure of the round ligament and of the hilum, cut into the liver."""
     front = -torso.half_depth + torso.fat_front + 10
-    ligament = ellipsoid((4, front + 34, -2), (30, 26, 3.0), turn=rotation(roll=14, yaw=8))
-    venosum = ellipsoid((22, -16, -2), (22, 20, 2.2), turn=rotation(roll=-52))
+    ligament = ellipsoid((-2, front + 30, -6), (24, 17, 2.4), turn=rotation(roll=12, yaw=8))
+    venosum = ellipsoid((24, -18, -4), (16, 15, 1.7), turn=rotation(roll=-52))
     hilum = ellipsoid((6, -10, -24), (11, 12, 17), turn=rotation(roll=-20))
     return [(ligament, "fat"), (venosum, "fat"), (hilum, "fat")]
 
@@ -83,10 +83,10 @@ def fissures(torso: Torso) -> list[Part]:
 def gallbladder(torso: Torso, rng: np.random.Generator) -> list[Part]:
     """Gallbladder with its wall under the visceral surface."""
     front = -torso.half_depth + torso.fat_front + 10
-    centre = (-22 + rng.uniform(-6, 4), front + 38 + rng.uniform(-5, 5), -44 + rng.uniform(-6, 6))
+    centre = (-36 + rng.uniform(-6, 4), front + 44 + rng.uniform(-5, 5), -30 + rng.uniform(-6, 6))
     size = rng.uniform(0.8, 1.15)
     bladder = ellipsoid(centre, (17 * size, 27 * size, 13 * size), turn=rotation(pitch=35, roll=-20))
-    return [(bladder.grown(1.5), "fat"), (bladder, "bowel wall"), (bladder.grown(-1.6), "gallbladder")]
+    return [(bladder, "bowel wall"), (bladder.grown(-1.3), "gallbladder")]
 
 
 def hepatic_vessels(rng: np.random.Generator) -> list[Part]:

@@ -10,7 +10,7 @@ from nnunet_livseg.data.phantom.torso import Part, Torso
 def kidneys(torso: Torso, rng: np.random.Generator) -> list[Part]:
     """Kidneys in their fat: cortex, pyramids and sinus."""
     parts = []
-    for side, z, x in ((-1, -48, -60), (1, -36, 61)):
+    for side, z, x in ((-1, -52, -58), (1, -36, 61)):
         centre = (z + rng.uniform(-8, 8), torso.spine_y + 4 + rng.uniform(-2, 3), x + rng.uniform(-3, 3))
         turn = rotation(roll=side * -28, yaw=side * -12, pitch=8)
         size = rng.uniform(0.92, 1.08)
@@ -21,7 +21,7 @@ def kidneys(torso: Torso, rng: np.random.Generator) -> list[Part]:
         columns = SmoothNoise(rng, 9.0, nodes=16)
         pyramids = Shape(lambda *p, i=inner, n=columns: np.maximum(i(*p), 4 * n.at(*p) - 2.5), inner.bounds)
         pelvis = ellipsoid(sinus_centre, (9, 7, 9), turn=turn)
-        fat = ellipsoid(centre, (66 * size, 38 * size, 34 * size), turn=turn) & torso.cavity
+        fat = ellipsoid(centre, (61 * size, 35 * size, 29 * size), turn=turn) & torso.cavity
         parts += [(fat, "fat"), (kidney, "kidney cortex"), (pyramids, "kidney medulla"), (sinus, "fat")]
         parts += [(pelvis, "bowel content")]
         start = (centre[0] + 2, torso.spine_y - 27, side * 12)
@@ -90,15 +90,26 @@ def stomach(torso: Torso, rng: np.random.Generator) -> list[Part]:
     return [(outer, "stomach wall"), (lumen, "stomach content"), (lumen & level, "gas")]
 
 
+def mesentery(torso: Torso, rng: np.random.Generator) -> list[Part]:
+    """Small vessels in the fat between the bowel loops: the strands that make fat in a CT look alive."""
+    front = -torso.half_depth + torso.fat_front + 10
+    parts = []
+    for _ in range(46):
+        start = np.array([rng.uniform(-135, -10), rng.uniform(front + 15, 15), rng.uniform(-70, 95)])
+        end = start + rng.normal(0, 1, 3) * (14, 10, 14)
+        parts += [(s, "blood in portal veins") for s in tube([tuple(start.tolist()), tuple(end.tolist())], [1.9, 1.2])]
+    return parts
+
+
 def bowel(torso: Torso, rng: np.random.Generator) -> list[Part]:
     """Colon along the flanks and across the front, small bowel between, duodenum around the head of the pancreas."""
     side = torso.half_width - torso.fat_side - 14
     front = -torso.half_depth + torso.fat_front + 10
     parts = []
-    loops = int(rng.integers(16, 22))
+    loops = int(rng.integers(26, 34))
     for _ in range(loops):  # small bowel
-        centre = (rng.uniform(-125, -42), rng.uniform(front + 16, 8), rng.uniform(-55, 78))
-        radii = (rng.uniform(11, 15), rng.uniform(11, 15), rng.uniform(18, 30))
+        centre = (rng.uniform(-135, -38), rng.uniform(front + 18, 12), rng.uniform(-58, 84))
+        radii = (rng.uniform(11, 16), rng.uniform(11, 16), rng.uniform(20, 34))
         turn = rotation(roll=rng.uniform(-70, 70), yaw=rng.uniform(-60, 60))
         loop = ellipsoid(centre, radii, turn=turn)
         parts += [(loop.grown(2), "fat"), (loop, "bowel wall"), (loop.grown(-3), "bowel content")]

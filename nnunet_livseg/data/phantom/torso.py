@@ -13,7 +13,6 @@ from nnunet_livseg.data.phantom.shapes import (
     half_space,
     rotation,
     smooth_union,
-    tube,
 )
 
 VERTEBRA_MM = 33.0  # height of a vertebra with its disc
@@ -47,11 +46,11 @@ class Torso:
     def random(cls, rng: np.random.Generator) -> "Torso":
         fat = rng.uniform(0.0, 1.0)
         return cls(
-            half_width=151 + 12 * fat + rng.uniform(-4, 4),
-            half_depth=108 + 8 * fat + rng.uniform(-3, 3),
+            half_width=149 + 12 * fat + rng.uniform(-4, 4),
+            half_depth=113 + 9 * fat + rng.uniform(-3, 3),
             fat_side=8 + 14 * fat,
             fat_front=9 + 15 * fat,
-            spine_y=46 + rng.uniform(-2, 2),
+            spine_y=45 + rng.uniform(-2, 2),
             disc_z=rng.uniform(0, VERTEBRA_MM),
             dome_right=rng.uniform(74, 90),
             dome_left=rng.uniform(64, 78),
@@ -102,7 +101,6 @@ def wall(torso: Torso) -> list[Part]:
         (muscle, "muscle"),
         (stripe & front, "fat"),
         (cavity, "fat"),
-        *_back_muscles(torso),
     ]
 
 
@@ -119,11 +117,12 @@ def _table(torso: Torso) -> list[Part]:
     return [(outer, "table shell"), (inner, "table foam")]
 
 
-def _back_muscles(torso: Torso) -> list[Part]:
+def back_muscles(torso: Torso) -> list[Part]:
+    """Erector of the spine, psoas, quadratus lumborum and the crura of the diaphragm; they lie over the lungs."""
     y = torso.spine_y
     parts = []
     for side in (-1, 1):
-        erector = cylinder((y + 33, side * 27), (17, 25), power=2.6)
+        erector = cylinder((y + 38, side * 28), (21, 28), power=2.6)
         psoas = ellipsoid((-120, y - 2, side * 38), (92, 17, 17))
         quadratus = ellipsoid((-110, y + 18, side * 62), (70, 9, 19), turn=rotation(roll=-side * 20))
         crus = ellipsoid((0, y - 24, side * 17), (95, 16, 5.5), turn=rotation(roll=side * 22))
@@ -208,12 +207,12 @@ def ribs(torso: Torso) -> list[Part]:
         radius = (np.abs(v) ** 2.5 + np.abs(u) ** 2.5) ** 0.4
         across = (radius - 1) * (b + (a - b) * u * u)
         forward = 0.5 * (1 - v)  # 0 at the back, 1 in front
-        band = np.mod(z + 58 * forward + RIB_MM / 2 + np.sign(x) * 1.5, RIB_MM) - RIB_MM / 2
+        band = np.mod(z + 90 * forward + RIB_MM / 2 + np.sign(x) * 1.5, RIB_MM) - RIB_MM / 2
         rib = (np.sqrt(np.square(across / 3.6) + np.square(band / 6.0)) - 1) * 4.6
-        margin = (forward - 0.62 - 0.0030 * (z - 10)) * 60  # above: ribs run further to the front
+        margin = (forward - 0.64 - 0.0034 * (z - 10)) * 60  # above: ribs run further to the front
         gap = (0.16 - np.abs(u)) * a  # the neck of the rib at the spine
         return np.maximum(np.maximum(rib, margin), gap)
 
     rib = Shape(function, EVERYWHERE)
-    sternum_side = tube([(140, front + 4, -12), (95, front + 4, 0), (140, front + 4, 12)], 7.0)
-    return [(rib, "bone cortex"), (rib.grown(-1.8), "bone marrow"), *((s, "muscle") for s in sternum_side)]
+    xiphoid = ellipsoid((118, front + 4, 0.0), (26, 4, 11))
+    return [(rib, "bone cortex"), (rib.grown(-1.8), "bone marrow"), (xiphoid, "bone cortex")]
