@@ -72,6 +72,7 @@ TUMOR_TISSUES = {
     "FNH": Tissue(122, 152, spread=4, texture=4),
     "FNH: scar": Tissue(84, 74),
     "hemangioma": Tissue(62, 44, spread=4, texture=4),
+    "hemangioma: filled": Tissue(135, 44, spread=4, texture=4),
     "hemangioma: nodules": Tissue(160, 215, spread=8),
     "HCC": Tissue(82, 124, spread=4, texture=9),
     "HCC: capsule": Tissue(126, 112),

@@ -110,8 +110,9 @@ def _parts(kind: str, body: Shape, radius: float, noise: SmoothNoise) -> dict[st
         scar = Shape(lambda *p: np.maximum(body.grown(-0.72 * radius)(*p), 3 * np.abs(noise.at(*p)) - 2.4), body.bounds)
         return {"FNH: scar": scar}
     if kind == "hemangioma":
-        edge = body - body.grown(-0.42 * radius)
-        return {"hemangioma: nodules": Shape(lambda *p: np.maximum(edge(*p), 3 * noise.at(*p) - 0.8), body.bounds)}
+        edge = body - body.grown(-0.36 * radius)
+        nodules = Shape(lambda *p: np.maximum(edge(*p), 3 * noise.at(*p) - 0.2), body.bounds)
+        return {"hemangioma: filled": body - body.grown(-0.6 * radius), "hemangioma: nodules": nodules}
     if kind == "HCC" and radius >= 7:
         return {"HCC: capsule": body - body.grown(-1.6)}
     if kind == "metastasis":
