@@ -91,6 +91,7 @@ class Overrides:
     batch: int | None = None
     spacing_mm: tuple[float, ...] | None = None
     init: str | None = None
+    configurations: tuple[str, ...] | None = None
 
 
 def preset_of(variant: Variant, name: str) -> Preset:
@@ -124,7 +125,7 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
     numbers = preset_of(variant, preset)
     plans = deepcopy(dict(stock))
     plans["plans_name"] = name
-    plans["configurations"] = _configurations(plans["configurations"], variant, numbers)
+    plans["configurations"] = _configurations(plans["configurations"], variant, numbers, overrides)
     if numbers.window_hu is not None:
         _set_window(plans, numbers.window_hu)
     for key, configuration in plans["configurations"].items():
@@ -135,30 +136,39 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
     return plans
 
 
-def _configurations(stock: Mapping[str, Any], variant: Variant, preset: Preset) -> dict[str, Any]:
-    """The configurations that the plans will have, stripped of what belongs to another."""
-    wanted = [preset.configuration] if preset.configuration else list(stock)
-    missing = [name for name in wanted if name not in stock]
-    if missing:
-        raise UserError(
-            f"the preset is for configuration {missing[0]}, but the stock plans have only {', '.join(stock)}."
-            "\n  2D data cannot be trained in 3D; use --preset default."
-        )
+def _configurations(stock: Mapping[str, Any], variant: Variant, preset: Preset, overrides: Overrides) -> dict[str, Any]:
+    """The configurations that the plans will have; cascades only where both of their stages are among them."""
+    wanted = _wanted(stock, preset, overrides)
     kept = {}
     for name in wanted:
         configuration = deepcopy(stock[name])
-        parent = configuration.get("inherits_from")
-        if parent is None and len(configuration["patch_size"]) not in variant.dims:
-            continue
-        if preset.configuration:  # alone in its plans: no cascade to feed
-            configuration.pop("next_stage", None)
-            configuration.pop("previous_stage", None)
-        kept[name] = configuration
-    kept = {name: c for name, c in kept.items() if c.get("inherits_from", name) in kept}
+        if "patch_size" not in configuration or len(configuration["patch_size"]) in variant.dims:
+            kept[name] = configuration
+    kept = {
+        name: c
+        for name, c in kept.items()
+        if {c.get("inherits_from", name), c.get("previous_stage", name)} <= set(kept)
+    }
     if not kept:
         only = " and ".join(f"{dim}D" for dim in variant.dims)
-        raise UserError(f"{variant.name} exists in {only} only, and these plans have no such configuration.")
+        raise UserError(
+            f"{variant.name} exists in {only} only, but {', '.join(wanted)} is not.\n  Choose another with -c."
+        )
+    for configuration in kept.values():
+        if configuration.get("next_stage") not in kept:
+            configuration.pop("next_stage", None)
     return kept
+
+
+def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> list[str]:
+    wanted = list(overrides.configurations or ([preset.configuration] if preset.configuration else stock))
+    missing = [name for name in wanted if name not in stock]
+    if missing:
+        raise UserError(
+            f"the plans that these are made from have no configuration {missing[0]}, only {', '.join(stock)}."
+            "\n  nnU-Net plans what the data allows: 3d_lowres for large images only, 2d alone for 2D images."
+        )
+    return wanted
 
 
 def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Overrides) -> dict[str, Any]:
@@ -197,7 +207,7 @@ def _of_length(dims: int, what: str, value: Sequence[float] | None, configuratio
         return list(value)[1:]
     raise UserError(
         f"{what} {' '.join(map(str, value))} has {len(value)} numbers, but {configuration} has {dims} axes."
-        f"\n  Give {dims} numbers (order {'z y x' if dims == 3 else 'y x'}) and choose the configuration: -c {configuration}"
+        f"\n  Give {dims} numbers ({'z y x' if dims == 3 else 'y x'}) and name the configuration: -c {configuration}"
     )
 
 

@@ -135,4 +135,3 @@ def _improvements(losses: Sequence[float]) -> Iterator[bool]:
 SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}
 
 NNUNET = Recipe()
-DPCNET = Recipe(optimizer="adam", optimizer_options={}, learning_rate=1e-4, weight_decay=0.0, schedule="constant")
