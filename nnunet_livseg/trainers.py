@@ -101,6 +101,9 @@ class LivSegTrainer(nnUNetTrainer):
             self._load_initial_weights()
 
     def _load_initial_weights(self) -> None:
+        load_pretrained = getattr(self.bare_network(), "load_pretrained", None)  # not when predicting
+        if not self._has_weights and load_pretrained is not None and (loaded := load_pretrained()):
+            self.print_to_log_file(loaded)
         if self.recipe.init is not None and not self._has_weights:
             report = load_matching(self.bare_network(), Path(self.recipe.init), map_location=self.device)
             self.print_to_log_file(report.summary())
