@@ -6,14 +6,13 @@ at module level, so that ``livseg --help`` answers at once; that is why they are
 """
 
 import argparse
-import difflib
 import errno
 import importlib
 import pkgutil
 import sys
 
 from nnunet_livseg import __version__
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.errors import UserError, did_you_mean
 
 _NOT_COMMANDS = {"__main__"}
 _OUTSIDE_OUR_POWER = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # other OSErrors are bugs
@@ -55,13 +54,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     module.add_arguments(parser)
     return parser
-
-
-def did_you_mean(wrong: str, known: list[str]) -> str:
-    """A question with the closest known names, or an empty string."""
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(wrong.lower(), list(lowered), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(lowered[name] for name in close)}?" if close else ""
 
 
 def main(argv: list[str] | None = None) -> int:
