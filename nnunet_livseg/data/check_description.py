@@ -152,9 +152,10 @@ def check_files(dataset: RawDataset, cases: list[RawCase]) -> Iterator[Finding]:
             f"  Set it to {len(cases)}, or add the missing cases.",
         )
     if len(cases) < FOLDS:
+        there = "is 1 case" if len(cases) == 1 else f"are {len(cases)} cases"
         yield warning(
             "few cases",
-            f"there are {len(cases)} cases, fewer than the {FOLDS} folds of nnU-Net's cross-validation.\n"
+            f"there {there}, fewer than the {FOLDS} folds of nnU-Net's cross-validation.\n"
             "  Train with fold all: nnUNetv2_train DATASET CONFIGURATION all",
         )
     for case in cases:

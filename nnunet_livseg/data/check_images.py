@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from nnunet_livseg.data.dataset import RawCase
 from nnunet_livseg.data.findings import Finding, error, warning
-from nnunet_livseg.data.images import damage
+from nnunet_livseg.data.images import damage, not_finite
 
 AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
 LIVER_MEAN_HU = (-30.0, 260.0)  # from fatty to late enhancement, with iron
@@ -139,16 +139,14 @@ def _text(values: tuple[float, ...]) -> str:
 
 def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[Finding]:
     array, name = volume.array, f"{case.name}: {volume.path.name}"
-    if array.dtype.kind == "f":
-        bad = int(array.size - np.isfinite(array).sum())
-        if bad:
-            yield error(
-                "NaN",
-                f"{name} holds {bad:,} voxels that are NaN or infinite; they would make the loss NaN.\n"
-                "  Replace them, outside the body by -1024.",
-                case.name,
-            )
-            array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    if bad := not_finite(volume.path, array):
+        yield error(
+            "NaN",
+            f"{name} holds {bad:,} voxels that are NaN or infinite; they would make the loss NaN, or, where SimpleITK"
+            " reads the file, become 0 HU unnoticed.\n  Replace them, outside the body by -1024.",
+            case.name,
+        )
+        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low == high:
         yield error(
@@ -187,6 +185,14 @@ def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Findin
     values, counts = np.unique(label.array, return_counts=True)
     name = f"{case.name}: {label.path.name}"
     whole = np.isfinite(values) & (values == np.round(values))
+    if bad := not_finite(label.path, label.array):
+        yield error(
+            "label values",
+            f"{name} holds {bad:,} voxels that are NaN or infinite; as labels they have no meaning.\n"
+            "  Export the label map again, as integers.",
+            case.name,
+        )
+    whole |= ~np.isfinite(values)
     if not whole.all():
         yield error(
             "label values",
@@ -195,6 +201,7 @@ def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Findin
             "  Resample label maps with nearest neighbour, and save them as integers.",
             case.name,
         )
+    whole &= np.isfinite(values)
     for value, count in zip(values[whole], counts[whole], strict=True):
         if int(value) not in rules.values:
             yield error(

@@ -132,6 +132,12 @@ def _check_place(folder: Path) -> None:
             f"{folder} is not empty and holds no phantom, so nothing was written into it.\n"
             "  Choose another --out, or remove the folder if you do not need it."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UserError(
+            f"the folder {folder} cannot be made ({problem.strerror}).\n  Check the path and its permissions."
+        ) from problem
 
 
 def _jobs(folder: Path, cases: int, test_cases: int, seed: int, label_style: str, arguments: dict) -> list[_Job]:
