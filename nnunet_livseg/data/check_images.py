@@ -133,6 +133,10 @@ def _check_geometry(case: RawCase, first: _Volume, other: _Volume) -> Iterator[F
             )
 
 
+def _voxels(count: int) -> str:
+    return f"{int(count):,} voxel{'' if count == 1 else 's'}"
+
+
 def _text(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{float(v):.6g}" for v in values) + ")"
 
@@ -142,7 +146,7 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
     if bad := not_finite(volume.path, array):
         yield error(
             "NaN",
-            f"{name} holds {bad:,} voxels that are NaN or infinite; they would make the loss NaN, or, where SimpleITK"
+            f"{name} holds {_voxels(bad)} that are NaN or infinite; they would make the loss NaN, or, where SimpleITK"
             " reads the file, become 0 HU unnoticed.\n  Replace them, outside the body by -1024.",
             case.name,
         )
@@ -182,43 +186,47 @@ def _check_liver(case: RawCase, volume: _Volume, label: _Volume | None, rules: R
 
 
 def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Finding]:
-    values, counts = np.unique(label.array, return_counts=True)
     name = f"{case.name}: {label.path.name}"
-    whole = np.isfinite(values) & (values == np.round(values))
     if bad := not_finite(label.path, label.array):
         yield error(
             "label values",
-            f"{name} holds {bad:,} voxels that are NaN or infinite; as labels they have no meaning.\n"
+            f"{name} holds {_voxels(bad)} that are NaN or infinite; as labels they have no meaning.\n"
             "  Export the label map again, as integers.",
             case.name,
         )
-    whole |= ~np.isfinite(values)
+    values, counts = np.unique(label.array[np.isfinite(label.array)], return_counts=True)
+    whole = values == np.round(values)
     if not whole.all():
         yield error(
             "label values",
-            f"{name} holds {int(counts[~whole].sum()):,} voxels that are no whole number, for example"
+            f"{name} holds {_voxels(counts[~whole].sum())} with a value that is no whole number, for example"
             f" {float(values[~whole][0]):g}; it was probably resampled with interpolation.\n"
             "  Resample label maps with nearest neighbour, and save them as integers.",
             case.name,
         )
-    whole &= np.isfinite(values)
-    for value, count in zip(values[whole], counts[whole], strict=True):
-        if int(value) not in rules.values:
+    found = dict(zip(values[whole].astype(int).tolist(), counts[whole].tolist(), strict=True))
+    yield from _check_values(case, name, found, rules)
+    yield from _check_tumors_in_liver(case, label.array, rules)
+
+
+def _check_values(case: RawCase, name: str, found: dict[int, int], rules: Rules) -> Iterator[Finding]:
+    """Label values (with their number of voxels) against the declared ones."""
+    for value, count in found.items():
+        if value not in rules.values:
             yield error(
                 "label values",
-                f"{name} holds the value {int(value)} in {int(count):,} voxels, which dataset.json does not declare"
+                f"{name} holds the value {value} in {_voxels(count)}, which dataset.json does not declare"
                 f" (there are {', '.join(map(str, rules.values))}), and nnU-Net would stop.\n"
                 "  Declare it in labels, or correct the label map.",
                 case.name,
             )
-    if not set(values[whole].astype(int).tolist()) - {0, rules.ignore}:
+    if not found.keys() - {0, rules.ignore}:
         yield warning(
             "empty label",
             f"{name} is all background: fine for a scan without liver, otherwise the annotation is missing.\n"
             "  Check the file.",
             case.name,
         )
-    yield from _check_tumors_in_liver(case, label.array, rules)
 
 
 def _check_tumors_in_liver(case: RawCase, label: np.ndarray, rules: Rules) -> Iterator[Finding]:
@@ -238,7 +246,7 @@ def _check_tumors_in_liver(case: RawCase, label: np.ndarray, rules: Rules) -> It
         voxels = int(np.isin(components, outside).sum())
         yield warning(
             "tumor outside the liver",
-            f"{case.name}: {len(outside)} of {count} tumors ({voxels:,} voxels) touch no liver.\n"
+            f"{case.name}: {len(outside)} of {count} tumors ({_voxels(voxels)}) touch no liver.\n"
             "  Check that the values of liver and tumor are not swapped.",
             case.name,
         )
