@@ -237,7 +237,8 @@ def _check_tumors_in_liver(case: RawCase, label: np.ndarray, rules: Rules) -> It
     tumor = np.isin(label, list(rules.tumor))
     if not tumor.any():
         return
-    box = ndimage.find_objects(ndimage.binary_dilation(tumor, iterations=2).astype(np.uint8))[0]
+    (tight,) = ndimage.find_objects(tumor.astype(np.uint8))
+    box = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in tight)
     tumor, liver = tumor[box], np.isin(label[box], [*liver_values, *({rules.ignore} - {None})])
     components, count = ndimage.label(tumor, np.ones((3,) * label.ndim))
     touching = set(np.unique(components[ndimage.binary_dilation(liver, iterations=2)]).tolist())
