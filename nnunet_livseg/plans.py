@@ -34,8 +34,10 @@ class Settings:
     recipe: Recipe
 
 
-def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
-    """Network, loss and recipe of ``variant`` for one resolved configuration of any plans.
+def settings(variant: Variant, configuration: Mapping[str, Any], plans: Mapping[str, Any] | None = None) -> Settings:
+    """Network, loss and recipe of ``variant`` for one resolved configuration of any ``plans``.
+
+    The plans tell a network that knows phases which of its input channels are the image's: a cascade adds others.
 
     Raises:
         UserError: The plans hold another variant's network, or a geometry that the variant does not exist in.
@@ -52,9 +54,33 @@ def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
     if ours.get("variant", variant.name) != variant.name or found not in (variant.network, *STOCK_UNETS):
         raise UserError(_other_variant(variant, found, ours.get("variant")))
     if found in STOCK_UNETS:
-        architecture = _with_network(architecture, variant, variant.options)
+        architecture = _with_network(architecture, variant, {**variant.options, **_phase_options(variant, plans)})
     recipe = Recipe.from_dict(ours["recipe"]) if "recipe" in ours else variant.recipe
     return Settings(architecture, ours.get("loss", variant.loss), recipe)
+
+
+def require_phases(variant: Variant, architecture: Mapping[str, Any], channels: Sequence[str]) -> None:
+    """Refuse a dataset with fewer phases than ``variant`` is about; ``channels`` are the names of its channels.
+
+    Raises:
+        UserError: The message says what to add, and which row serves one phase.
+    """
+    per_phase = architecture["arch_kwargs"].get("channels_per_phase", 1)
+    if len(channels) // per_phase >= variant.phases:
+        return
+    single = next(row for row in VARIANTS if row.paper is variant.paper and row.phases == 1)
+    raise UserError(
+        f"{variant.trainer} relates at least {variant.phases} contrast phases, but the images have {len(channels)} "
+        f"channel{'s'[: len(channels) > 1]} ({', '.join(channels)}), so there is nothing to relate."
+        "\n  Add the other phases as channels (CASE_0001.nii.gz beside CASE_0000.nii.gz, and both in channel_names of "
+        "dataset.json),\n  first the phase that the labels were drawn on; then run nnUNetv2_plan_and_preprocess again."
+        f"\n  For one phase train with -tr {single.trainer} (livseg plan -m {single.name})."
+    )
+
+
+def _phase_options(variant: Variant, plans: Mapping[str, Any] | None) -> dict[str, int]:
+    known = variant.phases and plans is not None
+    return {"image_channels": len(plans["foreground_intensity_properties_per_channel"])} if known else {}
 
 
 def _other_variant(variant: Variant, found: str, owner_name: str | None) -> str:
@@ -196,8 +222,11 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
-    options = {**variant.options, **preset.options}
+    options = {**variant.options, **preset.options, **_phase_options(variant, plans)}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
+    if variant.phases:
+        names = [f"channel {i}" for i in range(options["image_channels"])]
+        require_phases(variant, configuration["architecture"], names)
 
 
 def _of_length(dims: int, what: str, value: Sequence[float] | None, configuration: str) -> list | None:

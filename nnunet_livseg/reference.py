@@ -1,7 +1,7 @@
 """Networks at a reference geometry, to count and compare them without a dataset.
 
 The geometry is the one that nnU-Net plans for LiTS (Task03 of the Medical Segmentation Decathlon): 3d_fullres with a
-patch of 128^3 and 2d with 512^2, one channel, three classes.
+patch of 128^3 and 2d with 512^2, three classes, one channel (as many as a multi-phase network has phases).
 """
 
 from typing import Any
@@ -76,5 +76,6 @@ def count_parameters(variant: Variant | None, dim: int | None = None) -> int:
     """Trained parameters at the reference geometry (3D where there is one); ``None``: of nnU-Net's own network."""
     dim = dim or (3 if variant is None else max(variant.dims))
     with torch.device("meta"):
-        network = build(stock_configuration(dim), variant, initialize=False)
+        phases = 1 if variant is None else max(1, variant.phases)
+        network = build(stock_configuration(dim), variant, channels=phases, initialize=False)
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.plans import Settings, settings
+from nnunet_livseg.plans import Settings, require_phases, settings
 from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
@@ -47,7 +47,12 @@ class LivSegTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
-        chosen = self._settings(PlansManager(plans).get_configuration(configuration))  # refuses before files are made
+        chosen = self._settings(  # refuses before files are made
+            PlansManager(plans), PlansManager(plans).get_configuration(configuration)
+        )
+        if self.variant.phases:
+            names = dataset_json.get("channel_names") or dataset_json["modality"]  # as nnU-Net reads both
+            require_phases(self.variant, chosen.architecture, list(names.values()))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe, self.loss_name = chosen.recipe, chosen.loss
         self.initial_lr = self.recipe.learning_rate
@@ -61,8 +66,8 @@ class LivSegTrainer(nnUNetTrainer):
         self._has_weights = False  # from a checkpoint or from the recipe
 
     @classmethod
-    def _settings(cls, configuration_manager: ConfigurationManager) -> Settings:
-        return settings(cls.variant, configuration_manager.configuration)
+    def _settings(cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager) -> Settings:
+        return settings(cls.variant, configuration_manager.configuration, plans_manager.plans)
 
     # --- network ------------------------------------------------------------------------------------------------------
 
@@ -76,7 +81,7 @@ class LivSegTrainer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """The variant's network at the plans' geometry; nnU-Net calls this for training and for prediction."""
-        architecture = cls._settings(configuration_manager).architecture
+        architecture = cls._settings(plans_manager, configuration_manager).architecture
         return get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],
@@ -133,6 +138,9 @@ class LivSegTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         self._load_initial_weights()
+        set_regions = getattr(self.bare_network(), "set_regions", None)  # after all weights: they hold it too
+        if set_regions is not None:
+            set_regions(self.label_manager.has_regions)
         super().on_train_start()
 
     def train_step(self, batch: dict) -> dict:

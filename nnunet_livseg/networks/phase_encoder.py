@@ -61,9 +61,7 @@ def build_encoder(
     return encoder, _stages(encoder.channels, encoder.strides, kernels)
 
 
-def _stages(
-    channels: Sequence[int], strides: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]
-) -> list[Stage]:
+def _stages(channels: Sequence[int], strides: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]) -> list[Stage]:
     return [
         Stage(c, stride, tuple(kernel))
         for c, stride, kernel in zip(channels, level_strides(strides), kernels, strict=True)

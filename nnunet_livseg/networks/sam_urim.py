@@ -55,10 +55,11 @@ class SAMURIM(nn.Module):
         channels_per_phase: Channels that make one phase (3 where neighbouring slices are channels).
         share_streams: Whether all phases run through the same encoder.
         norm: ``"plans"`` or ``"batch"``; ``None`` takes the plans' with the U-Net and batch with the ResNets.
-        decoder_features: Features F; URIM has half as many.
+        decoder_features: Features F; URIM has half as many. ``None``: the paper's 256, or fewer where no fused level
+            is so wide.
         branch_reduction, pre_softmax_sigmoid: Readings of SAM, see ``blocks.spatial_aggregation``.
         aspp, align_corners: Readings of the decoder, see ``pyramid_decoder``.
-        dropout: Scales the authors' dropout in decoder and URIM; 0 is none.
+        dropout: Scales the authors' dropout in decoder and URIM; 1 is theirs, 0 is none, as in nnU-Net's networks.
         urim_concat_input, lc_bias: Readings of URIM, see ``blocks.uncertain_inpainting``.
         pretrained: ImageNet weights for a ResNet: ``"imagenet"`` or a local file; loaded when a training starts.
         deep_supervision: Whether ``forward`` returns all training outputs.
@@ -81,12 +82,12 @@ class SAMURIM(nn.Module):
         channels_per_phase: int = 1,
         share_streams: bool = True,
         norm: str | None = None,
-        decoder_features: int = 256,
+        decoder_features: int | None = None,
         branch_reduction: int = 4,
         pre_softmax_sigmoid: bool = False,
         aspp: bool = False,
         align_corners: bool = False,
-        dropout: float = 1.0,
+        dropout: float = 0.0,
         urim_concat_input: bool = True,
         lc_bias: str = "outside",
         pretrained: str | None = None,
@@ -111,6 +112,7 @@ class SAMURIM(nn.Module):
         )
         self.stages = stages
         fused = _fused(stages, g)
+        width = decoder_features or min(256, max(stage.channels for stage in fused))
         self.fusions = nn.ModuleList()
         if self.fusion != "dlf":
             shared = {"conv_op": g.conv_op, "norm": make_norm}
@@ -121,7 +123,7 @@ class SAMURIM(nn.Module):
         self.decoder = PyramidDecoder(
             [f.out_channels for f in self.fusions] or [stage.channels for stage in fused],
             num_classes,
-            width=decoder_features,
+            width=width,
             streams=streams,
             conv_op=g.conv_op,
             norm=make_norm,
@@ -135,9 +137,9 @@ class SAMURIM(nn.Module):
         self.urim = None
         if urim:
             self.urim = UncertainRegionInpainting(
-                streams * decoder_features,
+                streams * width,
                 num_classes,
-                width=max(1, decoder_features // 2),
+                width=max(1, width // 2),
                 conv_op=g.conv_op,
                 norm=make_norm,
                 kernel_size=fused[0].kernel_size,
@@ -230,7 +232,8 @@ class SAMURIM(nn.Module):
         """Load the ImageNet weights that the option ``pretrained`` names; returns a line for the log."""
         if self.pretrained is None:
             return None
-        return [e.load_weights(self.pretrained) for e in (self.encoder, *self.other_encoders)][0]
+        lines = [encoder.load_weights(self.pretrained) for encoder in (self.encoder, *self.other_encoders)]
+        return "\n".join(lines)
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
