@@ -13,17 +13,19 @@ scores is always near 0, so everything would be certain); region heads are sure 
 import torch
 from torch import Tensor
 
+from nnunet_livseg.blocks.precision import widened
+
 MOST = 10.0  # of the difference of logits
 
 
 def confidence(difference: Tensor) -> Tensor:
     """M in [0, 1] for differences ``d >= 0`` of logits, Eq. (3); float32."""
-    return -torch.expm1(-torch.expm1(difference.float().clamp(max=MOST)))
+    return -torch.expm1(-torch.expm1(widened(difference).clamp(max=MOST)))
 
 
 def class_confidence(logits: Tensor) -> Tensor:
     """M ``(B, 1, *S)`` in float32 of the softmax of ``logits (B, K, *S)``, K at least 2."""
-    logits = logits.float()
+    logits = widened(logits)
     if logits.shape[1] == 2:
         return confidence((logits[:, :1] - logits[:, 1:]).abs())
     best = logits.topk(2, dim=1).values
@@ -32,4 +34,4 @@ def class_confidence(logits: Tensor) -> Tensor:
 
 def region_confidence(logits: Tensor) -> Tensor:
     """M ``(B, 1, *S)`` in float32 of the sigmoids of ``logits (B, K, *S)``: that of the least sure region."""
-    return confidence(logits.float().abs().amin(1, keepdim=True))  # M grows with |z|, so its minimum is M of the least
+    return confidence(widened(logits).abs().amin(1, keepdim=True))  # M grows with |z|, so its minimum is M of the least

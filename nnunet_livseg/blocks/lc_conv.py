@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.axes import same_padding
+from nnunet_livseg.blocks.precision import widened
 
 LEAST = 1e-6  # sum of confidences in a window; below, the window says nothing
 BIASES = ("outside", "inside")
@@ -58,11 +59,12 @@ class LocalConfidenceConv(nn.Module):
 
     def forward(self, x: Tensor, confidence: Tensor) -> Tensor:
         """Convolve ``x (B, C, *S)`` masked by ``confidence (B, 1, *S)`` in [0, 1]; returns ``(B, D, *S)``, float32."""
-        total = self.window_sum(confidence.float())
-        masked = x.float() * confidence.float()
+        confidence = widened(confidence)
+        total = self.window_sum(confidence)
+        masked = widened(x) * confidence
         axes = tuple(range(1, masked.ndim))
         scale = masked.detach().abs().amax(axes, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-        summed = self.conv(masked / scale).float() * scale
+        summed = widened(self.conv(masked / scale)) * scale
         if self.bias_position == "inside":
             summed = summed + self.bias
         mean = torch.where(total > LEAST, summed / total.clamp(min=LEAST), torch.zeros_like(summed))

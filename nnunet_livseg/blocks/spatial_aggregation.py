@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.blocks.axes import kernel_like, same_padding
-from nnunet_livseg.blocks.precision import full_precision
+from nnunet_livseg.blocks.precision import full_precision, widened
 
 KERNELS = (3, 5, 7)
 
@@ -67,7 +67,7 @@ class SpatialAggregation(nn.Module):
     def responses(self, features: Sequence[Tensor]) -> Tensor:
         """Response maps ``w (B, P, C, *S)`` in float32 for ``features``, P maps ``(B, C, *S)``; sum 1 over P."""
         descriptors = describe(features)
-        raw = torch.stack([mapping(descriptors, dtype=features[0].dtype) for mapping in self.mappings], 1).float()
+        raw = widened(torch.stack([mapping(descriptors, dtype=features[0].dtype) for mapping in self.mappings], 1))
         return torch.softmax(torch.sigmoid(raw) if self.pre_softmax_sigmoid else raw, 1)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -83,8 +83,9 @@ class SpatialAggregation(nn.Module):
 
 def describe(features: Sequence[Tensor]) -> Tensor:
     """Mean and maximum over the channels of every phase in float32, ``(B, 2P, *S)``: mean, max, mean, max, ..."""
-    maps = [(x.mean(1, keepdim=True, dtype=torch.float32), x.amax(1, keepdim=True).float()) for x in features]
-    return torch.cat([squeezed for pair in maps for squeezed in pair], 1)
+    maximum = [widened(x.amax(1, keepdim=True)) for x in features]
+    mean = [x.mean(1, keepdim=True, dtype=largest.dtype) for x, largest in zip(features, maximum, strict=True)]
+    return torch.cat([squeezed for pair in zip(mean, maximum, strict=True) for squeezed in pair], 1)
 
 
 class _Mapping(nn.Module):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from nnunet_livseg.blocks.axes import kernel_like, same_padding
 from nnunet_livseg.blocks.confidence import class_confidence, region_confidence
 from nnunet_livseg.blocks.lc_conv import LocalConfidenceConv
+from nnunet_livseg.blocks.precision import widened
 
 LAYERS = 4
 
@@ -69,7 +70,7 @@ class UncertainRegionInpainting(nn.Module):
 
     def scores_and_confidence(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities ``(B, K, *S)`` and confidence ``(B, 1, *S)`` of ``logits (B, K, *S)``, both float32."""
-        logits = logits.float()
+        logits = widened(logits)
         as_regions = torch.sigmoid(logits), region_confidence(logits)
         if logits.shape[1] == 1:
             return as_regions
