@@ -38,7 +38,7 @@ class Workplace:
             **{f"nnUNet_{name}": str(self.folder / name) for name in ("raw", "preprocessed", "results")},
             "nnUNet_n_proc_DA": "2",
             "nnUNet_def_n_proc": "2",
-            "OMP_NUM_THREADS": "2",
+            "OMP_THREAD_LIMIT": "1",  # tiny networks: threads that wait for each other cost more than they bring
             "CUDA_VISIBLE_DEVICES": "",
         }
         self.env.pop("nnUNet_extTrainer", None)  # the start-up file must set it in the child
