@@ -224,9 +224,6 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
     options = {**variant.options, **preset.options, **_phase_options(variant, plans)}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
-    if variant.phases:
-        names = [f"channel {i}" for i in range(options["image_channels"])]
-        require_phases(variant, configuration["architecture"], names)
 
 
 def _of_length(dims: int, what: str, value: Sequence[float] | None, configuration: str) -> list | None:

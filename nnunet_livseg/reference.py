@@ -50,22 +50,30 @@ def stock_configuration(
     }
 
 
+def channels_of(variant: Variant | None) -> int:
+    """Channels at the reference geometry: one, or one per phase that the variant needs."""
+    return 1 if variant is None else max(1, variant.phases)
+
+
 def build(
     configuration: dict[str, Any],
     variant: Variant | None = None,
     *,
-    channels: int = 1,
+    channels: int | None = None,
     classes: int = 3,
     deep_supervision: bool = True,
     initialize: bool = True,
 ) -> nn.Module:
-    """The variant's network for a configuration, or the network that the configuration itself names."""
+    """The variant's network for a configuration, or the network that the configuration itself names.
+
+    ``channels`` are those of the input, by default ``channels_of(variant)``.
+    """
     architecture = configuration["architecture"] if variant is None else settings(variant, configuration).architecture
     return get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],
         architecture["_kw_requires_import"],
-        channels,
+        channels or channels_of(variant),
         classes,
         allow_init=initialize,
         deep_supervision=deep_supervision,
@@ -76,6 +84,5 @@ def count_parameters(variant: Variant | None, dim: int | None = None) -> int:
     """Trained parameters at the reference geometry (3D where there is one); ``None``: of nnU-Net's own network."""
     dim = dim or (3 if variant is None else max(variant.dims))
     with torch.device("meta"):
-        phases = 1 if variant is None else max(1, variant.phases)
-        network = build(stock_configuration(dim), variant, channels=phases, initialize=False)
+        network = build(stock_configuration(dim), variant, initialize=False)
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
