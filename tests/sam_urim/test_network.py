@@ -179,17 +179,24 @@ def test_resnets_are_torchvisions_and_are_fused_from_a_quarter_on(backbone):
         torch.testing.assert_close(network.features(x), network.decoder(maps))
 
 
-def test_authors_preset_trains_one_step_and_traces_in_one_graph():
+def test_every_parameter_of_a_resnet_learns_in_one_step():
     torch.manual_seed(0)
-    network = build(2, 2, 2, backbone="resnet50", branch_reduction=64, decoder_features=8, deep_supervision=True,
-                    **(CODE_READINGS | {"dropout": 0.0}))  # fmt: skip
+    network = build(
+        2, 2, 2, backbone="resnet50", branch_reduction=64, decoder_features=8, deep_supervision=True, **CODE_READINGS
+    )
     sum(o.square().mean() for o in network(image(2))).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     assert network.compute_conv_feature_map_size((64, 96)) > 0  # batch normalisation takes no single case in training
     assert network.training
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_authors_readings_are_one_graph_too(dim):
+    torch.manual_seed(0)
+    network = build(dim, norm="batch", deep_supervision=True, **(CODE_READINGS | {"dropout": 0.0})).eval()
     torch._dynamo.reset()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(image(2))[0], network(image(2))[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(compiled(image(dim)), network(image(dim)), rtol=1e-3, atol=1e-3)
 
 
 def test_a_local_file_of_imagenet_weights_is_loaded(tmp_path):
