@@ -158,6 +158,17 @@ def test_heads_are_left_out_by_nnunets_pretrained_weights():
                      "urim.seg_layers.0.bias"]  # fmt: skip
 
 
+@pytest.mark.parametrize("readings", [{}, CODE_READINGS | {"norm": "batch"}], ids=["text", "code"])
+def test_training_step_is_finite_in_half_precision_with_large_images(readings):
+    torch.manual_seed(0)
+    network = build(deep_supervision=True, **readings)
+    with torch.autocast("cpu", dtype=torch.float16):
+        outputs = network(1e4 * image(2))
+    assert all(output.isfinite().all() for output in outputs)
+    sum(output.float().log_softmax(1).square().mean() for output in outputs).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
 # --- ResNets ----------------------------------------------------------------------------------------------------------
 
 
