@@ -8,7 +8,8 @@ from typing import Any
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
-from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name, require_phases
+from nnunet_livseg.phases import require_phases
+from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
 from nnunet_livseg.variants import Variant
 
 

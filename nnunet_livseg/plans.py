@@ -14,6 +14,7 @@ import numpy as np
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.phases import phase_options
 from nnunet_livseg.recipes import NNUNET, Recipe
 from nnunet_livseg.variants import VARIANTS, Preset, Variant
 
@@ -54,33 +55,9 @@ def settings(variant: Variant, configuration: Mapping[str, Any], plans: Mapping[
     if ours.get("variant", variant.name) != variant.name or found not in (variant.network, *STOCK_UNETS):
         raise UserError(_other_variant(variant, found, ours.get("variant")))
     if found in STOCK_UNETS:
-        architecture = _with_network(architecture, variant, {**variant.options, **_phase_options(variant, plans)})
+        architecture = _with_network(architecture, variant, {**variant.options, **phase_options(variant, plans)})
     recipe = variant.recipe.with_entries(ours.get("recipe", {}))
     return Settings(architecture, ours.get("loss", variant.loss), recipe)
-
-
-def require_phases(variant: Variant, architecture: Mapping[str, Any], channels: Sequence[str]) -> None:
-    """Refuse a dataset with fewer phases than ``variant`` is about; ``channels`` are the names of its channels.
-
-    Raises:
-        UserError: The message says what to add, and which row serves one phase.
-    """
-    per_phase = architecture["arch_kwargs"].get("channels_per_phase", 1)
-    if len(channels) // per_phase >= variant.phases:
-        return
-    single = next(row for row in VARIANTS if row.paper is variant.paper and row.phases == 1)
-    raise UserError(
-        f"{variant.trainer} relates at least {variant.phases} contrast phases, but the images have {len(channels)} "
-        f"channel{'s'[: len(channels) > 1]} ({', '.join(channels)}), so there is nothing to relate."
-        "\n  Add the other phases as channels (CASE_0001.nii.gz beside CASE_0000.nii.gz, and both in channel_names of "
-        "dataset.json),\n  first the phase that the labels were drawn on; then run nnUNetv2_plan_and_preprocess again."
-        f"\n  For one phase train with -tr {single.trainer} (livseg plan -m {single.name})."
-    )
-
-
-def _phase_options(variant: Variant, plans: Mapping[str, Any] | None) -> dict[str, int]:
-    known = variant.phases and plans is not None
-    return {"image_channels": len(plans["foreground_intensity_properties_per_channel"])} if known else {}
 
 
 def _other_variant(variant: Variant, found: str, owner_name: str | None) -> str:
@@ -222,7 +199,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
-    options = {**variant.options, **preset.options, **_phase_options(variant, plans)}
+    options = {**variant.options, **preset.options, **phase_options(variant, plans)}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
 
 

@@ -21,7 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.plans import Settings, require_phases, settings
+from nnunet_livseg.phases import require_phases
+from nnunet_livseg.plans import Settings, settings
 from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant

@@ -2,8 +2,8 @@
 
 Zhang et al., Spatial Aggregation and Uncertain Region Inpainting, MICCAI 2021, section 2.2, Eq. (3):
 ``M = 1 - exp(1 - S_max / S_min)``. A softmax has ``S_max / S_min = exp(d)`` with ``d`` the difference of the two
-logits, so ``M = -expm1(-expm1(d))``, without the quotient that overflows at ``d`` of about 90. ``d`` ends at 10, where
-M has long been 1 in float32; beyond, the gradient would be 0 times infinity.
+logits, so ``M = -expm1(-expm1(d))``, without the quotient, whose gradient is NaN from ``d`` of about 50 on. ``d`` ends
+at 10, where M has long been 1 in float32; beyond about 90 the gradient would be 0 times infinity.
 Readings (docs/papers/sam_urim.md): more than two classes compare the best two (authors' code; the smallest of many
 scores is always near 0, so everything would be certain); region heads are sure where their least sure region is.
 """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.outputs import level_strides
 from nnunet_livseg.networks.resnet import ResNetEncoder
 from nnunet_livseg.networks.unet import Geometry, build_unet
@@ -66,6 +67,22 @@ def _stages(channels: Sequence[int], strides: Sequence[Sequence[int]], kernels: 
         Stage(c, stride, tuple(kernel))
         for c, stride, kernel in zip(channels, level_strides(strides), kernels, strict=True)
     ]
+
+
+def fused_stages(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages after which the phases are fused.
+
+    Raises:
+        UserError: There are none.
+    """
+    fused = [stage for stage in stages if stage.fused]
+    if not fused:
+        raise UserError(
+            f"SAM + URIM works from a quarter of the resolution on, but these plans' {len(stages)} stages end at a "
+            f"stride of {max(stages[-1].stride)}."
+            "\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
+        )
+    return fused
 
 
 def run_stage(encoder: nn.Module, stage: int, x: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ Zhang et al., Multi-phase Liver Tumor Segmentation with Spatial Aggregation and 
 # Shape letters:  B batch, P phases, K classes, C_i channels and *S_i sizes of fused level i (0 is the finest),
 #                 F features of the decoder, *S sizes of the image
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,8 +20,9 @@ from nnunet_livseg.blocks.spatial_aggregation import SpatialAggregation
 from nnunet_livseg.blocks.uncertain_inpainting import UncertainRegionInpainting
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.footprint import conv_feature_map_size
+from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput
-from nnunet_livseg.networks.phase_encoder import BACKBONES, Stage, build_encoder, run_stage
+from nnunet_livseg.networks.phase_encoder import BACKBONES, Stage, build_encoder, fused_stages, run_stage
 from nnunet_livseg.networks.pyramid_decoder import PyramidDecoder
 from nnunet_livseg.networks.unet import Geometry, initialize
 
@@ -35,7 +35,6 @@ FUSIONS = {
     "dlf": "decision level: each phase has its features, concatenated before the prediction",
     "single": "the first phase alone",
 }
-NORMS = ("plans", "batch")
 WIDEST_SAM_3D = 512
 
 
@@ -103,7 +102,7 @@ class SAMURIM(nn.Module):
         self.geometry = g = Geometry(**geometry)
         self.input_channels, self.pretrained = input_channels, pretrained
         self._split(input_channels, image_channels, channels_per_phase, fusion)
-        make_norm, pooled_norm = _norms(g, norm)
+        make_norm, pooled_norm = norms(g, norm)
 
         self.encoder, stages = build_encoder(backbone, self.stream_channels, g, norm=make_norm)
         others = 0 if share_streams else self.phases - 1
@@ -111,7 +110,7 @@ class SAMURIM(nn.Module):
             build_encoder(backbone, self.stream_channels, g, norm=make_norm)[0] for _ in range(others)
         )
         self.stages = stages
-        fused = _fused(stages, g)
+        fused = fused_stages(stages)
         width = decoder_features or min(256, max(stage.channels for stage in fused))
         self.fusions = nn.ModuleList()
         if self.fusion != "dlf":
@@ -245,31 +244,6 @@ class SAMURIM(nn.Module):
             self.train(training)
 
     initialize = staticmethod(initialize)
-
-
-def _fused(stages: list[Stage], geometry: Geometry) -> list[Stage]:
-    fused = [stage for stage in stages if stage.fused]
-    if not fused:
-        raise UserError(
-            f"SAM + URIM works from a quarter of the resolution on, but these plans' {geometry.n_stages} stages end at "
-            f"a stride of {max(stages[-1].stride)}.\n  Plan with a larger patch (livseg plan --patch), or use "
-            "nnUNetTrainer."
-        )
-    return fused
-
-
-def _norms(g: Geometry, norm: str) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
-    """What makes normalisations, of maps and of globally pooled maps.
-
-    Over one position instance normalisation is undefined, so outside batch normalisation pooled maps are normalised
-    over their channels.
-    """
-    if norm == "batch":
-        batch = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[g.dim]
-        return batch, batch
-    if g.norm_op is None:
-        return lambda channels: nn.Identity(), lambda channels: nn.Identity()
-    return partial(g.norm_op, **(g.norm_op_kwargs or {})), partial(nn.GroupNorm, 1)
 
 
 def _require_known(**options: tuple[str, Sequence[str]]) -> None:

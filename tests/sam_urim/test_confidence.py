@@ -58,6 +58,13 @@ def test_finite_where_the_printed_form_is_not(largest, measure, classes):
     assert logits.grad.isfinite().all()
 
 
+def test_the_printed_form_has_no_gradient_for_sure_positions():
+    """Why it is not computed as printed; if this passes no more, the stable form is not needed any more."""
+    logits = torch.tensor([60.0, 0.0]).view(1, 2, 1).requires_grad_()
+    printed(logits.softmax(1)).sum().backward()
+    assert logits.grad.isnan().all()
+
+
 def test_ties_have_no_confidence():
     assert not class_confidence(torch.zeros(1, 4, 3, 3)).any()
     assert not region_confidence(torch.zeros(1, 4, 3, 3)).any()

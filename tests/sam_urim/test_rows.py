@@ -8,7 +8,8 @@ import torch
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.plans import Overrides, make_plans, require_phases, settings
+from nnunet_livseg.phases import require_phases
+from nnunet_livseg.plans import Overrides, make_plans, settings
 from nnunet_livseg.recipes import learning_rate
 from nnunet_livseg.reference import build, stock_configuration
 from nnunet_livseg.rows.sam_urim import PRESETS, RECIPE, ROWS
