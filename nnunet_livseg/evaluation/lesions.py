@@ -112,19 +112,19 @@ def detection_counts(lesions: LesionPair) -> dict[str, dict[str, int]]:
     A group above the threshold counts all its reference lesions as found and all its predicted lesions as true. In the
     one-to-one matching each reference lesion is found by one predicted lesion at most; further pieces are false.
     """
-    counts = {}
+    groups, matches = {}, {}
     for threshold in THRESHOLDS:
         good = [group for group in lesions.groups if group.iou > threshold]
         found, true = sum(len(g.reference) for g in good), sum(len(g.predicted) for g in good)
         matched = sum(lesions.iou(r, p) > threshold for r, p in lesions.matches.items())
-        for kind, found_here, true_here in (("group", found, true), ("matched", matched, matched)):
-            counts[f"{kind}_{threshold * 100:.0f}"] = {
-                "found": found_here,
-                "missed": lesions.n_reference - found_here,
-                "true": true_here,
-                "false": lesions.n_predicted - true_here,
-            }
-    return counts
+        groups[f"group_{threshold * 100:.0f}"] = tally(lesions, found, true)
+        matches[f"matched_{threshold * 100:.0f}"] = tally(lesions, matched, matched)
+    return groups | matches
+
+
+def tally(lesions: LesionPair, found: int, true: int) -> dict[str, int]:
+    """Found and missed reference lesions, true and false predicted ones."""
+    return {"found": found, "missed": lesions.n_reference - found, "true": true, "false": lesions.n_predicted - true}
 
 
 def detection_scores(counts: dict[str, int]) -> dict[str, float]:

@@ -8,7 +8,7 @@ lesion.
 
 import math
 
-from nnunet_livseg.evaluation.lesions import LesionPair
+from nnunet_livseg.evaluation.lesions import THRESHOLDS, LesionPair, tally
 from nnunet_livseg.evaluation.masks import MaskPair
 from nnunet_livseg.evaluation.metrics import structure_scores
 from nnunet_livseg.evaluation.options import Options
@@ -37,16 +37,8 @@ def lits_detected(lesions: LesionPair, threshold: float) -> int:
 
 def lits_detection(lesions: LesionPair) -> dict[str, dict[str, int]]:
     """Counts at both thresholds as the scorer pools them (``lits_0``, ``lits_50``)."""
-    counts = {}
-    for threshold in (0.0, 0.5):
-        detected = lits_detected(lesions, threshold)
-        counts[f"lits_{threshold * 100:.0f}"] = {
-            "found": detected,
-            "missed": lesions.n_reference - detected,
-            "true": detected,
-            "false": lesions.n_predicted - detected,
-        }
-    return counts
+    detected = {threshold: lits_detected(lesions, threshold) for threshold in THRESHOLDS}
+    return {f"lits_{t * 100:.0f}": tally(lesions, number, number) for t, number in detected.items()}
 
 
 def lits_lesion_scores(lesions: LesionPair) -> list[dict[str, float]]:

@@ -17,14 +17,14 @@ def neighbourhood(neighbours: int, ndim: int) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box around the true voxels of ``mask (*S)``; empty slices where there are none."""
+    """Smallest box around the true voxels of ``mask (*S)``; its first voxel where there are none."""
     box = []
     for axis in range(mask.ndim):
         # axes already cut make the next reduction cheap
         view = mask[tuple(box)] if box else mask
         others = tuple(other for other in range(mask.ndim) if other != axis)
         hit = np.flatnonzero(view.any(axis=others))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 0))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1))
     return tuple(box)
 
 
@@ -38,6 +38,7 @@ class MaskPair:
         spacing_mm: Voxel spacing per axis, ``(z, y, x)`` or ``(y, x)``; 1 for images in pixels.
         n_voxels: Number of voxels of the whole image (true negatives are counted over it).
         shape: Sizes of the whole image.
+        corner: Index of the box's first voxel in the whole image.
     """
 
     predicted: np.ndarray
@@ -45,6 +46,7 @@ class MaskPair:
     spacing_mm: tuple[float, ...]
     n_voxels: int
     shape: tuple[int, ...]
+    corner: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -63,13 +65,8 @@ class MaskPair:
         box = bounding_box(predicted | reference)
         spacing = tuple(float(s) for s in spacing_mm)
         n_voxels = reference.size if n_voxels is None else n_voxels
-        return cls(
-            np.ascontiguousarray(predicted[box]),
-            np.ascontiguousarray(reference[box]),
-            spacing,
-            n_voxels,
-            reference.shape,
-        )
+        masks = (np.ascontiguousarray(mask[box]) for mask in (predicted, reference))
+        return cls(*masks, spacing, n_voxels, reference.shape, tuple(part.start for part in box))
 
     @cached_property
     def n_predicted(self) -> int:
@@ -87,7 +84,3 @@ class MaskPair:
     def diagonal_mm(self) -> float:
         """Length of the whole image's diagonal."""
         return float(np.linalg.norm(np.multiply(self.shape, self.spacing_mm)))
-
-    def swapped(self) -> "MaskPair":
-        """The same pair with prediction and reference exchanged."""
-        return MaskPair(self.reference, self.predicted, self.spacing_mm, self.n_voxels, self.shape)

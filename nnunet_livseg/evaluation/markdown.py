@@ -1,0 +1,127 @@
+"""``summary.md``: the tables of one method, ready for a paper, and below them what every number means."""
+
+from typing import TYPE_CHECKING
+
+from nnunet_livseg.evaluation.tables import definitions, markdown, mean_sd, metrics_of, number, size_unit
+
+if TYPE_CHECKING:
+    from nnunet_livseg.evaluation.folder import FolderResult
+
+
+def summary_markdown(result: "FolderResult") -> str:
+    """The whole document."""
+    summary = result.summary
+    left_out = f", {len(result.problems)} left out" if result.problems else ""
+    parts = [
+        f"# {result.method}",
+        f"{summary['n_cases']} cases evaluated{left_out}; mode {result.options.mode}.",
+        "## Structures",
+        structure_table(result),
+    ]
+    if "lesions" in summary:
+        parts += ["## Lesions", detection_table(summary["lesions"])]
+    if summary.get("lesion_strata"):
+        parts += ["### By longest diameter", stratum_table(summary["lesion_strata"], result.unit)]
+    if "burden" in summary:
+        parts += ["## Tumor burden", _burden(summary["burden"], result.options.mode)]
+    for column, groups in summary["strata"].items():
+        parts += [f"## By {column}", group_table(groups, result.unit)]
+    if result.problems:
+        parts += [
+            "## Left out",
+            markdown(("case", "reason"), [(p.case, _line(p.reason)) for p in result.problems], left=2),
+        ]
+    return "\n\n".join(part.strip() for part in [*parts, "## Definitions", _definitions(result)]) + "\n"
+
+
+def structure_table(result: "FolderResult") -> str:
+    """One row per metric, one column per structure: mean ± sd and the 95 % interval of the mean."""
+    structures = result.summary["structures"]
+    header = ["metric", *(f"{name} {what}" for name in structures for what in ("mean ± sd", "95 % interval"))]
+    rows = [
+        ["DSC global (pooled voxels)", *(cell for s in structures.values() for cell in (number(s["dice_global"]), ""))]
+    ]
+    for name, metric in metrics_of(result).items():
+        unit = {"length": f" [{result.unit}]", "size": f" [{size_unit(result.unit, result.ndim)}]"}.get(metric.unit, "")
+        cells = [cell for s in structures.values() for cell in _cells(s["metrics"][name])]
+        rows.append([f"{metric.title}{unit}", *cells])
+    counts = (("n_both_empty", "both empty"), ("n_missed", "missed entirely"), ("n_false_alarm", "false alarms"))
+    rows += [[f"cases: {text}", *(c for s in structures.values() for c in (str(s[key]), ""))] for key, text in counts]
+    return markdown(header, rows)
+
+
+def _cells(stats: dict) -> tuple[str, str]:
+    low, high = stats["ci95"]
+    return mean_sd(stats), f"{number(low)} to {number(high)}"
+
+
+def detection_table(lesions: dict) -> str:
+    """Counts and scores of every rule."""
+    header = ("rule", "found", "missed", "false", "precision", "recall", "F1", "false per case")
+    rows = [
+        (rule, str(d["found"]), str(d["missed"]), str(d["false"]), *(number(d[k]) for k in ("precision", "recall", "f1")),
+         number(lesions["false_per_case"][rule], 2))
+        for rule, d in lesions["detection"].items()
+    ]  # fmt: skip
+    text = f"{lesions['n_reference']} reference and {lesions['n_predicted']} predicted lesions.\n\n"
+    text += markdown(header, rows)
+    if "dice_found" in lesions:
+        found = lesions["dice_found"]
+        text += f"\nDice of found lesions (one to one): {mean_sd(found)}, over {found['n']} lesions.\n"
+    if lesions.get("detected_lesions"):
+        cells = [(name, mean_sd(stats), str(stats["n"])) for name, stats in lesions["detected_lesions"].items()]
+        text += "\nAveraged over detected lesions (merged, IoU > 0.5) only:\n\n"
+        text += markdown(("score", "mean ± sd", "lesions"), cells)
+    return text
+
+
+def stratum_table(strata: list[dict], unit: str) -> str:
+    """Detection by size."""
+    header = ("longest diameter", "lesions", "found", "recall", "recall, IoU > 0.5", "false", "DSC", "DSC of found")
+    header += (f"ASSD of found [{unit}]",)
+    rows = [
+        (s["stratum"], str(s["n"]), str(s["found"]), number(s["recall"]), number(s["recall_50"]), str(s["false"]),
+         *(mean_sd(s[key]) for key in ("dice", "dice_found", "assd_found")))
+        for s in strata
+    ]  # fmt: skip
+    return markdown(header, rows)
+
+
+def group_table(groups: dict[str, dict], unit: str) -> str:
+    """Strata by a column of the case table."""
+    structures = list(dict.fromkeys(name for group in groups.values() for name in group["structures"]))
+    header = [
+        "group",
+        "cases",
+        *(f"{s} {m}" for s in structures for m in ("DSC", "DSC global", f"ASSD [{unit}]")),
+        "recall",
+    ]
+    rows = []
+    for name, group in groups.items():
+        cells = []
+        for s in structures:
+            found = group["structures"].get(s)
+            cells += (
+                [mean_sd(found["metrics"]["dice"]), number(found["dice_global"]), mean_sd(found["metrics"]["assd"])]
+                if found
+                else ["-"] * 3
+            )
+        detection = next(iter(group.get("lesions", {}).get("detection", {}).values()), None)
+        rows.append([name, str(group["n_cases"]), *cells, number(detection["recall"]) if detection else "-"])
+    return markdown(header, rows)
+
+
+def _burden(burden: dict, mode: str) -> str:
+    kind = "maximum of reference minus prediction (signed)" if mode == "lits" else "largest absolute error"
+    return f"RMSE {number(burden['rmse'], 4)}, {kind} {number(burden['maximum'], 4)}, over {burden['n']} cases."
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _definitions(result: "FolderResult") -> str:
+    known = definitions(result)
+    single = [f"- {key.replace('_', ' ')}: {text}" for key, text in known.items() if isinstance(text, str)]
+    single += [f"- {row['title']}: {row['definition']}" for row in known["metrics"].values()]
+    return "\n".join(single + [f"- detection {rule}: {text}" for rule, text in known["detection"].items()])
