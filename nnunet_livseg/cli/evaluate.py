@@ -4,8 +4,8 @@
   livseg evaluate PREDICTIONS REFERENCES --liver 1 --tumor 2 --out DIR
   livseg evaluate nnUNet_results/Dataset003_Liver/DPCNetTrainer__nnUNetPlans__3d_fullres --out DIR
 
-PREDICTIONS is a folder of label maps, or the folder of a training (all folds' validation cases are taken, the references
-are found). Finished cases are kept: run the same command again after an interruption.
+PREDICTIONS is a folder of label maps, or the folder of a training (all folds' validation cases are taken, the
+references are found). Finished cases are kept: run the same command again after an interruption.
 Exit status: 0 all cases evaluated, 3 some cases were left out (they are named), 1 nothing could be done.
 """
 

@@ -93,7 +93,7 @@ def evaluate_case(
     options = options or Options()
     structures = _as_structures(structures)
     one, other = _load(predicted, spacing_mm), _load(reference, spacing_mm)
-    one, other, notes = _on_one_grid(one, other, options)
+    one, other, notes = on_one_grid(one, other, options)
     box = bounding_box((one.labels != 0) | (other.labels != 0))
     cut = one.labels[box], other.labels[box]
     notes += _check_labels(*cut, structures)
@@ -136,7 +136,12 @@ def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None)
     return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
 
 
-def _on_one_grid(predicted, reference, options: Options) -> tuple:
+def on_one_grid(predicted, reference, options: Options) -> tuple:
+    """Both label images on the reference's grid, and notes.
+
+    Raises:
+        UserError: The grids differ and ``options`` do not ask for resampling.
+    """
     notes = [*predicted.notes, *reference.notes]
     if predicted.image is None or reference.image is None:
         if predicted.labels.shape != reference.labels.shape:

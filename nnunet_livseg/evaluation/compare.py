@@ -1,7 +1,6 @@
 """Several methods on the same cases: paired tests, intervals, correction for many tests, and the noise floor."""
 
 import itertools
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +114,8 @@ def compare(
 ) -> Comparison:
     """Evaluate several folders of predictions of the same cases and test their differences.
 
-    Each method's own evaluation goes to ``out/METHOD`` and is reused like that of ``evaluate_folder``; the comparison is
+    Each method's own evaluation goes to ``out/METHOD`` and is reused like that of ``evaluate_folder``; the comparison
+    is
     written as ``comparison.json``, ``comparison.csv`` and ``comparison.md``.
 
     Args:
@@ -189,7 +189,7 @@ def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[s
 
 
 def _common_structures(results: Sequence[FolderResult]) -> list[str]:
-    names = [name for name in results[0].inputs.structures.values]
+    names = list(results[0].inputs.structures.values)
     common = [name for name in names if all(name in result.inputs.structures.values for result in results)]
     if not common:
         raise UserError("the methods have no structure in common.")

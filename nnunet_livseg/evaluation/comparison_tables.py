@@ -65,9 +65,11 @@ def comparison_document(comparison: "Comparison") -> dict:
 
 
 TESTS = (
-    "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all pairs "
+    "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
+    "pairs "
     "of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference stand in "
-    "comparison.csv. Where 0 is best (RVD) absolute values are compared. Pairs with an infinite or undefined value are left "
+    "comparison.csv. Where 0 is best (RVD) absolute values are compared. Pairs with an infinite or undefined value "
+    "are left "
     "out and counted."
 )
 
@@ -101,7 +103,7 @@ def paper_table(comparison: "Comparison", structure: str) -> str:
     known = metrics_of(comparison.methods[0])
     metrics = shown_metrics(comparison)
     header = ["method", *(heading(known[m], comparison.methods[0].unit) for m in metrics)]
-    columns = [_column(comparison, structure, m) for m in metrics]
+    columns = [comparison_cells(comparison, structure, m) for m in metrics]
     return markdown(header, [[name, *cells] for name, *cells in zip(comparison.names, *columns, strict=True)])
 
 
@@ -111,7 +113,8 @@ def heading(metric: object, unit: str) -> str:
     return f"{metric.title} [%]" if metric.name in PERCENT or metric.name.startswith("nsd_") else metric.title
 
 
-def _column(comparison: "Comparison", structure: str, metric: str) -> list[str]:
+def comparison_cells(comparison: "Comparison", structure: str, metric: str) -> list[str]:
+    """A metric's column, one cell per method, in Markdown."""
     values = comparison.values(structure, metric)
     best, proven = comparison.best(structure, metric)
     percent = metric in PERCENT or metric.startswith("nsd_")
@@ -166,22 +169,27 @@ def reading(comparison: "Comparison") -> str:
     floor = next((p.noise_floor for p in comparison.pairs if p.noise_floor is not None), None)
     lines = [
         f"- {TESTS}",
-        "- Bold: the best mean, only where it differs significantly from every other method and by more than the noise floor.",
+        "- Bold: the best mean, only where it differs significantly from every other method and by more than the "
+        "noise floor.",
         *(
             [
-                f"- Noise floor of the tumor Dice: {floor:g}. The same method in two laboratories differs by up to 0.06 on one "
-                "fold of LiTS and by 0.006 in the mean of five folds; a gain of one fold below 0.06, or of five folds below "
+                f"- Noise floor of the tumor Dice: {floor:g}. The same method in two laboratories differs by up to "
+                "0.06 on one "
+                "fold of LiTS and by 0.006 in the mean of five folds; a gain of one fold below 0.06, or of five "
+                "folds below "
                 f"0.01, is no evidence, significant or not. These predictions come from {comparison.folds} fold(s)."
             ]
             if floor is not None
             else []
         ),
-        "- A test over cases says whether the difference would hold for other patients, not for another training of the same "
+        "- A test over cases says whether the difference would hold for other patients, not for another training of "
+        "the same "
         "method: only repeated trainings show that.",
     ]
     if len(comparison.cases) < 6:
         lines.append(
-            f"- With {len(comparison.cases)} cases the Wilcoxon test cannot reach p < 0.05, whatever the difference: it needs 6."
+            f"- With {len(comparison.cases)} cases the Wilcoxon test cannot reach p < 0.05, whatever the difference: "
+            "it needs 6."
         )
     metrics = metrics_of(comparison.methods[0])
     lines += [f"- {metrics[m].title}: {metrics[m].definition}" for m in shown_metrics(comparison)]

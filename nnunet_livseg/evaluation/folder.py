@@ -13,8 +13,8 @@ from nnunet_livseg.evaluation.case import CaseResult, evaluate_case
 from nnunet_livseg.evaluation.case_table import read_case_table
 from nnunet_livseg.evaluation.inputs import CasePaths, Inputs, Problem, find_inputs
 from nnunet_livseg.evaluation.labels import Structures
-from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.markdown import summary_markdown
+from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.store import case_file, case_key, load_case, save_case, to_json
 from nnunet_livseg.evaluation.summary import summarise
 from nnunet_livseg.evaluation.tables import case_rows, lesion_header, lesion_rows, summary_document, to_csv
@@ -74,9 +74,11 @@ def evaluate_folder(
     memory_gb: float | None = None,
     progress: bool = False,
 ) -> FolderResult:
-    """Evaluate all predictions that have a reference and write ``cases.csv``, ``lesions.csv``, ``summary.json``, ``summary.md``.
+    """Evaluate all predictions that have a reference and write ``cases.csv``, ``lesions.csv``, ``summary.json``,
+    ``summary.md``.
 
-    Each finished case is stored at once as ``out/cases/CASE.json`` and taken from there by the next call, as long as its
+    Each finished case is stored at once as ``out/cases/CASE.json`` and taken from there by the next call, as long as
+    its
     files and the options stay the same.
 
     Args:

@@ -75,6 +75,8 @@ def find_inputs(
     expected, more = _collect({"": references})
     cases, unpaired = _paired(found, {case: path for case, (_, path) in expected.items()}, predictions, references)
     cases = [_with_image(paths, images, references) for paths in cases]
+    named = {problem.case for problem in problems + more}
+    unpaired = [problem for problem in unpaired if problem.case not in named]
     folds = sorted(fold for fold in folders if fold)
     return Inputs(_method(predictions), structures, cases, problems + more + unpaired, folds, notes)
 

@@ -7,6 +7,8 @@ from nnunet_livseg.evaluation.tables import definitions, markdown, mean_sd, metr
 if TYPE_CHECKING:
     from nnunet_livseg.evaluation.folder import FolderResult
 
+DETECTION_HEADER = ("found", "missed", "false", "precision", "recall", "F1", "false per case")
+
 
 def summary_markdown(result: "FolderResult") -> str:
     """The whole document."""
@@ -55,16 +57,20 @@ def _cells(stats: dict) -> tuple[str, str]:
     return mean_sd(stats), f"{number(low)} to {number(high)}"
 
 
+def detection_rows(lesions: dict) -> list[tuple[str, ...]]:
+    """Name of each rule, its counts and scores, false lesions per case: the columns of ``DETECTION_HEADER``."""
+    rows = []
+    for rule, d in lesions["detection"].items():
+        counts = (str(d[key]) for key in ("found", "missed", "false"))
+        scores = (number(d[key]) for key in ("precision", "recall", "f1"))
+        rows.append((rule, *counts, *scores, number(lesions["false_per_case"][rule], 2)))
+    return rows
+
+
 def detection_table(lesions: dict) -> str:
     """Counts and scores of every rule."""
-    header = ("rule", "found", "missed", "false", "precision", "recall", "F1", "false per case")
-    rows = [
-        (rule, str(d["found"]), str(d["missed"]), str(d["false"]), *(number(d[k]) for k in ("precision", "recall", "f1")),
-         number(lesions["false_per_case"][rule], 2))
-        for rule, d in lesions["detection"].items()
-    ]  # fmt: skip
     text = f"{lesions['n_reference']} reference and {lesions['n_predicted']} predicted lesions.\n\n"
-    text += markdown(header, rows)
+    text += markdown(("rule", *DETECTION_HEADER), detection_rows(lesions))
     if "dice_found" in lesions:
         found = lesions["dice_found"]
         text += f"\nDice of found lesions (one to one): {mean_sd(found)}, over {found['n']} lesions.\n"
@@ -75,16 +81,25 @@ def detection_table(lesions: dict) -> str:
     return text
 
 
+def stratum_rows(strata: list[dict]) -> list[tuple[str, ...]]:
+    """Detection and scores by size: the columns of ``stratum_header``."""
+    return [
+        (
+            *(s["stratum"], str(s["n"]), str(s["found"]), number(s["recall"]), number(s["recall_50"]), str(s["false"])),
+            *(mean_sd(s["dice"]), mean_sd(s["dice_found"]), mean_sd(s["assd_found"], 2)),
+        )
+        for s in strata
+    ]
+
+
+def stratum_header(unit: str) -> tuple[str, ...]:
+    titles = ("longest diameter", "lesions", "found", "recall", "recall, IoU > 0.5", "false", "Dice", "Dice of found")
+    return (*titles, f"ASSD of found [{unit}]")
+
+
 def stratum_table(strata: list[dict], unit: str) -> str:
     """Detection by size."""
-    header = ("longest diameter", "lesions", "found", "recall", "recall, IoU > 0.5", "false", "DSC", "DSC of found")
-    header += (f"ASSD of found [{unit}]",)
-    rows = [
-        (s["stratum"], str(s["n"]), str(s["found"]), number(s["recall"]), number(s["recall_50"]), str(s["false"]),
-         *(mean_sd(s[key]) for key in ("dice", "dice_found", "assd_found")))
-        for s in strata
-    ]  # fmt: skip
-    return markdown(header, rows)
+    return markdown(stratum_header(unit), stratum_rows(strata))
 
 
 def group_table(groups: dict[str, dict], unit: str) -> str:

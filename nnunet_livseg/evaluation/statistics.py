@@ -78,7 +78,7 @@ def _wilcoxon(d: np.ndarray) -> float:
 def _t_test(d: np.ndarray) -> float:
     if not d.any():
         return 1.0
-    if d.size < 2 or np.ptp(d) == 0:  # t is not defined without spread
+    if d.size < 2 or np.ptp(d) <= 1e-9 * np.abs(d).max():  # t is not defined without spread
         return math.nan
     return float(stats.ttest_1samp(d, 0.0).pvalue)
 

@@ -1,4 +1,5 @@
-"""Finished cases on disk: one JSON file each, written whole or not at all, and reused while its inputs stay the same."""
+"""Finished cases on disk: one JSON file each, written whole or not at all, and reused while its inputs stay the
+same."""
 
 import hashlib
 import json

@@ -1,5 +1,6 @@
 """From cases to one summary: means per structure, pooled Dice, detection of lesions, strata."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -108,7 +109,7 @@ def stratum_names(edges: Sequence[float], unit: str) -> list[str]:
     """``< 10 mm``, ``10-20 mm``, ``> 20 mm``: both borders belong to the middle."""
     if not edges:
         return ["all"]
-    middle = [f"{low:g}-{high:g} {unit}" for low, high in zip(edges, edges[1:], strict=False)]
+    middle = [f"{low:g}-{high:g} {unit}" for low, high in itertools.pairwise(edges)]
     return [f"< {edges[0]:g} {unit}", *middle, f"{'>=' if len(edges) == 1 else '>'} {edges[-1]:g} {unit}"]
 
 

@@ -27,7 +27,8 @@ RULES = {
     "lits_50": "the same with IoU > 0.5",
 }
 EMPTY_POLICY = {
-    "default": "Both masks empty: no score, left out of means and counted. One empty: overlap 0, distances infinite, counted; "
+    "default": "Both masks empty: no score, left out of means and counted. One empty: overlap 0, distances infinite, "
+    "counted; "
     "means of distances are over finite values and say how many were left out.",
     "lits": "Both masks empty: Dice 1. One empty: Dice 0, distances infinite; means are over finite values.",
 }
@@ -119,7 +120,8 @@ def definitions(result: "FolderResult") -> dict:
     used = {rule for case in result.cases for rule in case.detection}
     return {
         "mode": options.mode,
-        "surface": f"mask minus its erosion with the {options.surface_neighbours}-neighbourhood; voxel centres, {result.unit}",
+        "surface": f"mask minus its erosion with the {options.surface_neighbours}-neighbourhood; voxel centres, "
+        f"distances in {result.unit}",
         "lesion": f"{options.lesion_neighbours}-connected component of the tumor, no minimum size",
         "empty_masks": EMPTY_POLICY[options.mode],
         "dice_per_case": "mean over cases of the Dice",

@@ -22,7 +22,8 @@ class WorkerDied(RuntimeError):
 
 
 def memory_need_bytes(path: Path) -> int:
-    """Estimate of the peak memory of one case, from the header of its reference (0.7 GB for 512 x 512 x 500 of bytes)."""
+    """Estimate of the peak memory of one case, from the header of its reference (0.7 GB for 512 x 512 x 500 of
+    bytes)."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -64,7 +65,8 @@ def run_jobs(
 ) -> Iterator[tuple[Job, Result | Exception]]:
     """Yield each job with its result or with the exception it ended in, in the order they finish.
 
-    At most ``workers`` jobs are in flight. Where a worker dies, the jobs that were in flight run again one at a time, and
+    At most ``workers`` jobs are in flight. Where a worker dies, the jobs that were in flight run again one at a time,
+    and
     one that kills its worker again ends in ``WorkerDied``; all others are still run.
     """
     if workers <= 1:

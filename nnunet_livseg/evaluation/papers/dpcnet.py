@@ -1,4 +1,5 @@
-"""Tables of DPC-Net: Zhang et al., "Decoupled Pyramid Correlation Network for Liver Tumor Segmentation", Med. Phys. 2022."""
+"""Tables of DPC-Net: Zhang et al., "Decoupled Pyramid Correlation Network for Liver Tumor Segmentation", Med. Phys.
+2022."""
 
 from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
 
@@ -99,7 +100,8 @@ nnU-Net (single model, re-run) | 74.8 | -0.076 | 1.044 | 6.132 | 96.3 | 0.014 | 
 DPC-Net | 76.4 | -0.063 | 0.838 | 5.339 | 96.0 | 0.012 | 1.636 | 4.692 | 0.434 | 0.424
 """),
         (
-            "The paper's rows come from the LiTS server (70 test cases), whose tumor distances, RVD and Dice variants are "
+            "The paper's rows come from the LiTS server (70 test cases), whose tumor distances, RVD and Dice "
+            "variants are "
             "averaged over detected lesions: livseg evaluate --mode lits prints those. Ours here are per case.",
         ),
     ),

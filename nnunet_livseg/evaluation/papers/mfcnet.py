@@ -1,4 +1,5 @@
-"""Table of MFCNet: Pang et al., "Correlation Matters: Multi-scale Fine-Grained Contextual Information ...", PAKDD 2020."""
+"""Table of MFCNet: Pang et al., "Correlation Matters: Multi-scale Fine-Grained Contextual Information ...", PAKDD
+2020."""
 
 from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
 
@@ -28,9 +29,11 @@ CS-Net | 78.90 | 32.90 | 69.45 | 73.03 | 90.03 | 99.83 | 80.64
 MFCNet | 82.16 | 30.01 | 73.46 | 76.96 | 91.18 | 99.86 | 83.37
 """),
         (
-            "The paper's rows: means over axial slices that contain tumor, distances in pixels. Ours are comparable only for "
+            "The paper's rows: means over axial slices that contain tumor, distances in pixels. Ours are comparable "
+            "only for "
             "2D images (one per slice, such as PNGs); on volumes they are means over cases, in mm.",
-            "The paper's F1 is the harmonic mean of its mean precision and recall; ours is the mean over cases (= Dice).",
+            "The paper's F1 is the harmonic mean of its mean precision and recall; ours is the mean over cases (= "
+            "Dice).",
         ),
     ),
 )

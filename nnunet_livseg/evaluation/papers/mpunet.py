@@ -5,7 +5,8 @@ from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
 _SOURCE = "MPU-Net (Yu & Han, arXiv:2307.05799)"
 _REMARK = (
     "The positive class of the paper is the liver with its tumors. Its published precision and specificity are recall "
-    "and NPV in the authors' code: our values in those columns are recall and NPV too, the textbook ones stand at the end."
+    "and NPV in the authors' code: our values in those columns are recall and NPV too, the textbook ones stand at "
+    "the end."
 )
 
 

@@ -16,7 +16,8 @@ class Column:
 
     Args:
         title: As printed, unit included.
-        value: Where our number is: ``tumor.assd`` (a metric's mean), ``tumor.dice_global``, ``lesions.group_50.recall``,
+        value: Where our number is: ``tumor.assd`` (a metric's mean), ``tumor.dice_global``,
+        ``lesions.group_50.recall``,
             ``type.HCC.tumor.dice`` (a stratum), or empty where an evaluation cannot know it.
         scale: 100 where the paper prints percent.
         digits: Digits after the point.
@@ -69,7 +70,8 @@ def render(table: PaperTable, results: "list[FolderResult]", *, comparison: "Com
         ours = [[result.method, *(_cell(result, column, comparison) for column in table.columns)] for result in results]
     remarks = [
         f"Columns of {table.source}. Rows marked (quoted) are printed there and were measured on that paper's cases;",
-        f"the others are ours, over {', '.join(f'{len(r.cases)} cases ({r.method})' for r in results)}. Only rows on the "
+        f"the others are ours, over {', '.join(f'{len(r.cases)} cases ({r.method})' for r in results)}. Only rows on "
+        "the "
         "same cases can be compared.",
         *(
             [f"* in our rows: paired t-test against {comparison.names[0]}, p < 0.05, not corrected."]
