@@ -42,6 +42,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--surface", type=int, choices=(6, 18, 26), help="neighbourhood of the surface (6)")
     parser.add_argument("--connectivity", type=int, choices=(6, 18, 26), help="neighbourhood of a lesion (6)")
     parser.add_argument("--diameters", type=float, nargs="+", metavar="MM", help="borders of lesion strata (10 20)")
+    parser.add_argument("--slices", action="store_true", help="also score axial slices in pixels (mfcnet-1 wants it)")
     parser.add_argument("--worst", choices=("diagonal",), help="image diagonal in place of infinite distances")
     parser.add_argument("--workers", type=int, help="processes at most (default: by processors and free memory)")
     parser.add_argument("--memory-gb", type=float, help="memory for all processes (default: 80 %% of what is free)")
@@ -63,6 +64,7 @@ def settings(args: argparse.Namespace) -> dict:
         "worst": args.worst,
         "diameter_edges": args.diameters,
         "resample": args.resample,
+        "slices": args.slices,
     }
     return {
         "out": args.out,

@@ -18,6 +18,7 @@ from nnunet_livseg.evaluation.masks import MaskPair, bounding_box
 from nnunet_livseg.evaluation.metrics import structure_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
+from nnunet_livseg.evaluation.slices import slice_scores
 
 LITS_LABELS = explicit_structures((1,), (2,))
 
@@ -35,6 +36,7 @@ class CaseResult:
         lesions: One row per reference lesion and per unmatched predicted lesion.
         detection: Counts of found, missed, true and false lesions by rule.
         burden: Predicted and reference tumor burden and their difference, where there are liver and tumor.
+        slices: Structure to the scores of its axial slices, where ``options.slices`` asks for them.
         fold: Fold of a cross-validation the case was predicted in.
         notes: What a reader should know (resampled, float labels, ...).
         seconds: Time that the evaluation took.
@@ -48,6 +50,7 @@ class CaseResult:
     lesions: list[dict] = field(default_factory=list)
     detection: dict[str, dict[str, int]] = field(default_factory=dict)
     burden: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     fold: str = ""
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -217,6 +220,8 @@ def _score(pairs: dict[str, MaskPair], reference: LabelImage | _Array, options: 
             "reference": pair.n_reference,
             "image": pair.n_voxels,
         }
+    if TUMOR in pairs and options.slices and ndim == 3:
+        result.slices[TUMOR] = slice_scores(pairs[TUMOR], options.surface_neighbours)
     if TUMOR in pairs:
         lesions = LesionPair(pairs[TUMOR], options.lesion_neighbours)
         result.lesions = lesion_rows(lesions, reference.image, factor=factor, options=options)

@@ -24,6 +24,8 @@ def summary_markdown(result: "FolderResult") -> str:
         parts += ["## Lesions", detection_table(summary["lesions"])]
     if summary.get("lesion_strata"):
         parts += ["### By longest diameter", stratum_table(summary["lesion_strata"], result.unit)]
+    for name, found in summary.get("slices", {}).items():
+        parts += [f"## Axial slices with {name}", slice_table(found)]
     if "burden" in summary:
         parts += ["## Tumor burden", _burden(summary["burden"], result.options.mode)]
     for column, groups in summary["strata"].items():
@@ -55,6 +57,13 @@ def structure_table(result: "FolderResult") -> str:
 def _cells(stats: dict) -> tuple[str, str]:
     low, high = stats["ci95"]
     return mean_sd(stats), f"{number(low)} to {number(high)}"
+
+
+def slice_table(found: dict) -> str:
+    """Means over axial slices, distances in pixels."""
+    rows = [(f"{m} [px]" if m == "hd" else m, mean_sd(stats)) for m, stats in found.items() if isinstance(stats, dict)]
+    rows.append(("f1 (of mean precision and recall)", number(found["f1"])))
+    return f"{found['n_slices']} slices.\n\n" + markdown(("score", "mean ± sd over slices"), rows)
 
 
 def detection_rows(lesions: dict) -> list[tuple[str, ...]]:

@@ -22,6 +22,7 @@ class Options:
         worst: ``None`` leaves infinite distances infinite; ``diagonal`` puts the image diagonal in their place.
         diameter_edges: Borders of the lesion strata by longest diameter, in mm (or pixels).
         resample: Bring a prediction on another grid to the reference's grid (nearest neighbour).
+        slices: Also score every axial slice that holds tumor on its own, in pixels (MFCNet).
 
     Raises:
         UserError: A value is outside its list.
@@ -36,6 +37,7 @@ class Options:
     worst: str | None = None
     diameter_edges: tuple[float, ...] = (10.0, 20.0)
     resample: bool = False
+    slices: bool = False
 
     def __post_init__(self) -> None:
         if self.surface_neighbours is None:

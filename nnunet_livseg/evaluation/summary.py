@@ -12,6 +12,7 @@ from nnunet_livseg.evaluation.lesion_rows import MERGED, REFERENCE
 from nnunet_livseg.evaluation.lesions import detection_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
+from nnunet_livseg.evaluation.slices import summarise_slices
 from nnunet_livseg.evaluation.statistics import describe
 
 GROUPS_OF_NUMBERS = 10  # a numeric column with more values than this is cut into thirds
@@ -27,12 +28,15 @@ def summarise(
         options: How they were evaluated.
         case_table: Case to column to text; every column becomes a family of strata.
     """
-    summary = {"n_cases": len(results)} | _level(results, options)
+    summary = {"n_cases": len(results), "ndim": results[0].ndim if results else 3} | _level(results, options)
     unit = results[0].unit if results else "mm"
     reference = [row for result in results for row in result.lesions if row["kind"] == REFERENCE]
     if options.mode == "default":
         summary["lesion_strata"] = lesion_strata(results, options.diameter_edges, unit)
         summary["lesions"] |= {"dice_found": _of_found(reference, "dice"), "assd_found": _of_found(reference, "assd")}
+    if any(result.slices for result in results):
+        names = list(dict.fromkeys(name for result in results for name in result.slices))
+        summary["slices"] = {n: summarise_slices([r.slices[n] for r in results if n in r.slices]) for n in names}
     summary["strata"] = {
         column: {group: {"n_cases": len(part)} | _level(part, options) for group, part in groups.items()}
         for column, groups in _case_groups(results, case_table or {}).items()

@@ -17,14 +17,23 @@ if TYPE_CHECKING:
 
 _LESION_LENGTHS = {"diameter", "diameter_axial", "assd", "rmsd", "hd", "center_x", "center_y", "center_z"}
 _LESION_SIZES = {"volume", "volume_predicted"}
-RULES = {
-    "group_0": "corrected LiTS rule: overlapping lesions are merged on both sides; IoU of the merged pair > 0; "
-    "all reference lesions of the pair count as found, all predicted ones as true",
-    "group_50": "the same with IoU > 0.5",
-    "matched_0": "one-to-one matching with the largest sum of IoU; a pair counts with IoU > 0",
-    "matched_50": "the same with IoU > 0.5",
-    "lits_0": "2017 scorer: a merged pair with IoU > 0 counts once; one below counts 1 minus its number of references",
-    "lits_50": "the same with IoU > 0.5",
+RULES = {  # title and definition
+    "group_0": (
+        "any overlap, merged lesions (LiTS, corrected)",
+        "overlapping lesions are merged on both sides; IoU of the merged pair > 0; all reference lesions of the pair "
+        "count as found, all predicted ones as true",
+    ),
+    "group_50": ("IoU > 0.5, merged lesions (LiTS, corrected)", "as group_0 with IoU > 0.5"),
+    "matched_0": (
+        "any overlap, one to one",
+        "one-to-one matching with the largest sum of IoU; pairs with IoU > 0 count",
+    ),
+    "matched_50": ("IoU > 0.5, one to one", "as matched_0 with IoU > 0.5"),
+    "lits_0": (
+        "IoU > 0 (2017 scorer)",
+        "a merged pair with IoU > 0 counts once; one below counts 1 minus its number of references",
+    ),
+    "lits_50": ("IoU > 0.5 (2017 scorer)", "as lits_0 with IoU > 0.5"),
 }
 EMPTY_POLICY = {
     "default": "Both masks empty: no score, left out of means and counted. One empty: overlap 0, distances infinite, "
@@ -129,7 +138,7 @@ def definitions(result: "FolderResult") -> dict:
         "interval": "95 % percentile bootstrap of the mean, 10,000 resamples",
         "metrics": {m.name: {"title": m.title, "unit": m.unit, "better": m.better, "definition": m.definition}
                     for m in (*metrics_of(result).values(), *BURDEN)},
-        "detection": {rule: text for rule, text in RULES.items() if rule in used},
+        "detection": {rule: text for rule, (_, text) in RULES.items() if rule in used},
         "lesion_columns": {} if options.mode == "lits" else COLUMNS,
     }  # fmt: skip
 

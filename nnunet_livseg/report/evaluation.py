@@ -5,31 +5,20 @@ import math
 from pathlib import Path
 
 from nnunet_livseg import __version__
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.case import CaseResult, on_one_grid
+from nnunet_livseg.evaluation.case import CaseResult
 from nnunet_livseg.evaluation.folder import FolderResult
-from nnunet_livseg.evaluation.images import read_image, read_labels
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR
 from nnunet_livseg.evaluation.lesion_rows import REFERENCE
 from nnunet_livseg.evaluation.markdown import DETECTION_HEADER, detection_rows, stratum_header, stratum_rows
-from nnunet_livseg.evaluation.tables import definitions, metrics_of, number, size_unit
+from nnunet_livseg.evaluation.tables import RULES, definitions, metrics_of, number, size_unit
 from nnunet_livseg.files import write_text
 from nnunet_livseg.report import charts, page
-from nnunet_livseg.report.overlays import PREDICTED_COLOUR, REFERENCE_COLOUR, Scene, pictures
+from nnunet_livseg.report.worst import worst_section
 
-N_WORST = 4
 _EMPTY_COUNTS = {
     "n_missed": "missed entirely",
     "n_false_alarm": "false alarm",
     "n_both_empty": "without it on both sides",
-}
-RULE_TITLES = {
-    "group_0": "any overlap, merged lesions (LiTS, corrected)",
-    "group_50": "IoU > 0.5, merged lesions (LiTS, corrected)",
-    "matched_0": "any overlap, one to one",
-    "matched_50": "IoU > 0.5, one to one",
-    "lits_0": "IoU > 0 (2017 scorer)",
-    "lits_50": "IoU > 0.5 (2017 scorer)",
 }
 _OPEN_UP_TO = 60  # cases; longer tables are folded
 
@@ -57,7 +46,7 @@ def report_html(result: FolderResult) -> str:
         _lesion_section(result),
         _volume_section(result),
         _strata_sections(result),
-        _worst_section(result),
+        worst_section(result),
         _cases_section(result),
         definition_section(result),
     ]
@@ -148,7 +137,7 @@ def _lesion_section(result: FolderResult) -> str:
     lesions = result.summary.get("lesions")
     if not lesions:
         return ""
-    rows = [(RULE_TITLES[rule], *cells) for rule, *cells in detection_rows(lesions)]
+    rows = [(RULES[rule][0], *cells) for rule, *cells in detection_rows(lesions)]
     header = ("A lesion is found by", *DETECTION_HEADER)
     lead = f"{lesions['n_reference']} lesions in the references, {lesions['n_predicted']} in the predictions."
     strata = result.summary.get("lesion_strata", [])
@@ -228,50 +217,6 @@ def _strata_sections(result: FolderResult) -> str:
 
 def _pm(stats: dict | None, digits: int = 3) -> str:
     return f"{number(stats['mean'], digits)} ± {number(stats['sd'], digits)}" if stats else "-"
-
-
-def _worst_section(result: FolderResult) -> str:
-    focus = TUMOR if TUMOR in result.summary["structures"] else next(iter(result.summary["structures"]))
-    scored = [case for case in result.cases if not math.isnan(case.structures[focus]["dice"])]
-    worst = sorted(scored, key=lambda case: (case.structures[focus]["dice"], case.case))[:N_WORST]
-    if not worst:
-        return ""
-    legend = (
-        f'<ul class="legend"><li style="--c:{REFERENCE_COLOUR}">reference</li>'
-        f'<li style="--c:{PREDICTED_COLOUR}">prediction</li></ul>'
-    )
-    lead = f"The {len(worst)} cases with the lowest {focus} Dice, where prediction and reference differ most."
-    return page.section("Worst cases", legend, *(_case_pictures(result, case, focus) for case in worst), lead=lead)
-
-
-def _case_pictures(result: FolderResult, case: CaseResult, focus: str) -> str:
-    scores = case.structures[focus]
-    distance = "hd95" if "hd95" in scores else "hd"
-    volumes = f"{number(scores['volume_predicted'], 1)} of {number(scores['volume_reference'], 1)}"
-    text = (
-        f"{focus} Dice {number(scores['dice'])}, {metrics_of(result)[distance].title} {number(scores[distance], 1)} "
-        f"{result.unit}, volume {volumes} {size_unit(result.unit, result.ndim)}"
-    )
-    head = f'<div class="case"><h3>{page.escape(case.case)}</h3><p>{page.escape(text)}</p>'
-    try:
-        found = [page.figure(p.svg, "", p.caption) for p in pictures(_scene(result, case, focus))]
-    except UserError as error:  # a file that has vanished or changed since: the numbers stay, the picture is missing
-        return f"{head}<p>No picture: {page.escape(error)}</p></div>"
-    return f'{head}<div class="pictures">{"".join(found).replace("<figcaption></figcaption>", "")}</div></div>'
-
-
-def _scene(result: FolderResult, case: CaseResult, focus: str) -> Scene:
-    paths = next(paths for paths in result.inputs.cases if paths.case == case.case)
-    predicted, reference, _ = on_one_grid(read_labels(paths.predicted), read_labels(paths.reference), result.options)
-    ct = None
-    if paths.image is not None:
-        import SimpleITK as sitk
-
-        found = sitk.GetArrayFromImage(read_image(paths.image))
-        ct = found if found.shape == reference.labels.shape else None
-    names = [name for name in (LIVER, focus) if name in result.inputs.structures.values]
-    structures = {name: result.inputs.structures.values[name] for name in dict.fromkeys(names)}
-    return Scene(predicted.labels, reference.labels, structures, focus, reference.spacing_mm, ct)
 
 
 def _cases_section(result: FolderResult) -> str:

@@ -68,10 +68,11 @@ def table(
     return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
-def figure(svg: str, title: str, note: str = "") -> str:
+def figure(svg: str, title: str = "", note: str = "") -> str:
     """A figure with its title above and a note below, both plain text."""
+    title = f"<figcaption>{escape(title)}</figcaption>" if title else ""
     note = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}{note}</figure>"
+    return f"<figure>{title}{svg}{note}</figure>"
 
 
 def figures(*items: str) -> str:

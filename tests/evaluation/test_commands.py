@@ -25,6 +25,12 @@ def evaluate(folders, *more, out="out"):
     return main(["evaluate", *pair, "--liver", "1", "--tumor", "2", "--workers", "1", "--quiet", *more])
 
 
+def compare(folders, *more):
+    paths = [str(folders / name) for name in ("a", "b", "ref")]
+    settings = ["--out", str(folders / "cmp"), "--liver", "1", "--tumor", "2", "--workers", "1", "--quiet"]
+    return main(["compare", *paths, *settings, *more])
+
+
 def test_evaluate_writes_everything_and_returns_0(folders, capsys):
     assert evaluate(folders, "--table", "dpcnet-4", "--table", "mpunet-9") == 0
     written = {path.name for path in (folders / "out").iterdir()}
@@ -67,6 +73,7 @@ def test_options_reach_the_result(folders):
     assert summary["options"] == {
         "mode": "default", "surface_neighbours": 26, "lesion_neighbours": 18, "hd95": "pooled", "nsd": "voxels",
         "tolerances": [1.0, 3.0], "worst": "diagonal", "diameter_edges": [5.0, 10.0], "resample": True,
+        "slices": False,
     }  # fmt: skip
     assert {"nsd_1", "nsd_3"} <= set(summary["structures"]["tumor"]["metrics"])
     assert [s["stratum"] for s in summary["lesion_strata"]] == ["< 5 mm", "5-10 mm", "> 10 mm"]
@@ -81,21 +88,7 @@ def test_mode_lits_is_written_in_every_output(folders):
 
 
 def test_compare_writes_tests_and_reports(folders, capsys):
-    paths = [str(folders / name) for name in ("a", "b", "ref")]
-    command = [
-        "compare",
-        *paths,
-        "--out",
-        str(folders / "cmp"),
-        "--liver",
-        "1",
-        "--tumor",
-        "2",
-        "--workers",
-        "1",
-        "--quiet",
-    ]
-    assert main([*command, "--table", "dpcnet-4", "--names", "one", "two"]) == 0
+    assert compare(folders, "--table", "dpcnet-4", "--names", "one", "two") == 0
     written = {path.name for path in (folders / "cmp").iterdir()}
     assert written == {
         *("one", "two", "comparison.json", "comparison.csv", "comparison.md", "report.html", "table_dpcnet-4.md"),
@@ -106,21 +99,7 @@ def test_compare_writes_tests_and_reports(folders, capsys):
 
 def test_compare_names_cases_that_only_some_have(folders, capsys):
     (folders / "a" / "c0.nii.gz").unlink()
-    paths = [str(folders / name) for name in ("a", "b", "ref")]
-    command = [
-        "compare",
-        *paths,
-        "--out",
-        str(folders / "cmp"),
-        "--liver",
-        "1",
-        "--tumor",
-        "2",
-        "--workers",
-        "1",
-        "--quiet",
-    ]
-    assert main([*command, "--no-report"]) == 3
+    assert compare(folders, "--no-report") == 3
     assert "left out of the comparison: c0, which a lacks" in capsys.readouterr().out
 
 

@@ -194,6 +194,14 @@ def test_quoted_mean_of_mpunet_is_the_mean_of_its_quoted_cases():
         assert float(mean[column]) == pytest.approx(sum(values) / len(values), abs=6e-5)
 
 
+def test_mfcnets_columns_are_slices():
+    volumes = method("ours", [0.5, 0.7])
+    assert "| ours | - | - |" in render(paper_table("mfcnet-1"), [volumes])
+    images = method("ours", [0.5, 0.7])
+    images.summary["ndim"] = 2
+    assert "| ours | 60.00 | 0.50 |" in render(paper_table("mfcnet-1"), [images])
+
+
 def test_an_unknown_table_names_the_known():
     with pytest.raises(UserError, match=r"no table 'dpcnet-9'.\n  Tables: dpcnet-1, dpcnet-2"):
         paper_table("dpcnet-9")

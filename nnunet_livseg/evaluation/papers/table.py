@@ -17,8 +17,8 @@ class Column:
     Args:
         title: As printed, unit included.
         value: Where our number is: ``tumor.assd`` (a metric's mean), ``tumor.dice_global``,
-        ``lesions.group_50.recall``,
-            ``type.HCC.tumor.dice`` (a stratum), or empty where an evaluation cannot know it.
+            ``lesions.group_50.recall``, ``type.HCC.tumor.dice`` (a stratum), ``slices.tumor.hd`` (axial slices), or
+            empty where an evaluation cannot know it.
         scale: 100 where the paper prints percent.
         digits: Digits after the point.
         sd: Print mean ± sd.
@@ -112,11 +112,17 @@ def _proven_best(method: str, column: Column, comparison: "Comparison | None") -
 
 
 def _look_up(summary: dict, value: str) -> dict | float | None:
+    if not value:
+        return None
     *path, name = value.split(".")
     level = summary
     if len(path) == 2 and path[0] == "lesions":
         return summary.get("lesions", {}).get("detection", {}).get(path[1], {}).get(name)
-    if len(path) == 3:  # a stratum: column, group, structure
+    if path[0] == "slices" and "slices" in summary:
+        return summary["slices"].get(path[1], {}).get(name)
+    if path[0] == "slices":
+        path = path[1:] if summary["ndim"] == 2 else []
+    elif len(path) == 3:  # a stratum: column, group, structure
         families = {key.lower(): groups for key, groups in summary["strata"].items()}
         groups = {key.lower(): group for key, group in families.get(path[0].lower(), {}).items()}
         level = groups.get(path[1].lower(), {})
