@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.case import CaseResult, evaluate_case
+from nnunet_livseg.evaluation.case import LITS_LABELS, CaseResult, evaluate_case
 from nnunet_livseg.evaluation.case_table import read_case_table
 from nnunet_livseg.evaluation.inputs import CasePaths, Inputs, Problem, find_inputs
 from nnunet_livseg.evaluation.labels import Structures
@@ -53,6 +53,11 @@ class FolderResult:
     @property
     def unit(self) -> str:
         return self.cases[0].unit if self.cases else "mm"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know: about the folder, and about single cases."""
+        return [*self.inputs.notes, *(f"{case.case}: {note}" for case in self.cases for note in case.notes)]
 
     @property
     def ndim(self) -> int:
@@ -99,7 +104,8 @@ def evaluate_folder(
         UserError: The inputs do not fit together, or not one case could be evaluated.
     """
     out, options = Path(out), options or Options()
-    inputs = find_inputs(predictions, references, liver=liver, tumor=tumor, images=images)
+    fallback = LITS_LABELS if options.mode == "lits" else None
+    inputs = find_inputs(predictions, references, liver=liver, tumor=tumor, images=images, fallback=fallback)
     inputs.method = method or inputs.method
     table = read_case_table(case_table, (paths.case for paths in inputs.cases)) if case_table else {}
     results, failed, n_reused = _run(inputs, options, out, workers=workers, memory_gb=memory_gb, progress=progress)

@@ -51,6 +51,7 @@ def find_inputs(
     liver: Iterable[int] = (),
     tumor: Iterable[int] = (),
     images: str | Path | None = None,
+    fallback: Structures | None = None,
 ) -> Inputs:
     """Pair predictions with references by file name.
 
@@ -62,6 +63,7 @@ def find_inputs(
         liver: Label values of the liver, where ``dataset.json`` does not say it.
         tumor: Label values of the tumor.
         images: Folder of the CTs, for pictures.
+        fallback: What the labels mean where neither ``dataset.json`` nor the arguments say it.
 
     Raises:
         UserError: A folder is missing or empty, nothing fits together, or nobody says what the labels mean.
@@ -70,10 +72,16 @@ def find_inputs(
     folders, notes = _prediction_folders(predictions)
     dataset_json = _dataset_json(predictions, references)
     references = _existing(references, "references") if references else _training_references(predictions)
-    structures = _structures(dataset_json, liver, tumor, predictions)
+    structures = _structures(dataset_json, liver, tumor, fallback, predictions)
     found, problems = _collect(folders)
     expected, more = _collect({"": references})
-    cases, unpaired = _paired(found, {case: path for case, (_, path) in expected.items()}, predictions, references)
+    wanted = {case: path for case, (_, path) in expected.items()}
+    validated = _validated_cases(predictions, list(folders))
+    if validated is not None:
+        others = wanted.keys() - validated - found.keys()
+        notes += [f"{len(others)} references belong to folds that are not here"] if others else []
+        wanted = {case: path for case, path in wanted.items() if case not in others}
+    cases, unpaired = _paired(found, wanted, predictions, references)
     cases = [_with_image(paths, images, references) for paths in cases]
     named = {problem.case for problem in problems + more}
     unpaired = [problem for problem in unpaired if problem.case not in named]
@@ -114,6 +122,10 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
                 found[path.name[: -len(ending)]].append((fold, path))
     if not found:
         places = ", ".join(map(str, folders.values()))
+        if any(next(folder.glob("fold_*"), None) for folder in folders.values() if folder.is_dir()):
+            raise UserError(
+                f"no fold of {places} has a folder 'validation' yet.\n  nnUNetv2_train ... --val writes it."
+            )
         raise UserError(f"there is no label map in {places}\n  Looked for files ending in {', '.join(ENDINGS)}.")
     twice = {case: files for case, files in found.items() if len(files) > 1}
     problems = [
@@ -138,8 +150,6 @@ def _paired(
         )
     missing = [Problem(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())]
     extra = [Problem(case, "has a prediction, but no reference") for case in sorted(found.keys() - expected.keys())]
-    if any(fold for fold, _ in found.values()):  # an unfinished cross-validation has not predicted every case
-        missing = [Problem(p.case, "has a reference, but was predicted in no fold") for p in missing]
     return [CasePaths(case, found[case][1], expected[case], found[case][0]) for case in both], missing + extra
 
 
@@ -165,11 +175,17 @@ def _json(path: Path) -> dict:
 
 
 def _structures(
-    dataset_json: tuple[Path, dict] | None, liver: Iterable[int], tumor: Iterable[int], predictions: Path
+    dataset_json: tuple[Path, dict] | None,
+    liver: Iterable[int],
+    tumor: Iterable[int],
+    fallback: Structures | None,
+    predictions: Path,
 ) -> Structures:
     known = dataset_structures(dataset_json[1], source=str(dataset_json[0])) if dataset_json else None
     if liver or tumor:
         return explicit_structures(liver, tumor, base=known)
+    if known is None and fallback is not None:
+        return fallback
     if known is None:
         raise UserError(
             f"no dataset.json beside {predictions} or the references says which labels are liver and tumor.\n"
@@ -201,6 +217,17 @@ def _dataset_name(predictions: Path) -> str | None:
             return _json(place / "plans.json").get("dataset_name")
     names = (part for part in reversed(predictions.resolve().parts) if re.fullmatch(r"Dataset\d{3}_.+", part))
     return next(names, None)
+
+
+def _validated_cases(predictions: Path, folds: list[str]) -> set[str] | None:
+    """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` where nobody knows."""
+    if not any(fold.isdigit() for fold in folds):
+        return None
+    path = Path(os.environ.get("nnUNet_preprocessed", "")) / (_dataset_name(predictions) or "") / "splits_final.json"  # noqa: SIM112
+    if path.is_file():
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        return {case for fold in folds if int(fold) < len(splits) for case in splits[int(fold)]["val"]}
+    return None if len(folds) >= 5 else set()
 
 
 def _with_image(paths: CasePaths, images: str | Path | None, references: Path) -> CasePaths:

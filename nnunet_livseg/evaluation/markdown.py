@@ -35,6 +35,8 @@ def summary_markdown(result: "FolderResult") -> str:
             "## Left out",
             markdown(("case", "reason"), [(p.case, _line(p.reason)) for p in result.problems], left=2),
         ]
+    if result.notes:
+        parts += ["## Notes", "\n".join(f"- {_line(note)}" for note in result.notes)]
     return "\n\n".join(part.strip() for part in [*parts, "## Definitions", _definitions(result)]) + "\n"
 
 

@@ -135,7 +135,7 @@ def definitions(result: "FolderResult") -> dict:
         "empty_masks": EMPTY_POLICY[options.mode],
         "dice_per_case": "mean over cases of the Dice",
         "dice_global": "Dice of all cases' voxels pooled",
-        "interval": "95 % percentile bootstrap of the mean, 10,000 resamples",
+        "interval": "95 % percentile bootstrap of the mean, 2,000 resamples",
         "metrics": {m.name: {"title": m.title, "unit": m.unit, "better": m.better, "definition": m.definition}
                     for m in (*metrics_of(result).values(), *BURDEN)},
         "detection": {rule: text for rule, (_, text) in RULES.items() if rule in used},
@@ -157,7 +157,7 @@ def summary_document(result: "FolderResult") -> dict:
         "definitions": definitions(result),
         **result.summary,
         "problems": [{"case": p.case, "reason": p.reason} for p in result.problems],
-        "notes": [*inputs.notes, *(f"{case.case}: {note}" for case in result.cases for note in case.notes)],
+        "notes": result.notes,
     }
 
 

@@ -48,6 +48,7 @@ def report_html(result: FolderResult) -> str:
         _strata_sections(result),
         worst_section(result),
         _cases_section(result),
+        _notes_section(result),
         definition_section(result),
     ]
     footer = f"nnunet-livseg {__version__}. Every number of this page is in summary.json, cases.csv and lesions.csv."
@@ -240,6 +241,11 @@ def _cases_section(result: FolderResult) -> str:
     if len(rows) > _OPEN_UP_TO:
         text = f"<details><summary>All {len(rows)} cases</summary>{text}</details>"
     return page.section("All cases", text)
+
+
+def _notes_section(result: FolderResult) -> str:
+    items = "".join(f"<li>{page.escape(note)}</li>" for note in result.notes)
+    return page.section("Notes", f'<ul class="note">{items}</ul>') if items else ""
 
 
 def definition_section(result: FolderResult) -> str:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -322,7 +323,43 @@ def test_a_training_is_read_with_all_its_folds(tmp_path, draw, monkeypatch, raw)
     assert set(result.summary["strata"]["fold"]) == {"0", "1"}
     one = find_inputs(training(tmp_path, draw, raw=raw) / "fold_1")
     assert [paths.case for paths in one.cases] == ["case_1", "case_3"]
-    assert reasons(one)["case_0"] == "has a reference, but was predicted in no fold"
+    assert one.problems == []
+    assert one.notes == ["2 references belong to folds that are not here"]
+
+
+def test_a_case_that_a_fold_should_have_predicted_is_missing(tmp_path, draw, monkeypatch):
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    folder = training(tmp_path, draw)
+    splits = [{"val": ["case_0", "case_2"]}, {"val": ["case_1", "case_3"]}]
+    (tmp_path / "nnUNet_preprocessed" / "Dataset003_Liver").mkdir(parents=True)
+    (tmp_path / "nnUNet_preprocessed" / "Dataset003_Liver" / "splits_final.json").write_text(json.dumps(splits))
+    (folder / "fold_1" / "validation" / "case_3.nii.gz").unlink()
+    assert reasons(find_inputs(folder)) == {"case_3": "has a reference, but no prediction"}
+    assert find_inputs(folder / "fold_0").problems == []
+
+
+def test_a_training_without_validation_says_what_to_do(tmp_path, draw, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
+    folder = training(tmp_path, draw)
+    for fold in folder.glob("fold_*"):
+        shutil.rmtree(fold / "validation")
+    with pytest.raises(UserError, match=r"has a folder 'validation' yet.\n  nnUNetv2_train ... --val"):
+        find_inputs(folder)
+
+
+def test_mode_lits_knows_its_labels(study):
+    (study[0] / "dataset.json").unlink()
+    assert run(study, options=Options(mode="lits")).summary["structures"]["tumor"]["n_missed"] == 1
+
+
+def test_resampling_is_said_in_every_output(study, draw):
+    fine = draw.liver_scan(lesions=LESIONS)[:, ::2]
+    write(study[0] / "a_good.nii.gz", fine, spacing=(0.8, 1.6, 2.5))
+    result = run(study, options=Options(resample=True))
+    assert result.problems == []
+    for name in ("cases.csv", "summary.json", "summary.md"):
+        assert "resampled to the reference's grid" in (study[2] / name).read_text()
 
 
 def test_fold_all_is_left_out_beside_real_folds(tmp_path, draw, monkeypatch):
