@@ -145,7 +145,8 @@ def measure(name: str, folder: Path, repeats: int) -> dict:
             command, env=os.environ | ONE_THREAD, capture_output=True, text=True, preexec_fn=_one_core
         )
         if done.returncode:
-            raise SystemExit(f"{name} failed:\n{done.stderr}")
+            why = f"killed by signal {-done.returncode}" if done.returncode < 0 else done.stderr
+            raise SystemExit(f"{name} failed: {why}")
         runs.append(json.loads(done.stdout.splitlines()[-1]))
     return min(runs, key=lambda run: run["seconds"])
 

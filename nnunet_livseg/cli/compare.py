@@ -30,8 +30,7 @@ def run(args: argparse.Namespace) -> int:
     tables = [paper_table(name) for name in args.table]
     methods, references = _split(args.folders)
     comparison = compare(methods, references, names=args.names, folds=args.folds, **settings(args))
-    print("\n" + comparison_markdown(comparison))
-    write_paper_tables(tables, comparison.methods, args.out, comparison)
+    texts = write_paper_tables(tables, comparison.methods, args.out, comparison)
     if not args.no_report:
         from nnunet_livseg.report.comparison import write_comparison_report
         from nnunet_livseg.report.evaluation import write_report
@@ -39,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         write_comparison_report(comparison, args.out / "report.html")
         for result in comparison.methods:
             write_report(result, args.out / result.method / "report.html")
+    print("", comparison_markdown(comparison), *texts, sep="\n")
     status = finish(comparison.methods, args.out)
     for case, lacking in comparison.left_out.items():
         print(f"left out of the comparison: {case}, which {', '.join(lacking)} lacks")

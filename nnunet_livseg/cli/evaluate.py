@@ -86,24 +86,26 @@ def run(args: argparse.Namespace) -> int:
 
     tables = [paper_table(name) for name in args.table]  # a wrong name is said before the work
     result = evaluate_folder(args.predictions, args.references, method=args.name, **settings(args))
-    print(f"\n{result.method}: {len(result.cases)} cases, {result.n_reused} of them taken from {args.out / 'cases'}\n")
-    print(structure_table(result))
-    write_paper_tables(tables, [result], args.out)
+    # everything is written before anything is printed: a closed pipe costs no file
+    texts = write_paper_tables(tables, [result], args.out)
     if not args.no_report:
         from nnunet_livseg.report.evaluation import write_report
 
         write_report(result, args.out / "report.html")
+    print(f"\n{result.method}: {len(result.cases)} cases, {result.n_reused} of them taken from {args.out / 'cases'}\n")
+    print(structure_table(result), *texts, sep="\n")
     return finish([result], args.out)
 
 
-def write_paper_tables(tables: list, results: list, out: Path, comparison: object = None) -> None:
+def write_paper_tables(tables: list, results: list, out: Path, comparison: object = None) -> list[str]:
+    """Write each table of a paper to ``out``; returns their texts."""
     from nnunet_livseg.evaluation.papers import render
     from nnunet_livseg.files import write_text
 
-    for table in tables:
-        text = render(table, results, comparison=comparison)
+    texts = [render(table, results, comparison=comparison) for table in tables]
+    for table, text in zip(tables, texts, strict=True):
         write_text(out / f"table_{table.name}.md", text)
-        print(text)
+    return texts
 
 
 def finish(results: list, out: Path) -> int:

@@ -108,7 +108,7 @@ def compare(
     folds: int | None = None,
     case_table: str | Path | None = None,
     images: str | Path | None = None,
-    workers: int | None = None,
+    workers: int | None = 1,
     memory_gb: float | None = None,
     progress: bool = False,
 ) -> Comparison:

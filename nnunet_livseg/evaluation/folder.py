@@ -11,6 +11,7 @@ from tqdm import tqdm
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.case import LITS_LABELS, CaseResult, evaluate_case
 from nnunet_livseg.evaluation.case_table import read_case_table
+from nnunet_livseg.evaluation.columns import column_rows
 from nnunet_livseg.evaluation.inputs import CasePaths, Inputs, Problem, find_inputs
 from nnunet_livseg.evaluation.labels import Structures
 from nnunet_livseg.evaluation.markdown import summary_markdown
@@ -75,7 +76,7 @@ def evaluate_folder(
     images: str | Path | None = None,
     case_table: str | Path | None = None,
     method: str | None = None,
-    workers: int | None = None,
+    workers: int | None = 1,
     memory_gb: float | None = None,
     progress: bool = False,
 ) -> FolderResult:
@@ -96,7 +97,8 @@ def evaluate_folder(
         images: Folder of the CTs, for pictures in the report.
         case_table: CSV file whose columns become strata.
         method: Name in tables; the folder's name where left out.
-        workers: Processes at most; as many as processors and memory allow where left out.
+        workers: Processes at most; ``None``: as many as processors and memory allow. More than one are started anew, so
+            a script that asks for them needs its ``if __name__ == "__main__":``.
         memory_gb: Memory for all workers; 80 % of what is free where left out.
         progress: Show a progress bar.
 
@@ -122,9 +124,10 @@ def evaluate_folder(
 
 
 def write_tables(result: FolderResult, out: Path) -> None:
-    """Write ``cases.csv``, ``lesions.csv``, ``summary.json`` and ``summary.md``, each whole."""
+    """Write ``cases.csv``, ``lesions.csv``, ``columns.csv``, ``summary.json`` and ``summary.md``, each whole."""
     write_text(out / "cases.csv", to_csv(case_rows(result)))
     write_text(out / "lesions.csv", to_csv(lesion_rows(result), header=lesion_header(result)))
+    write_text(out / "columns.csv", to_csv(column_rows(result)))
     write_json(out / "summary.json", to_json(summary_document(result)))
     write_text(out / "summary.md", summary_markdown(result))
 

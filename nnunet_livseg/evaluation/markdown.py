@@ -1,8 +1,9 @@
 """``summary.md``: the tables of one method, ready for a paper, and below them what every number means."""
 
+import math
 from typing import TYPE_CHECKING
 
-from nnunet_livseg.evaluation.tables import definitions, markdown, mean_sd, metrics_of, number, size_unit
+from nnunet_livseg.evaluation.tables import definitions, interval, markdown, mean_sd, metrics_of, number, size_unit
 
 if TYPE_CHECKING:
     from nnunet_livseg.evaluation.folder import FolderResult
@@ -29,7 +30,7 @@ def summary_markdown(result: "FolderResult") -> str:
     if "burden" in summary:
         parts += ["## Tumor burden", _burden(summary["burden"], result.options.mode)]
     for column, groups in summary["strata"].items():
-        parts += [f"## By {column}", group_table(groups, result.unit)]
+        parts += [f"## By {column}", markdown(*group_rows(groups, result.unit))]
     if result.problems:
         parts += [
             "## Left out",
@@ -41,24 +42,30 @@ def summary_markdown(result: "FolderResult") -> str:
 
 
 def structure_table(result: "FolderResult") -> str:
-    """One row per metric, one column per structure: mean ± sd and the 95 % interval of the mean."""
-    structures = result.summary["structures"]
-    header = ["metric", *(f"{name} {what}" for name in structures for what in ("mean ± sd", "95 % interval"))]
-    rows = [
-        ["DSC global (pooled voxels)", *(cell for s in structures.values() for cell in (number(s["dice_global"]), ""))]
-    ]
-    for name, metric in metrics_of(result).items():
-        unit = {"length": f" [{result.unit}]", "size": f" [{size_unit(result.unit, result.ndim)}]"}.get(metric.unit, "")
-        cells = [cell for s in structures.values() for cell in _cells(s["metrics"][name])]
-        rows.append([f"{metric.title}{unit}", *cells])
+    """One row per metric; per structure mean ± sd, median, the interval of the mean, and the number of valid cases."""
+    header, rows = structure_rows(result)
+    structures = result.summary["structures"].values()
     counts = (("n_both_empty", "both empty"), ("n_missed", "missed entirely"), ("n_false_alarm", "false alarms"))
-    rows += [[f"cases: {text}", *(c for s in structures.values() for c in (str(s[key]), ""))] for key, text in counts]
+    rows += [[f"cases: {text}", *(c for s in structures for c in (str(s[key]), "", "", ""))] for key, text in counts]
     return markdown(header, rows)
 
 
-def _cells(stats: dict) -> tuple[str, str]:
-    low, high = stats["ci95"]
-    return mean_sd(stats), f"{number(low)} to {number(high)}"
+def structure_rows(result: "FolderResult") -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of structures."""
+    structures = result.summary["structures"]
+    header = ["", *(text for name in structures for text in (name.capitalize(), "median", "95 % interval", "n"))]
+    pooled = (cell for s in structures.values() for cell in (number(s["dice_global"]), "", "", ""))
+    rows = [["DSC, pooled voxels", *pooled]]
+    for name, metric in metrics_of(result).items():
+        unit = {"length": f" [{result.unit}]", "size": f" [{size_unit(result.unit, result.ndim)}]"}.get(metric.unit, "")
+        digits = 2 if metric.unit else 3
+        cells = (cell for s in structures.values() for cell in _cells(s["metrics"][name], digits))
+        rows.append([f"{metric.title}{unit}", *cells])
+    return header, rows
+
+
+def _cells(stats: dict, digits: int) -> tuple[str, ...]:
+    return mean_sd(stats, digits), number(stats["median"], digits), interval(stats["ci95"], digits), str(stats["n"])
 
 
 def slice_table(found: dict) -> str:
@@ -113,28 +120,23 @@ def stratum_table(strata: list[dict], unit: str) -> str:
     return markdown(stratum_header(unit), stratum_rows(strata))
 
 
-def group_table(groups: dict[str, dict], unit: str) -> str:
-    """Strata by a column of the case table."""
+def group_rows(groups: dict[str, dict], unit: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the strata by one column."""
     structures = list(dict.fromkeys(name for group in groups.values() for name in group["structures"]))
-    header = [
-        "group",
-        "cases",
-        *(f"{s} {m}" for s in structures for m in ("DSC", "DSC global", f"ASSD [{unit}]")),
-        "recall",
-    ]
+    shown = ("DSC", "pooled", f"ASSD [{unit}]")
+    header = ["group", "cases", *(f"{s} {m}" for s in structures for m in shown), "lesion recall"]
     rows = []
     for name, group in groups.items():
-        cells = []
-        for s in structures:
-            found = group["structures"].get(s)
-            cells += (
-                [mean_sd(found["metrics"]["dice"]), number(found["dice_global"]), mean_sd(found["metrics"]["assd"])]
-                if found
-                else ["-"] * 3
-            )
-        detection = next(iter(group.get("lesions", {}).get("detection", {}).values()), None)
-        rows.append([name, str(group["n_cases"]), *cells, number(detection["recall"]) if detection else "-"])
-    return markdown(header, rows)
+        cells = [cell for s in structures for cell in _group_cells(group["structures"].get(s))]
+        detection = next(iter(group.get("lesions", {}).get("detection", {}).values()), {"recall": math.nan})
+        rows.append([name, str(group["n_cases"]), *cells, number(detection["recall"])])
+    return header, rows
+
+
+def _group_cells(found: dict | None) -> list[str]:
+    if found is None:
+        return ["-"] * 3
+    return [mean_sd(found["metrics"]["dice"]), number(found["dice_global"]), mean_sd(found["metrics"]["assd"], 2)]
 
 
 def _burden(burden: dict, mode: str) -> str:

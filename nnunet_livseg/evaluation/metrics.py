@@ -77,9 +77,12 @@ def metric_table(options: Options, *, length_unit: str = "mm") -> dict[str, Metr
     rows = {row.name: row for row in _TABLE}
     hd95 = rows["hd95"]
     rows["hd95"] = Metric(hd95.name, hd95.title, hd95.unit, hd95.better, _HD95[options.hd95])
+    names = list(rows)
+    after = names.index("hd") + 1
     for t in options.tolerances:
         text = _NSD[options.nsd].format(t=t, unit=length_unit)
         rows[nsd_name(t)] = Metric(nsd_name(t), f"NSD {t:g} {length_unit}", "", "higher", text)
+    rows = {name: rows[name] for name in [*names[:after], *map(nsd_name, options.tolerances), *names[after:]]}
     if options.mode == "lits":
         rows = {name: rows[name] for name in _LITS}
         rows["rvd"] = Metric("rvd", "RVD", "", "zero", "as the scorer has it, arguments swapped: (|B| - |A|)/|A|")

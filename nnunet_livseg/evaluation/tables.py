@@ -177,6 +177,13 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int 
 
 
 def mean_sd(stats: dict, digits: int = 3) -> str:
-    """``mean ± sd``, with the number of infinite values that were left out."""
+    """``mean ± sd``, with the number of infinite values that were left out; no spread of a single value."""
+    spread = "" if math.isnan(stats["sd"]) else f" ± {number(stats['sd'], digits)}"
     left_out = f" ({stats['n_infinite']} inf)" if stats["n_infinite"] else ""
-    return f"{number(stats['mean'], digits)} ± {number(stats['sd'], digits)}{left_out}"
+    return f"{number(stats['mean'], digits)}{spread}{left_out}"
+
+
+def interval(bounds: Sequence[float], digits: int = 3) -> str:
+    """``low to high``, or ``-`` where there is none."""
+    low, high = bounds
+    return "-" if math.isnan(low) else f"{number(low, digits)} to {number(high, digits)}"

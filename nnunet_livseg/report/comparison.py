@@ -1,7 +1,6 @@
 """The report of a comparison: what ``livseg compare`` writes as ``report.html``."""
 
 import datetime
-import re
 from pathlib import Path
 
 from nnunet_livseg import __version__
@@ -81,14 +80,7 @@ def _table(comparison: Comparison, structure: str) -> str:
     metrics = [m for m in shown_metrics(comparison) if m not in _SAID_BY_DICE]
     header = ["method", *(heading(known[m], comparison.methods[0].unit) for m in metrics)]
     columns = [comparison_cells(comparison, structure, m) for m in metrics]
-    rows = [[page.escape(name), *map(_rich, cells)] for name, *cells in zip(comparison.names, *columns, strict=True)]
-    return page.table(header, rows, raw=True)
-
-
-def _rich(cell: str) -> str:
-    """A Markdown cell as HTML: bold, and the spread in grey."""
-    text = re.sub(r"\*\*(.+)\*\*", r"<b>\1</b>", page.escape(cell))
-    return re.sub(r"( ± [^<(]+)", r"<i>\1</i>", text)
+    return page.table(header, zip(comparison.names, *columns, strict=True))
 
 
 def _pairs(comparison: Comparison, structure: str, metric: str) -> list:

@@ -1,7 +1,6 @@
 """The report of one folder of predictions: what ``livseg evaluate`` writes as ``report.html``."""
 
 import datetime
-import math
 from pathlib import Path
 
 from nnunet_livseg import __version__
@@ -9,8 +8,15 @@ from nnunet_livseg.evaluation.case import CaseResult
 from nnunet_livseg.evaluation.folder import FolderResult
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR
 from nnunet_livseg.evaluation.lesion_rows import REFERENCE
-from nnunet_livseg.evaluation.markdown import DETECTION_HEADER, detection_rows, stratum_header, stratum_rows
-from nnunet_livseg.evaluation.tables import RULES, definitions, metrics_of, number, size_unit
+from nnunet_livseg.evaluation.markdown import (
+    DETECTION_HEADER,
+    detection_rows,
+    group_rows,
+    stratum_header,
+    stratum_rows,
+    structure_rows,
+)
+from nnunet_livseg.evaluation.tables import RULES, definitions, interval, mean_sd, metrics_of, number, size_unit
 from nnunet_livseg.files import write_text
 from nnunet_livseg.report import charts, page
 from nnunet_livseg.report.worst import worst_section
@@ -20,6 +26,7 @@ _EMPTY_COUNTS = {
     "n_false_alarm": "false alarm",
     "n_both_empty": "without it on both sides",
 }
+_FEW = 3  # below, distributions and limits of agreement are no pictures of anything
 _OPEN_UP_TO = 60  # cases; longer tables are folded
 
 
@@ -41,8 +48,8 @@ def report_html(result: FolderResult) -> str:
     body = [
         page.key_figures(_key_figures(result)),
         left_out(result),
-        page.section("Structures", structure_table(result), lead=_empty_note(result)),
-        page.section("Distribution over cases", distribution_figures([result])),
+        page.section("Structures", page.table(*structure_rows(result)), lead=_empty_note(result)),
+        page.section("Distribution over cases", distribution_figures([result])) if summary["n_cases"] >= _FEW else "",
         _lesion_section(result),
         _volume_section(result),
         _strata_sections(result),
@@ -59,9 +66,8 @@ def _key_figures(result: FolderResult) -> list[tuple[str, str, str]]:
     structures, figures = result.summary["structures"], []
     for name in [n for n in (TUMOR, LIVER) if n in structures] or list(structures)[:2]:
         found = structures[name]
-        low, high = found["metrics"]["dice"]["ci95"]
-        interval = f"95 % {number(low)} to {number(high)}"
-        figures.append((f"{name.capitalize()} Dice per case", number(found["dice_per_case"]), interval))
+        note = f"95 % {interval(found['metrics']['dice']['ci95'])}"
+        figures.append((f"{name.capitalize()} Dice per case", number(found["dice_per_case"]), note))
         figures.append((f"{name.capitalize()} Dice global", number(found["dice_global"]), "all voxels pooled"))
     rule, detection = next(iter(result.summary.get("lesions", {}).get("detection", {}).items()), (None, None))
     if detection:
@@ -91,28 +97,6 @@ def _empty_note(result: FolderResult) -> str:
             parts.append(f"{name.capitalize()}: {', '.join(words)}.")
     lead = "Mean ± standard deviation over cases, with the bootstrap interval of the mean. "
     return lead + (" ".join(parts) + " Infinite distances are left out and counted." if parts else "No mask was empty.")
-
-
-def structure_table(result: FolderResult) -> str:
-    """Metrics as rows, structures as groups of columns."""
-    structures = result.summary["structures"]
-    header = ["", *(text for name in structures for text in (name.capitalize(), "median", "95 % interval"))]
-    rows = [["DSC, pooled voxels", *(c for s in structures.values() for c in (number(s["dice_global"]), "", ""))]]
-    for name, metric in metrics_of(result).items():
-        unit = {"length": f", {result.unit}", "size": f", {size_unit(result.unit, result.ndim)}"}.get(metric.unit, "")
-        cells = []
-        for found in structures.values():
-            stats = found["metrics"][name]
-            digits = 2 if metric.unit else 3
-            infinite = f" <i>{stats['n_infinite']} inf</i>" if stats["n_infinite"] else ""
-            low, high = stats["ci95"]
-            cells += [
-                f"{number(stats['mean'], digits)} <i>± {number(stats['sd'], digits)}</i>{infinite}",
-                number(stats["median"], digits),
-                f"{number(low, digits)} to {number(high, digits)}",
-            ]
-        rows.append([page.escape(metric.title + unit), *cells])
-    return page.table(header, rows, raw=True)
 
 
 def distribution_figures(results: list[FolderResult]) -> str:
@@ -148,7 +132,7 @@ def _lesion_section(result: FolderResult) -> str:
         page.table(stratum_header(result.unit), stratum_rows(strata)) if strata else "",
     ]
     if lesions.get("detected_lesions"):
-        cells = [(name, _pm(stats), str(stats["n"])) for name, stats in lesions["detected_lesions"].items()]
+        cells = [(name, mean_sd(stats), str(stats["n"])) for name, stats in lesions["detected_lesions"].items()]
         parts.append(page.table(("Averaged over detected lesions only (IoU > 0.5)", "mean ± sd", "lesions"), cells))
     return page.section("Lesions", *parts, lead=lead)
 
@@ -179,6 +163,8 @@ def _lesion_text(case: CaseResult, row: dict, unit: str) -> str:
 
 
 def _volume_section(result: FolderResult) -> str:
+    if result.summary["n_cases"] < _FEW:
+        return ""
     unit, items = size_unit(result.unit, result.ndim), []
     for name in result.summary["structures"]:
         pairs = [
@@ -198,26 +184,10 @@ def _volume_section(result: FolderResult) -> str:
 
 
 def _strata_sections(result: FolderResult) -> str:
-    parts = []
-    for column, groups in result.summary["strata"].items():
-        structures = list(dict.fromkeys(name for group in groups.values() for name in group["structures"]))
-        shown = ("Dice", "pooled", "ASSD")
-        header = [column, "cases", *(f"{s} {m}" for s in structures for m in shown), "lesion recall"]
-        rows = []
-        for name, group in groups.items():
-            cells = []
-            for s in structures:
-                found = group["structures"].get(s)
-                dice, assd = (found["metrics"][m] for m in ("dice", "assd")) if found else (None, None)
-                cells += [_pm(dice), number(found["dice_global"]) if found else "-", _pm(assd, 2)]
-            detection = next(iter(group.get("lesions", {}).get("detection", {}).values()), {"recall": math.nan})
-            rows.append([name, str(group["n_cases"]), *cells, number(detection["recall"])])
-        parts.append(page.section(f"By {column}", page.table(header, rows)))
-    return "\n".join(parts)
-
-
-def _pm(stats: dict | None, digits: int = 3) -> str:
-    return f"{number(stats['mean'], digits)} ± {number(stats['sd'], digits)}" if stats else "-"
+    tables = {
+        column: page.table(*group_rows(groups, result.unit)) for column, groups in result.summary["strata"].items()
+    }
+    return "\n".join(page.section(f"By {column}", text) for column, text in tables.items())
 
 
 def _cases_section(result: FolderResult) -> str:

@@ -6,6 +6,7 @@ font, no picture from elsewhere.
 """
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
@@ -53,19 +54,26 @@ def key_figures(figures: Iterable[tuple[str, str, str]]) -> str:
     return f'<dl class="figures">{cells}</dl>'
 
 
-def table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, caption: str = "", raw: bool = False
-) -> str:
-    """A table; the first ``left`` columns are text, the others numbers. Cells are escaped unless ``raw``."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, caption: str = "") -> str:
+    """A table; the first ``left`` columns are text, the others numbers."""
 
     def cell(text: str, index: int, tag: str) -> str:
         side = ' class="t"' if index < left else ""
-        return f"<{tag}{side}>{text if raw and tag == 'td' else escape(text)}</{tag}>"
+        return f"<{tag}{side}>{rich(text)}</{tag}>"
 
     head = "".join(cell(text, i, "th") for i, text in enumerate(header))
     body = "".join("<tr>" + "".join(cell(c, i, "td") for i, c in enumerate(row)) + "</tr>\n" for row in rows)
     caption = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    dense = ' class="dense"' if len(header) > 8 else ""
+    rows = f"<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody>"
+    return f'<div class="scroll"><table{dense}>{caption}{rows}</table></div>'
+
+
+def rich(cell: str) -> str:
+    """A Markdown cell as HTML: ``**bold**``, what follows a ± in grey, the number of infinite values below."""
+    text = re.sub(r"\*\*(.+)\*\*", r"<b>\1</b>", escape(cell))
+    text = re.sub(r" \((\d+ inf)\)", r"<small>\1</small>", text)
+    return re.sub(r"( ± [^<(]+)", r"<i>\1</i>", text)
 
 
 def figure(svg: str, title: str = "", note: str = "") -> str:

@@ -35,7 +35,7 @@ def test_evaluate_writes_everything_and_returns_0(folders, capsys):
     assert evaluate(folders, "--table", "dpcnet-4", "--table", "mpunet-9") == 0
     written = {path.name for path in (folders / "out").iterdir()}
     assert written == {
-        *("cases", "cases.csv", "lesions.csv", "summary.json", "summary.md", "report.html"),
+        *("cases", "cases.csv", "lesions.csv", "columns.csv", "summary.json", "summary.md", "report.html"),
         *("table_dpcnet-4.md", "table_mpunet-9.md"),
     }
     printed = capsys.readouterr().out

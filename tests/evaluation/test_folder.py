@@ -121,6 +121,16 @@ def test_files_that_are_written(study):
     assert "(2 inf)" in text
 
 
+@pytest.mark.parametrize("mode", ["default", "lits"])
+def test_every_column_is_defined(study, tmp_path, mode):
+    (tmp_path / "t.csv").write_text("case,type\na_good,HCC\n")
+    run(study, options=Options(mode=mode), case_table=tmp_path / "t.csv")
+    defined = {(row["file"], row["column"]) for row in table(study[2] / "columns.csv") if row["definition"]}
+    for name in ("cases.csv", "lesions.csv"):
+        header = (study[2] / name).read_text().splitlines()[0].split(",")
+        assert {(name, column) for column in header} <= defined
+
+
 def test_json_is_strict_json(study):
     run(study)
     for path in [study[2] / "summary.json", *(study[2] / "cases").iterdir()]:

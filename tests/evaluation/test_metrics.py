@@ -45,7 +45,7 @@ def test_tolerance_met_exactly_is_within_it(draw):
 @pytest.mark.parametrize(("seed_a", "seed_b", "spacing"), BLOBS)
 @pytest.mark.parametrize("neighbours", [6, 18, 26])
 def test_blobs_against_brute_force(draw, brute, seed_a, seed_b, spacing, neighbours):
-    shape = (7, 11, 13)
+    shape = (6, 9, 11)
     a, b = draw.blob(seed_a, shape=shape, level=0.3), draw.blob(seed_b, shape=shape, level=0.1)
     found = scores(a, b, spacing, surface_neighbours=neighbours, nsd="voxels", tolerances=(1.0, 3.3))
     expected = brute.distances(a, b, spacing, neighbours)

@@ -29,8 +29,8 @@ CS-Net | 78.90 | 32.90 | 69.45 | 73.03 | 90.03 | 99.83 | 80.64
 MFCNet | 82.16 | 30.01 | 73.46 | 76.96 | 91.18 | 99.86 | 83.37
 """),
         (
-            "The paper's rows: means over axial slices that contain tumor, distances in pixels, F1 of mean precision and",
-            "recall. Ours likewise: --slices cuts volumes into slices, images (PNG) are slices already.",
+            "The paper's rows: means over axial slices that contain tumor, distances in pixels, F1 of mean precision",
+            "and recall. Ours likewise: --slices cuts volumes into slices, images (PNG) are slices already.",
         ),
     ),
 )

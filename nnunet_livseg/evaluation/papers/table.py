@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nnunet_livseg.evaluation.tables import markdown, number
+from nnunet_livseg.evaluation.tables import EMPTY_POLICY, markdown, metrics_of, number
 
 if TYPE_CHECKING:
     from nnunet_livseg.evaluation.compare import Comparison
@@ -70,7 +70,7 @@ def render(table: PaperTable, results: "list[FolderResult]", *, comparison: "Com
         ours = [[result.method, *(_cell(result, column, comparison) for column in table.columns)] for result in results]
     remarks = [
         f"Columns of {table.source}. Rows marked (quoted) are printed there and were measured on that paper's cases;",
-        f"the others are ours, over {', '.join(f'{len(r.cases)} cases ({r.method})' for r in results)}. Only rows on "
+        f"the others are ours, over {', '.join(f'{len(r.cases)} case(s) ({r.method})' for r in results)}. Only rows on "
         "the "
         "same cases can be compared.",
         *(
@@ -79,8 +79,16 @@ def render(table: PaperTable, results: "list[FolderResult]", *, comparison: "Com
             else []
         ),
         *table.remarks,
+        _definitions(table, results[0]),
     ]
     return markdown(header, [*quoted, *ours]) + "\n" + "\n".join(remarks) + "\n"
+
+
+def _definitions(table: PaperTable, result: "FolderResult") -> str:
+    known = metrics_of(result)
+    names = dict.fromkeys(column.value.rpartition(".")[2] for column in table.columns)
+    texts = [f"{known[name].title}: {known[name].definition}" for name in names if name in known]
+    return f"Our numbers (mode {result.options.mode}): {'; '.join(texts)}. {EMPTY_POLICY[result.options.mode]}"
 
 
 def _cell(result: "FolderResult", column: Column, comparison: "Comparison | None") -> str:
@@ -89,7 +97,7 @@ def _cell(result: "FolderResult", column: Column, comparison: "Comparison | None
         return "-"
     if isinstance(found, dict):
         text = number(found["mean"] * column.scale, column.digits)
-        text += f"±{number(found['sd'] * column.scale, column.digits)}" if column.sd else ""
+        text += f"±{number(found['sd'] * column.scale, column.digits)}" if column.sd and found["n"] > 1 else ""
         text += f" ({found['n_infinite']} inf)" if found["n_infinite"] else ""
     else:
         text = number(found * column.scale, column.digits)
