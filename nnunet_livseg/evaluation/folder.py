@@ -146,7 +146,8 @@ def _run(
         else:
             done[paths.case] = stored
     n_reused, problems = len(done), []
-    need = max((memory_need_bytes(paths.reference) for paths, _ in todo), default=1)
+    files = (path for paths, _ in todo for path in (paths.predicted, paths.reference))
+    need = max(map(memory_need_bytes, files), default=1)
     n_workers = worker_count(len(todo), need, workers=workers, memory_gb=memory_gb)
     work = partial(_evaluate_and_store, structures=inputs.structures, options=options, out=out)
     bar = tqdm(total=len(inputs.cases), initial=n_reused, unit="case", desc=inputs.method, disable=not progress)

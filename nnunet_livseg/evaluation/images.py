@@ -91,18 +91,20 @@ def read_labels(path: Path) -> LabelImage:
 
 
 def _integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as integers; floating point is taken where it holds nothing else, slice by slice to spare memory."""
     if array.dtype.kind in "iu":
         return array, ()
-    rounded = np.rint(array)
-    off = array != rounded  # NaN and infinities are caught as well: they equal no integer
-    off |= ~np.isfinite(array)
-    if off.any():
-        value = array[off][0]
-        raise UserError(
-            f"{name} holds the value {value:g}: probabilities or an interpolated image, not a label map.\n"
-            "  Export integer labels (nnU-Net's own output is one)."
-        )
-    return rounded.astype(np.int32), (f"{name} stores its labels as {array.dtype}",)
+    labels = np.empty(array.shape, dtype=np.int32)
+    for part, into in zip(array, labels, strict=True):
+        whole = np.isfinite(part) & (part == np.rint(part)) & (np.abs(part) < 2**31)
+        if not whole.all():
+            value = part[~whole][0]
+            raise UserError(
+                f"{name} holds the value {value:g}: probabilities or an interpolated image, not a label map.\n"
+                "  Export integer labels (nnU-Net's own output is one)."
+            )
+        into[...] = part
+    return labels, (f"{name} stores its labels as {array.dtype}",)
 
 
 def _itk_reason(error: Exception) -> str:

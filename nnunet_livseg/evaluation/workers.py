@@ -22,8 +22,7 @@ class WorkerDied(RuntimeError):
 
 
 def memory_need_bytes(path: Path) -> int:
-    """Estimate of the peak memory of one case, from the header of its reference (0.7 GB for 512 x 512 x 500 of
-    bytes)."""
+    """Estimate of the peak memory of one case from a file's header; bytes of 512 x 512 x 500 voxels take 1 GB."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -163,6 +163,15 @@ def test_probabilities_are_refused(tmp_path, files, predicted):
         evaluate_case(path, files[1])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e12])
+def test_what_is_no_number_of_a_label_is_refused(tmp_path, files, predicted, value):
+    """In NRRD: ITK reads what is not finite in a NIfTI file as 0, so there it cannot be seen."""
+    labels = predicted.astype(np.float32)
+    labels[3, 4, 5] = value
+    with pytest.raises(UserError, match=r"n.nrrd holds the value (nan|inf|1e\+12)"):
+        evaluate_case(write(tmp_path / "n.nrrd", labels, dtype=np.float32), files[1])
+
+
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".png"])
 def test_truncated_files_are_refused(tmp_path, files, reference, ending):
     """ITK itself reads half a NIfTI file without complaint and invents the rest."""
