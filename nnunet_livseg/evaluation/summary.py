@@ -31,7 +31,7 @@ def summarise(
     summary = {"n_cases": len(results), "ndim": results[0].ndim if results else 3} | _level(results, options)
     unit = results[0].unit if results else "mm"
     reference = [row for result in results for row in result.lesions if row["kind"] == REFERENCE]
-    if options.mode == "default":
+    if options.mode == "default" and "lesions" in summary:
         summary["lesion_strata"] = lesion_strata(results, options.diameter_edges, unit)
         summary["lesions"] |= {"dice_found": _of_found(reference, "dice"), "assd_found": _of_found(reference, "assd")}
     if any(result.slices for result in results):

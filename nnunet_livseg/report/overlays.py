@@ -17,7 +17,7 @@ from skimage.measure import find_contours
 
 REFERENCE_COLOUR, PREDICTED_COLOUR = "#4cc9f0", "#ffb000"
 WINDOW_HU = (-100.0, 240.0)
-_MARGIN_MM = 12.0
+_MARGIN_MM, _LEAST_MM = 12.0, 90.0  # around what is labelled; a picture shows this much at least
 _EMPTY_GREY = 46
 
 
@@ -89,7 +89,8 @@ def _draw(scene: Scene, index: tuple, spacing_mm: tuple[float, float], *, flip: 
                     f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{stroke}" opacity="{opacity}" '
                     f'data-structure="{name}"/>'
                 )
-    marks += _sides(320, height * scale)
+    if scene.reference.ndim == 3:  # nobody knows how a 2D image lies
+        marks += _sides(320, height * scale)
     label = f"{'coronal' if flip else 'axial'} slice with outlines of reference and prediction"
     size = f'viewBox="0 0 320 {height * scale:.1f}"'
     return f'<svg {size} role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg">{"".join(marks)}</svg>'
@@ -102,7 +103,8 @@ def _window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slic
     parts = []
     for axis, spacing in enumerate(spacing_mm):
         hit = np.flatnonzero(anything.any(axis=1 - axis))
-        margin = int(np.ceil(_MARGIN_MM / spacing))
+        extent = (hit[-1] - hit[0] + 1) * spacing
+        margin = int(np.ceil(max(_MARGIN_MM, (_LEAST_MM - extent) / 2) / spacing))
         parts.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
     return parts[0], parts[1]
 

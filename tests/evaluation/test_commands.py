@@ -87,6 +87,26 @@ def test_mode_lits_is_written_in_every_output(folders):
     assert "mode lits" in (folders / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("label", ["--liver", "--tumor"])
+def test_one_structure_alone_is_evaluated_and_compared(folders, label, capsys):
+    pair = [
+        str(folders / "b"),
+        str(folders / "ref"),
+        "--out",
+        str(folders / "out"),
+        label,
+        "2",
+        "--quiet",
+        "--workers",
+        "1",
+    ]
+    assert main(["evaluate", *pair]) == 0
+    structures = json.loads((folders / "out" / "summary.json").read_text())["structures"]
+    assert list(structures) == [label.removeprefix("--")]
+    assert main(["compare", str(folders / "a"), *pair[:2], "--out", str(folders / "cmp"), *pair[4:]]) == 0
+    assert (folders / "cmp" / "report.html").is_file()
+
+
 def test_compare_writes_tests_and_reports(folders, capsys):
     assert compare(folders, "--table", "dpcnet-4", "--names", "one", "two") == 0
     written = {path.name for path in (folders / "cmp").iterdir()}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_livseg.evaluation.case import evaluate_case
 from nnunet_livseg.evaluation.lesions import LesionPair
 from nnunet_livseg.evaluation.lits import (
     burden_difference,
@@ -15,6 +16,7 @@ from nnunet_livseg.evaluation.lits import (
     lits_scores,
 )
 from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.options import Options
 
 GOLDEN = json.loads(Path(__file__).with_name("lits_scorer.json").read_text())["cases"]
 OURS = {"msd": "hd"}  # the scorer's name for the maximum
@@ -48,6 +50,22 @@ def test_golden_scores(golden):
     assert lits_scores(liver)["dice"] == pytest.approx(case["liver_dice_case"], rel=1e-9)
     assert lits_scores(tumor)["dice"] == pytest.approx(case["lesion_dice_case"], rel=1e-9)
     assert burden_difference(tumor, liver) == pytest.approx(case["tumor_burden_diff"], rel=1e-9)
+
+
+def test_golden_values_through_evaluate_case(golden, draw):
+    case, *_ = golden
+    spec = case["spec"]
+    reference = draw.liver_scan(case["shape"], liver=spec["liver_ref_box"], lesions=spec["lesion_ref_boxes"])
+    predicted = draw.liver_scan(case["shape"], liver=spec["liver_pred_box"], lesions=spec["lesion_pred_boxes"])
+    found = evaluate_case(predicted, reference, spacing_mm=tuple(case["spacing"]), options=Options(mode="lits"))
+    for name, (value,) in case["liver_scores"].items():
+        assert found.structures["liver"][OURS.get(name, name)] == pytest.approx(value, rel=1e-9), name
+    assert found.structures["tumor"]["dice"] == pytest.approx(case["lesion_dice_case"], rel=1e-9)
+    assert found.detection["lits_0"]["found"] == case["num_detected_0"]
+    assert found.detection["lits_50"]["found"] == case["num_detected_0.5"]
+    assert -found.burden["burden_difference"] == pytest.approx(case["tumor_burden_diff"], rel=1e-9)
+    for name, values in (case["lesion_scores_detected"] or {}).items():
+        assert [row[OURS.get(name, name)] for row in found.lesions] == pytest.approx(values, rel=1e-9, abs=1e-12)
 
 
 def test_golden_lesion_scores(golden):

@@ -186,3 +186,14 @@ def test_a_single_image_is_one_picture():
     one = scene()
     (picture,) = pictures(scene(predicted=one.predicted[6], reference=one.reference[6], spacing_mm=(1.0, 1.0)))
     assert picture.caption == "the image"
+    assert ">R</text>" not in picture.svg
+
+
+def test_a_single_voxel_is_shown_with_its_surroundings():
+    labels = np.zeros((40, 300, 300), np.uint8)
+    labels[20, 150, 150] = 1
+    axial, _ = pictures(
+        scene(predicted=labels * 0, reference=labels, structures={"tumor": (1,)}, spacing_mm=(2.0, 1.0, 1.0))
+    )
+    (tumor,) = paths(axial.svg, "#4cc9f0")
+    assert np.ptp(tumor[:, 0]) == pytest.approx(320 / 91, abs=0.11)  # one of 91 mm, in tenths
