@@ -60,6 +60,8 @@ def read_volume(path: str | Path) -> Volume:
     path = Path(path)
     _check_file(path)
     sizes_mm = check_complete(path) if ending(path) in _NIFTI else []
+    if ending(path) in _NIFTI:
+        _require_finite(path)
     if any(size < 0 for size in sizes_mm):
         image = _read_with_affine(path)
         return _checked(path, image, [f"negative voxel size {sizes_mm} mm in the header; the affine was used instead"])
@@ -124,6 +126,15 @@ def check_complete(path: Path) -> list[float]:
     if any(size == 0 or not np.isfinite(size) for size in sizes_mm):
         raise UserError(f"{path}: the header gives voxel sizes {sizes_mm} mm; none may be 0. Write them again.")
     return sizes_mm
+
+
+def _require_finite(path: Path) -> None:
+    """Refuse NaN and infinity: ITK's NIfTI reader turns them into 0, which in a CT is water."""
+    import nibabel
+
+    stored = nibabel.load(path)
+    if stored.get_data_dtype().kind == "f" and (bad := int((~np.isfinite(np.asanyarray(stored.dataobj))).sum())):
+        raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")
 
 
 def _raw_voxel_sizes(path: Path) -> list[float]:
