@@ -98,6 +98,14 @@ def test_a_stopped_conversion_goes_on_and_shows_no_dataset_json(tmp_path, monkey
     assert run("lits", source, folder).kept == 2
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    """Cleaning up an unknown data set would delete its cases."""
+    stranger = write(ct_array(), tmp_path / "out/imagesTr/liver_0_0000.nii.gz")
+    with pytest.raises(UserError, match="exists and was not made by this command"):
+        run("lits", lits(tmp_path / "source", 2), tmp_path / "out")
+    assert stranger.exists()
+
+
 def test_workers_give_the_same_records(tmp_path):
     source = lits(tmp_path / "source", 3)
     alone = convert(SOURCES["lits"](source), tmp_path / "a", division=Division(folds=2))
@@ -286,7 +294,7 @@ def test_full_disk_stops_the_conversion_and_leaves_nothing_half_written(tmp_path
             run("lits", source, tmp_path / "out", link=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["conversion.json"]
     assert run("lits", source, tmp_path / "out", link=False).kept == 0
 
 

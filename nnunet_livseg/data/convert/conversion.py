@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from nnunet_livseg.data import splits
 from nnunet_livseg.data.convert import rawdataset
-from nnunet_livseg.data.convert.onecase import Settings, Target, convert_case, fingerprint, read_again
+from nnunet_livseg.data.convert.onecase import Settings, Target, convert_case, fingerprint, still_there
 from nnunet_livseg.data.convert.sources import SourceCase, SourceDataset
 from nnunet_livseg.data.volumes import WriteError, ending
 from nnunet_livseg.errors import UserError
@@ -77,16 +77,10 @@ def convert(
     rawdataset.require_ours(folder)
     suffix = _file_ending(cases, settings)
     jobs = [(case, Target(folder, "Ts" if case.identifier in tests else "Tr", suffix)) for case in cases]
-    earlier = {record["case"]: record for record in rawdataset.read_records(folder)}
-    records = {}
-    todo = []
-    for case, target in jobs:
-        record = earlier.get(case.identifier)
-        if record and record["fingerprint"] == fingerprint(case, settings, target) and read_again(record, folder):
-            records[case.identifier] = record
-        else:
-            todo.append((case, target, settings))
+    records, todo = _finished_before(jobs, folder, settings)
     kept = len(records)
+    if todo:
+        rawdataset.begin(folder, list(records.values()))
     refused = _convert_all(todo, records, folder, workers)
     if refused:
         raise UserError(_refusal(refused, len(jobs)))
@@ -94,6 +88,19 @@ def convert(
     split_list = [fixed_split] if fixed_split else _folds(ordered, division)
     rawdataset.finish(folder, ordered, split_list, source, suffix)
     return Conversion(folder, ordered, kept, rawdataset.conflicting_splits(folder.name, split_list))
+
+
+def _finished_before(jobs: Sequence[tuple[SourceCase, Target]], folder: Path, settings: Settings):
+    """Records of the cases that an earlier run finished with the same sources and settings, and the jobs that remain."""
+    earlier = {record["case"]: record for record in rawdataset.read_records(folder)}
+    records, todo = {}, []
+    for case, target in jobs:
+        record = earlier.get(case.identifier)
+        if record and record["fingerprint"] == fingerprint(case, settings, target) and still_there(record, folder):
+            records[case.identifier] = record
+        else:
+            todo.append((case, target, settings))
+    return records, todo
 
 
 def _kept_cases(cases: Sequence[SourceCase], exclude: Sequence[str]) -> list[SourceCase]:
@@ -117,7 +124,7 @@ def _divide(cases: Sequence[SourceCase], division: Division) -> tuple[set[str], 
 
 def _file_ending(cases: Sequence[SourceCase], settings: Settings) -> str:
     """nnU-Net wants one ending per data set: plain ``.nii`` only where all of it can be linked."""
-    endings = {ending(source.path) for case in cases for source in (case.image, case.label) if source}
+    endings = {ending(source.path) for case in cases for source in case.sources()}
     return ".nii" if settings.link and endings == {".nii"} else ".nii.gz"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_livseg import __version__
+from nnunet_livseg.data.convert.onecase import files_of
 from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR, SourceDataset
 from nnunet_livseg.data.splits import Split
 from nnunet_livseg.errors import UserError
@@ -68,10 +69,7 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
 def require_ours(folder: Path) -> None:
     """Refuse to write into a data set that this command did not make."""
     strangers = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-    ours = (folder / _RECORD).is_file() or all(
-        path.name in _PARTS for path in strangers
-    )  # interrupted in the first case
-    if strangers and not ours:
+    if strangers and not (folder / _RECORD).is_file():
         raise UserError(
             f"{folder} exists and was not made by this command ({_RECORD} is missing).\n"
             "  Choose another --id or --name."
@@ -95,20 +93,33 @@ def write_records(folder: Path, records: Sequence[dict]) -> None:
     write_json(folder / _RECORD, content)
 
 
+def begin(folder: Path, records: Sequence[dict]) -> None:
+    """Mark the folder as ours from its first file on, and as unfinished until ``finish``."""
+    write_records(folder, records)
+    (folder / "dataset.json").unlink(missing_ok=True)
+
+
 def finish(folder: Path, records: Sequence[dict], splits: list[Split], source: SourceDataset, suffix: str) -> None:
     """Remove what an earlier run with other choices left, then write tables, splits and last ``dataset.json``."""
-    wanted = {folder / record[kind]["file"] for record in records for kind in ("image", "label") if kind in record}
-    for path in [path for part in _PARTS for path in folder.glob(f"{part}/*") if path not in wanted]:
-        path.unlink()
+    _remove_leftovers(folder, records, {case.identifier for case in source.cases})
     write_records(folder, records)
     write_text(folder / "cases.csv", _table(records, splits))
     write_json(folder / "splits_final.json", splits)
     write_json(folder / "dataset.json", _dataset_json(folder, records, source, suffix))
 
 
+def _remove_leftovers(folder: Path, records: Sequence[dict], cases: set[str]) -> None:
+    """Delete volumes of this source's cases that no record names: nnU-Net would take them for cases of the data set."""
+    wanted = {folder / file for record in records for file in files_of(record)}
+    for path in [path for part in _PARTS for path in folder.glob(f"{part}/*") if path not in wanted]:
+        if re.sub(r"(_\d{4})?\.nii(\.gz)?$", "", path.name) in cases:
+            path.unlink()
+
+
 def _dataset_json(folder: Path, records: Sequence[dict], source: SourceDataset, suffix: str) -> dict:
     return {
-        "channel_names": {"0": "CT"},  # the name that makes nnU-Net keep the Hounsfield scale
+        # the name that makes nnU-Net keep the Hounsfield scale, whatever the phase
+        "channel_names": {str(channel): "CT" for channel in range(len(source.phases))},
         "labels": LIVER_AND_TUMOR,
         "numTraining": sum(record["part"] == "Tr" for record in records),
         "file_ending": suffix,
@@ -117,6 +128,7 @@ def _dataset_json(folder: Path, records: Sequence[dict], source: SourceDataset, 
         "description": source.description,
         "licence": source.licence,
         "converted_by": f"nnunet_livseg {__version__}",
+        **({"livseg": {"phases": list(source.phases)}} if len(source.phases) > 1 else {}),
     }
 
 

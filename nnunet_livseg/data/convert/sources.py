@@ -45,6 +45,9 @@ class SourceCase:
         image: The CT.
         label: The label map; None for a test case without one.
         test: Whether the source itself keeps the case for testing.
+        phases: Further contrast phases, registered to the image.
+        mask: Liver on the image that registration may look at, e.g. a model's prediction.
+        phase_labels: Reference labels of the phases, for tumor-centre alignment alone.
     """
 
     identifier: str
@@ -52,6 +55,14 @@ class SourceCase:
     image: VolumeSource
     label: VolumeSource | None
     test: bool = False
+    phases: tuple[VolumeSource, ...] = ()
+    mask: VolumeSource | None = None
+    phase_labels: tuple[VolumeSource, ...] = ()
+
+    def sources(self) -> list[VolumeSource]:
+        """Everything that is read for this case."""
+        given = (self.image, self.label, *self.phases, self.mask, *self.phase_labels)
+        return [source for source in given if source is not None]
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class SourceDataset:
         licence: As the publisher states it.
         label_map: Source label value -> ours; values not named must already be 0, 1 or 2.
         remarks: What the user should know about this source.
+        phases: Names of the channels where cases have several phases; the first is the primary one.
     """
 
     cases: list[SourceCase]
@@ -73,3 +85,4 @@ class SourceDataset:
     licence: str
     label_map: Mapping[int, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ("CT",)
