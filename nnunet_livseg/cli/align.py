@@ -75,7 +75,7 @@ def _single(args: argparse.Namespace) -> None:
     from nnunet_livseg.data.align import align
     from nnunet_livseg.data.align.quality import picture
     from nnunet_livseg.data.convert.onecase import in_hounsfield
-    from nnunet_livseg.data.volumes import read_volume, stem, write_volume
+    from nnunet_livseg.data.volumes import read_volume, require_place, stem, write_volume
     from nnunet_livseg.errors import UserError
     from nnunet_livseg.files import write_json
 
@@ -85,6 +85,7 @@ def _single(args: argparse.Namespace) -> None:
     images = [in_hounsfield(read_volume(path).image, 0.0, path)[0] for path in args.inputs]
     masks = [read_volume(path).image for path in ([args.mask] if args.mask else []) + list(args.other_masks)]
     labels = [read_volume(path).image for path in args.labels]
+    require_place(args.out)
     name = stem(args.inputs[0])
     record = {"primary": args.inputs[0].name, "phases": []}
     results = [

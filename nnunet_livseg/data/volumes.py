@@ -83,7 +83,10 @@ def _last_line(error: Exception) -> str:
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise UserError(f"{path} is a folder, but one volume file was expected ({', '.join(ENDINGS)}).")
+        raise UserError(
+            f"{path} is a folder, but one volume file was expected ({', '.join(ENDINGS)}).\n"
+            "  Of a DICOM series make one first: livseg dicom convert"
+        )
     if not path.exists():
         broken = " (a link to something that is gone)" if path.is_symlink() else ""
         raise UserError(f"{path} does not exist{broken}.")
@@ -202,12 +205,20 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
     return Volume(image, repairs)
 
 
+def require_place(folder: Path) -> None:
+    """Refuse an output folder whose path leads through a file."""
+    blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
+    if blocking:
+        raise UserError(f"{folder} cannot be a folder, because {blocking} is a file. Choose another place.")
+
+
 def require_volume_name(path: Path) -> None:
     """Refuse an output name that no volume can have, before any work is done."""
     if not ending(path):
         raise UserError(f"{path}: the output must end in one of {', '.join(ENDINGS[:4])}.")
     if path.is_dir():
         raise UserError(f"{path} is a folder; name the file to write.")
+    require_place(path.parent)
 
 
 def write_volume(image: sitk.Image, path: str | Path) -> None:

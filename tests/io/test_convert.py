@@ -377,7 +377,9 @@ def test_ircadb_merges_all_liver_tumors(tmp_path, zipped):
     done = run("ircadb", tmp_path / "src", tmp_path / "out")
     np.testing.assert_array_equal(read(tmp_path / "out/labelsTr/ircadb_01.nii.gz"), label_array())
     np.testing.assert_array_equal(read(tmp_path / "out/imagesTr/ircadb_01_0000.nii.gz"), ct_array())
-    assert "masks merged: liver, livertumor01, livertumor2; mask livercyst not merged" in notes(done, "ircadb_02")
+    assert "masks merged: liver, livertumor01, livertumor2; label: mask livercyst not merged" in notes(
+        done, "ircadb_02"
+    )
 
 
 def test_ircadb_patients_may_be_zips(tmp_path):

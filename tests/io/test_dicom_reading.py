@@ -102,7 +102,7 @@ def test_missing_slice_is_refused_and_filled_on_request(tmp_path):
     slices = dicom_slices(ct)
     del slices[5]
     save_slices(slices, tmp_path / "study")
-    with pytest.raises(UserError, match=r"1 slices are missing, at 12\.5 mm above the lowest"):
+    with pytest.raises(UserError, match=r"1 slice is missing, at 12\.5 mm above the lowest"):
         read_series(tmp_path / "study")
     image, info = read_series(tmp_path / "study", interpolate=True)
     result = array(image)

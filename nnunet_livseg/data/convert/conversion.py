@@ -91,7 +91,7 @@ def convert(
 
 
 def _finished_before(jobs: Sequence[tuple[SourceCase, Target]], folder: Path, settings: Settings):
-    """Records of the cases that an earlier run finished with the same sources and settings, and the jobs that remain."""
+    """Records of the cases that an earlier run finished from the same sources and settings, and the jobs left."""
     earlier = {record["case"]: record for record in rawdataset.read_records(folder)}
     records, todo = {}, []
     for case, target in jobs:

@@ -71,7 +71,11 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
         label_volume = case.label.read()
         label, label_notes = clean_labels(label_volume.image, settings.label_map, str(case.label.path))
         label, moved = label_on_image(image, label, f"{case.image.path} and {case.label.path}")
-        label_notes = [*label_volume.repairs, *label_notes, *([moved] if moved else [])]
+        label_notes = [
+            *(f"label: {repair}" for repair in label_volume.repairs),
+            *label_notes,
+            *([moved] if moved else []),
+        ]
         record |= _contents(label)
     record["image"] = _store(case.image, image, target.image(case.identifier), settings, [*volume.repairs, *notes])
     if label is not None:

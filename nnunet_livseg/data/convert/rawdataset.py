@@ -12,6 +12,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.data.convert.onecase import files_of
 from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR, SourceDataset
 from nnunet_livseg.data.splits import Split
+from nnunet_livseg.data.volumes import require_place
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json, write_text
 
@@ -57,6 +58,7 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
             f"--name {name!r}: use letters, digits, - and single _ only; nnU-Net splits folder names at double ones."
         )
     folder = raw / f"Dataset{dataset_id:03d}_{name}"
+    require_place(folder)
     others = [path for path in raw.glob(f"Dataset{dataset_id:03d}_*") if path != folder] if raw.is_dir() else []
     if others:
         raise UserError(

@@ -57,7 +57,8 @@ class Stack:
             places = ", ".join(f"{height:.1f}" for height in self.missing[:5]) + (
                 ", ..." if len(self.missing) > 5 else ""
             )
-            return f"{len(self.missing)} slices are missing, at {places} mm above the lowest"
+            count = "1 slice is" if len(self.missing) == 1 else f"{len(self.missing)} slices are"
+            return f"{count} missing, at {places} mm above the lowest"
         if self.uneven:
             steps = np.diff(self.heights_mm)
             return f"slice distances are uneven ({steps.min():.2f} to {steps.max():.2f} mm)"

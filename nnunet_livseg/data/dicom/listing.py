@@ -119,7 +119,12 @@ def _grouped(slices: list[Slice]) -> list[list[Slice]]:
     for one in slices:
         axes = None if one.axes is None else tuple(np.round(one.axes.ravel(), 3) + 0.0)
         size = (one.get("Rows"), one.get("Columns"), one.spacing_mm and tuple(np.round(one.spacing_mm, 4)))
-        planes[one.text("SeriesInstanceUID"), one.text("SOPClassUID"), axes, size, one.is_localizer].append(one)
+        planes[one.text("SeriesInstanceUID"), one.text("SOPClassUID"), one.is_localizer, axes, size].append(one)
+    for key in [key for key in planes if None in (key[3], key[4][2])]:
+        # a slice without geometry belongs to its series' largest plane, and is named there as what is wrong with it
+        others = [other for other in planes if other[:3] == key[:3] and other != key]
+        if others:
+            planes[max(others, key=lambda other: len(planes[other]))] += planes.pop(key)
     return [group for plane in planes.values() for group in _by_phase(plane)]
 
 

@@ -98,7 +98,8 @@ def read_listed(
     reader = PixelReader(intercept=intercept, padding_hu=padding_hu)
     values, notes = _read_pixels(chosen, reader, progress)
     if reader.without_rescale:
-        notes.append("no rescale slope or intercept in the header; stored values taken as they are")
+        taken = "stored values taken as they are" if intercept is None else f"intercept {intercept:g} as given"
+        notes.append(f"no rescale slope or intercept in the header; {taken}")
     require_hounsfield(values, name, remedy="--intercept -1024")
     image = _image(values, stack)
     if stack.irregular:
