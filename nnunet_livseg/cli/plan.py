@@ -1,0 +1,64 @@
+"""write nnU-Net plans with a network, its loss and its recipe
+
+Reads nnU-Net's own plans of a dataset and writes a second plans file beside them, which every nnU-Net command takes
+with -p. Where spacing and intensities stay the same, the preprocessed data is shared. No other file is touched.
+
+examples:
+  livseg plan -d 3 -m dpcnet                      the network at nnU-Net's geometry, trained as in its paper
+  livseg plan -d 3 -m dpcnet --recipe nnunet      trained as nnU-Net trains, for a fair comparison
+  livseg plan -d 3 -m dpcnet --preset paper       the paper's own spacing, patch, batch and network
+"""
+
+import argparse
+
+from nnunet_livseg.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``livseg plan``."""
+    parser.add_argument("-d", "--dataset", required=True, help="dataset id or name")
+    parser.add_argument("-m", "--variant", required=True, help="a name or trainer of livseg list")
+    parser.add_argument("-p", "--from-plans", default="nnUNetPlans", help="plans to start from (default: nnUNetPlans)")
+    parser.add_argument("-o", "--name", help="name of the new plans (default: from the variant, as DPCNetPlans)")
+    parser.add_argument(
+        "-c", "--configurations", nargs="+", help="only these (default: all that the variant exists in)"
+    )
+    parser.add_argument("--preset", default="default", help="paper, table4, ... (default: nnU-Net's own numbers)")
+    parser.add_argument("--recipe", default="paper", help="paper or nnunet: how it is trained (default: paper)")
+    parser.add_argument("--epochs", type=int, help="number of epochs")
+    parser.add_argument("--iterations", type=int, help="training steps per epoch")
+    parser.add_argument("--validation-iterations", type=int, help="validation steps per epoch")
+    parser.add_argument("--learning-rate", type=float, help="initial learning rate")
+    parser.add_argument("--patch", type=int, nargs="+", metavar="N", help="patch size in voxels, order z y x")
+    parser.add_argument("--batch", type=int, help="patches per training step")
+    parser.add_argument("--spacing", type=float, nargs="+", metavar="MM", help="voxel spacing in mm, order z y x")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="start from the matching weights of another training")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the plans and say what to run next."""
+    from nnunet_livseg.folders import find_dataset
+    from nnunet_livseg.planning import next_commands, write_plans
+    from nnunet_livseg.plans import RECIPES, Overrides
+    from nnunet_livseg.variants import find_variant
+
+    variant = find_variant(args.variant)
+    if args.recipe not in RECIPES:
+        raise UserError(f"there is no recipe {args.recipe!r}; known are {', '.join(RECIPES)}.")
+    dataset = find_dataset(args.dataset)
+    overrides = Overrides(
+        recipe=args.recipe,
+        epochs=args.epochs,
+        iterations=args.iterations,
+        validation_iterations=args.validation_iterations,
+        learning_rate=args.learning_rate,
+        patch=tuple(args.patch) if args.patch else None,
+        batch=args.batch,
+        spacing_mm=tuple(args.spacing) if args.spacing else None,
+        init=args.init,
+        configurations=tuple(args.configurations) if args.configurations else None,
+    )
+    written = write_plans(
+        dataset, variant, source=args.from_plans, preset=args.preset, name=args.name, overrides=overrides
+    )
+    print("\n".join(next_commands(written, dataset, variant)))

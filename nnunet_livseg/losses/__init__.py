@@ -1,0 +1,58 @@
+"""What an output is trained with, and how several outputs add up.
+
+A loss is named in a row or in the plans and made from nnU-Net's label manager, so regions and the ignore label work as
+in nnU-Net. All losses compute in float32, also under autocast.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import Tensor, nn
+
+from nnunet_livseg.losses.compound import dice_and_ce
+from nnunet_livseg.losses.dice import PooledSquaredDice
+from nnunet_livseg.networks.outputs import TrainingOutput
+
+# name in rows and plans -> (label manager, batch_dice, ddp) -> loss of one output
+LOSSES: dict[str, Callable[[LabelManager, bool, bool], nn.Module]] = {
+    "dice_ce": dice_and_ce,
+    "ce": partial(dice_and_ce, weight_dice=0),
+    "dice": partial(dice_and_ce, weight_ce=0),
+    "pooled_dice_ce": partial(dice_and_ce, dice=PooledSquaredDice),
+    "pooled_dice": partial(dice_and_ce, dice=PooledSquaredDice, weight_ce=0),
+}
+
+
+class MultiOutputLoss(nn.Module):
+    """Weighted sum of one loss over the training outputs that a network declares.
+
+    Args:
+        loss: Loss of one output.
+        outputs: The network's declaration.
+    """
+
+    def __init__(self, loss: nn.Module, outputs: Sequence[TrainingOutput]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weights = [output.weight for output in outputs]
+        strides = target_strides(outputs)
+        self.target_of = [strides.index(output.stride) for output in outputs]
+
+    def forward(self, outputs: list[Tensor], targets: list[Tensor]) -> Tensor:
+        """Total loss of ``outputs``, against the one of ``targets`` (one per ``target_strides``) at their size."""
+        with torch.autocast(outputs[0].device.type, enabled=False):
+            terms = [
+                weight * self.loss(output.float(), targets[index])
+                for output, weight, index in zip(outputs, self.weights, self.target_of, strict=True)
+                if weight
+            ]
+            # where everything is ignored nnU-Net's cross-entropy is a plain 0; the sum of nothing has a gradient, of 0
+            nothing = sum(output.flatten()[:0].float().sum() for output in outputs)
+            return sum(terms, start=nothing)
+
+
+def target_strides(outputs: Sequence[TrainingOutput]) -> list[tuple[int, ...]]:
+    """Strides at which targets are needed, each once, in order; the first is full resolution."""
+    return list(dict.fromkeys(output.stride for output in outputs))

@@ -1,0 +1,11 @@
+"""Helping with mistyped names."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """A question with the closest known names, or an empty string."""
+    lowered = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wrong.lower(), list(lowered), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(lowered[name] for name in close)}?" if close else ""

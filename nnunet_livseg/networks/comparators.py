@@ -1,0 +1,158 @@
+"""Attention networks that the papers compare with, built on the same U-Net as the papers' own networks."""
+
+# Shape letters:  B batch, K classes, C_i channels and *S_i sizes of level i (level 0 is full resolution)
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_livseg.blocks.attention_gate import AttentionGate
+from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
+from nnunet_livseg.networks.footprint import conv_feature_map_size
+from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
+from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode, initialize
+
+
+class AttentionGateUNet(nn.Module):
+    """U-Net whose skip connections pass attention gates, all steered from the bottleneck.
+
+    Schlemper et al., Medical Image Analysis 2019; "AG" in DPC-Net's Table 4 (+1.02M parameters on 32..512 channels).
+    The finest skip is not gated, as in the authors' network.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels K of the output.
+        downsampling: See ``networks.unet.DOWNSAMPLINGS``.
+        deep_supervision: Whether ``forward`` returns a list (of its one output).
+        geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        downsampling: str = "strided",
+        deep_supervision: bool = False,
+        **geometry: Any,
+    ) -> None:
+        super().__init__()
+        self.geometry = g = Geometry(**geometry)
+        g.require_stages(3, "the attention-gate U-Net")
+        self.input_channels = input_channels
+        self.encoder, self.decoder = build_unet(
+            input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
+        )
+        _keep_finest_head(self.decoder)
+        gating = g.features_per_stage[-2]
+        self.gating = nn.Sequential(g.conv_op(g.features_per_stage[-1], gating, 1), _norm(g, gating), nn.ReLU())
+        self.gates = nn.ModuleList(
+            AttentionGate(c, gating, conv_op=g.conv_op, norm=_norm(g, c), stride=tuple(g.strides[i]))
+            for i, c in enumerate(g.features_per_stage[1:-1], start=2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``."""
+        finest, *skips, bottleneck = self.encoder(x)
+        gating = self.gating(bottleneck)
+        gated = [gate(skip, gating) for gate, skip in zip(self.gates, skips, strict=True)]
+        features = decode(self.decoder, [finest, *gated, bottleneck])
+        logits = self.decoder.seg_layers[-1](features[0])
+        return [logits] if self.decoder.deep_supervision else logits
+
+    def training_outputs(self) -> list[TrainingOutput]:
+        """One output, at full resolution."""
+        return [TrainingOutput("final", level_strides(self.geometry.strides)[0], 1.0)]
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
+        return conv_feature_map_size(self, input_size, self.input_channels)
+
+    initialize = staticmethod(initialize)
+
+
+class DAFNet(nn.Module):
+    """U-Net pyramid with the deep-attentive-features head of Wang et al., IEEE TMI 2019; "DAF" in DPC-Net's Table 4.
+
+    The head works on the second-finest grid and its result is up-sampled, as in the published network, whose finest
+    level is half the image's in-plane resolution.
+    Different from it: the side outputs are supervised on the grid where they arise instead of being up-sampled.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels K of every output.
+        downsampling: See ``networks.unet.DOWNSAMPLINGS``.
+        deep_supervision: Whether ``forward`` returns all training outputs.
+        geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
+    """
+
+    LEVELS = 4
+    SIDE_WEIGHTS = (0.4, 0.5, 0.7, 0.8)  # of the authors' code, finest level first
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        downsampling: str = "strided",
+        deep_supervision: bool = False,
+        **geometry: Any,
+    ) -> None:
+        super().__init__()
+        self.geometry = g = Geometry(**geometry)
+        g.require_stages(3, "DAF")
+        self.input_channels = input_channels
+        self.encoder, self.decoder = build_unet(
+            input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
+        )
+        self.decoder.seg_layers = nn.ModuleList()  # DAF predicts from its own maps
+        self.levels = min(self.LEVELS, g.n_stages - 1)
+        pooled = [any(row[axis] > 1 for row in g.strides[: self.levels]) for axis in range(g.dim)]
+        wide, narrow = 64, 32
+        self.daf = DeepAttentiveFeatures(
+            list(g.features_per_stage[: self.levels]),
+            conv_op=g.conv_op,
+            wide=wide,
+            narrow=narrow,
+            dilation_axes=(False, *pooled[1:]) if g.dim == 3 else tuple(pooled),
+        )
+        self.final = Heads([g.conv_op(narrow, num_classes, 1)])
+        self.side = Heads([g.conv_op(width, num_classes, 1) for width in (wide, narrow) for _ in range(self.levels)])
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``, or the list that ``training_outputs`` declares."""
+        pyramid = decode(self.decoder, self.encoder(x))[: self.levels]
+        merged, levels, refined = self.daf(pyramid, grid=pyramid[1].shape[2:])
+        mode = "trilinear" if self.geometry.dim == 3 else "bilinear"
+        final = F.interpolate(self.final.seg_layers[0](merged), x.shape[2:], mode=mode, align_corners=False)
+        if not self.decoder.deep_supervision:
+            return final
+        sides = zip(self.side.seg_layers, [*levels, *refined], strict=True)
+        return [final, *(head(features) for head, features in sides)]
+
+    def training_outputs(self) -> list[TrainingOutput]:
+        """The final output and two side outputs per level; weights of the authors' training code."""
+        full, working = level_strides(self.geometry.strides)[:2]
+        sides = [
+            TrainingOutput(f"{kind}{i}", working, self.SIDE_WEIGHTS[i])
+            for kind in ("signal", "refined")
+            for i in range(self.levels)
+        ]
+        return [TrainingOutput("final", full, 1.0), *sides]
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
+        return conv_feature_map_size(self, input_size, self.input_channels)
+
+    initialize = staticmethod(initialize)
+
+
+def _keep_finest_head(decoder: nn.Module) -> None:
+    for stage in range(len(decoder.seg_layers) - 1):
+        decoder.seg_layers[stage] = nn.Identity()  # DDP stops at unused parameters
+
+
+def _norm(geometry: Geometry, channels: int) -> nn.Module:
+    return nn.Identity() if geometry.norm_op is None else geometry.norm_op(channels, **(geometry.norm_op_kwargs or {}))

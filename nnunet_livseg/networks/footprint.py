@@ -1,0 +1,46 @@
+"""What a network costs, found by running it on tensors without data."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+
+def conv_feature_map_size(network: nn.Module, input_size: Sequence[int], input_channels: int) -> int:
+    """Elements of all convolutions' outputs for one case of ``input_size``: what nnU-Net's planners size patches by.
+
+    Counted in training mode with all outputs, by running the network on the meta device, so it cannot disagree with
+    ``forward``. Maps that are recomputed in the backward pass are counted: they exist, if briefly.
+    """
+    elements = 0
+
+    def count(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        nonlocal elements
+        elements += output.numel()
+
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, _ConvNd)]
+    try:
+        run_on_meta(network, torch.empty(1, input_channels, *input_size, device="meta"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return elements
+
+
+def run_on_meta(network: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
+    """Training-mode output shapes of ``network`` for the meta tensor ``x``, without computing anything."""
+    state = {name: tensor.to("meta") for name, tensor in network.state_dict(keep_vars=False).items()}
+    with torch.no_grad(), _all_outputs(network):
+        return torch.func.functional_call(network, state, (x,), tie_weights=False)
+
+
+@contextmanager
+def _all_outputs(network: nn.Module) -> Iterator[None]:
+    before = network.decoder.deep_supervision
+    network.decoder.deep_supervision = True
+    try:
+        yield
+    finally:
+        network.decoder.deep_supervision = before

@@ -1,0 +1,257 @@
+"""nnU-Net's plans with a variant in them: pure functions from plans to plans, and from plans to a network.
+
+Our entries live under the key ``livseg`` of each configuration and travel with the trained model:
+``{"variant": name, "preset": name, "loss": name, "recipe": {...}}``. The network stands where nnU-Net keeps it, so its
+own trainers can build it.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.recipes import NNUNET, Recipe
+from nnunet_livseg.variants import VARIANTS, Preset, Variant
+
+KEY = "livseg"
+STOCK_UNETS = (
+    "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+    "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+)
+RECIPES = ("paper", "nnunet")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training needs beside nnU-Net's own plans."""
+
+    architecture: Mapping[str, Any]  # as in plans: network_class_name, arch_kwargs, _kw_requires_import
+    loss: str
+    recipe: Recipe
+
+
+def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
+    """Network, loss and recipe of ``variant`` for one resolved configuration of any plans.
+
+    Raises:
+        UserError: The plans hold another variant's network, or a geometry that the variant does not exist in.
+    """
+    architecture, ours = configuration["architecture"], configuration.get(KEY, {})
+    found = architecture["network_class_name"]
+    dims = len(configuration["patch_size"])
+    if dims not in variant.dims:
+        only = " and ".join(f"{dim}D" for dim in variant.dims)
+        raise UserError(
+            f"{variant.trainer} exists in {only} only, but this configuration is {dims}D."
+            f"\n  Train the configuration {'2d' if 2 in variant.dims else '3d_fullres'} instead."
+        )
+    if ours.get("variant", variant.name) != variant.name or found not in (variant.network, *STOCK_UNETS):
+        raise UserError(_other_variant(variant, found, ours.get("variant")))
+    if found in STOCK_UNETS:
+        architecture = _with_network(architecture, variant, variant.options)
+    recipe = variant.recipe.with_entries(ours.get("recipe", {}))
+    return Settings(architecture, ours.get("loss", variant.loss), recipe)
+
+
+def _other_variant(variant: Variant, found: str, owner_name: str | None) -> str:
+    owners = [row for row in VARIANTS if row.name == owner_name] or [row for row in VARIANTS if row.network == found]
+    remedy = f"Train with -tr {owners[0].trainer}, or write" if owners else "Write"
+    holds = f"the variant {owner_name}" if owner_name else f"the network {found}"
+    return (
+        f"these plans hold {holds}, but trainer {variant.trainer} builds {variant.name} ({variant.network})."
+        f"\n  {remedy} plans for it: livseg plan -d DATASET -m {variant.name}"
+    )
+
+
+def _with_network(architecture: Mapping[str, Any], variant: Variant, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "network_class_name": variant.network,
+        "arch_kwargs": {**architecture["arch_kwargs"], **options},
+        "_kw_requires_import": list(architecture["_kw_requires_import"]),
+    }
+
+
+# --- writing plans ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user asks for on top of row and preset; ``None`` keeps theirs. Spacing in mm, sizes in voxels, z y x."""
+
+    recipe: str = "paper"
+    epochs: int | None = None
+    iterations: int | None = None
+    validation_iterations: int | None = None
+    learning_rate: float | None = None
+    patch: tuple[int, ...] | None = None
+    batch: int | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    init: str | None = None
+    configurations: tuple[str, ...] | None = None
+
+
+def preset_of(variant: Variant, name: str) -> Preset:
+    """The preset of this name; ``default`` changes nothing.
+
+    Raises:
+        UserError: The variant has no such preset.
+    """
+    presets = {"default": Preset(), **variant.presets}
+    if name not in presets:
+        raise UserError(
+            f"variant {variant.name} has no preset {name!r}; it has {', '.join(presets)}.{did_you_mean(name, presets)}"
+        )
+    return presets[name]
+
+
+def plans_name(variant: Variant, preset: str) -> str:
+    """Name of the plans file: ``DPCNetPlans``, ``DPCNetPaperPlans``."""
+    return variant.trainer.removesuffix("Trainer") + ("" if preset == "default" else preset.capitalize()) + "Plans"
+
+
+def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name: str, overrides: Overrides) -> dict:
+    """Plans called ``name``: those of ``stock`` with ``variant`` in every configuration that it exists in.
+
+    Spacing, patch or normalisation that differ from the stock plans get a data identifier of their own; otherwise the
+    preprocessed data is shared.
+
+    Raises:
+        UserError: Unknown preset, sizes of the wrong length, or a preset for a configuration that the plans lack.
+    """
+    numbers = preset_of(variant, preset)
+    plans = deepcopy(dict(stock))
+    plans["plans_name"] = name
+    plans["configurations"] = _configurations(plans["configurations"], variant, numbers, overrides)
+    if numbers.window_hu is not None:
+        _set_window(plans, numbers.window_hu)
+    for key, configuration in plans["configurations"].items():
+        if "inherits_from" in configuration:
+            continue  # cascades: nnU-Net resolves the parent's entries, ours among them
+        _fill(plans, key, configuration, variant, numbers, overrides)
+        configuration[KEY] = _entries(variant, preset, numbers, overrides)
+    return plans
+
+
+def _configurations(stock: Mapping[str, Any], variant: Variant, preset: Preset, overrides: Overrides) -> dict[str, Any]:
+    """The configurations that the plans will have; cascades only where both of their stages are among them."""
+    wanted = _wanted(stock, preset, overrides)
+    kept = {}
+    for name in wanted:
+        configuration = deepcopy(stock[name])
+        if "patch_size" not in configuration or len(configuration["patch_size"]) in variant.dims:
+            kept[name] = configuration
+    kept = {
+        name: c
+        for name, c in kept.items()
+        if {c.get("inherits_from", name), c.get("previous_stage", name)} <= set(kept)
+    }
+    if not kept:
+        only = " and ".join(f"{dim}D" for dim in variant.dims)
+        raise UserError(
+            f"{variant.name} exists in {only} only, but {', '.join(wanted)} is not.\n  Choose another with -c."
+        )
+    for configuration in kept.values():
+        if configuration.get("next_stage") not in kept:
+            configuration.pop("next_stage", None)
+    return kept
+
+
+def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> list[str]:
+    wanted = list(overrides.configurations or ([preset.configuration] if preset.configuration else stock))
+    missing = [name for name in wanted if name not in stock]
+    if missing:
+        raise UserError(
+            f"the plans that these are made from have no configuration {missing[0]}, only {', '.join(stock)}."
+            "\n  nnU-Net plans what the data allows: 3d_lowres for large images only, 2d alone for 2D images."
+        )
+    return wanted
+
+
+def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Overrides) -> dict[str, Any]:
+    recipe = NNUNET if overrides.recipe == "nnunet" else (numbers.recipe or variant.recipe)
+    asked = ("epochs", "iterations", "validation_iterations", "learning_rate", "init")
+    changes = {name: getattr(overrides, name) for name in asked if getattr(overrides, name) is not None}
+    return {
+        "variant": variant.name,
+        "preset": preset,
+        "loss": numbers.loss or variant.loss,
+        "recipe": recipe.but(**changes).to_dict(),
+    }
+
+
+def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset: Preset, overrides: Overrides) -> None:
+    """Put geometry and network into one configuration."""
+    dims = len(configuration["patch_size"])
+    spacing = _of_length(dims, "spacing", overrides.spacing_mm or preset.spacing_mm, name)
+    patch = _of_length(dims, "patch", overrides.patch or preset.patch, name)
+    if spacing is not None and not np.allclose(spacing, configuration["spacing"]):
+        _set_spacing(plans, configuration, spacing)
+    if patch is not None or preset.features is not None:
+        _set_geometry(configuration, patch or configuration["patch_size"], preset.features)
+    if overrides.batch or preset.batch:
+        configuration["batch_size"] = overrides.batch or preset.batch
+    if preset.window_hu is not None or spacing is not None:
+        configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
+    options = {**variant.options, **preset.options}
+    configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
+
+
+def _of_length(dims: int, what: str, value: Sequence[float] | None, configuration: str) -> list | None:
+    if value is None or len(value) == dims:
+        return None if value is None else list(value)
+    if dims == 2 and what == "spacing":
+        return list(value)[1:]
+    raise UserError(
+        f"{what} {' '.join(map(str, value))} has {len(value)} numbers, but {configuration} has {dims} axes."
+        f"\n  Give {dims} numbers ({'z y x' if dims == 3 else 'y x'}) and name the configuration: -c {configuration}"
+    )
+
+
+def _set_spacing(plans: Mapping[str, Any], configuration: dict, spacing: list[float]) -> None:
+    old = np.array(configuration["spacing"])
+    configuration["spacing"] = [float(s) for s in spacing]
+    sizes = np.array(configuration["median_image_size_in_voxels"]) * old / np.array(spacing)
+    configuration["median_image_size_in_voxels"] = [float(round(size)) for size in sizes]
+
+
+def _set_geometry(configuration: dict, patch: Sequence[int], features: Sequence[int] | None) -> None:
+    """Kernels, strides and stages for a patch, by nnU-Net's own rule; ``features`` fixes the number of stages."""
+    from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    most = len(features) - 1 if features else 999999
+    _, strides, kernels, padded, _ = get_pool_and_conv_props(configuration["spacing"], patch, 4, most)
+    if features and len(strides) < len(features):
+        raise UserError(
+            f"the preset's {len(features)} resolution stages do not fit into patch {' '.join(map(str, patch))}."
+            "\n  Ask for a larger one with --patch."
+        )
+    stages = len(features) if features else len(strides)
+    widths = list(features) if features else _widths(kwargs["features_per_stage"], stages)
+    configuration["patch_size"] = [int(size) for size in padded]
+    kwargs |= {"n_stages": stages, "features_per_stage": widths}
+    kwargs |= {"strides": [list(s) for s in strides[:stages]], "kernel_sizes": [list(k) for k in kernels[:stages]]}
+    for key, count in (
+        ("n_conv_per_stage", stages),
+        ("n_blocks_per_stage", stages),
+        ("n_conv_per_stage_decoder", stages - 1),
+    ):
+        if key in kwargs:
+            kwargs[key] = _widths(kwargs[key], count)
+
+
+def _widths(known: Sequence[int], count: int) -> list[int]:
+    """The first ``count`` entries; the last one repeats where there are too few."""
+    return [int(known[min(i, len(known) - 1)]) for i in range(count)]
+
+
+def _set_window(plans: dict, window_hu: tuple[float, float]) -> None:
+    """A HU window as nnU-Net's CT normalisation takes it: clip to it, then shift and scale to [-1, 1]."""
+    low, high = window_hu
+    for channel in plans["foreground_intensity_properties_per_channel"].values():
+        channel |= {"percentile_00_5": float(low), "percentile_99_5": float(high)}
+        channel |= {"mean": (low + high) / 2, "std": (high - low) / 2}

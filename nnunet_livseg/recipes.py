@@ -1,0 +1,138 @@
+"""How a network is trained, as data: read from the plans' ``livseg`` key or else from the variant's row.
+
+A schedule is a pure function of the recipe, the epoch and the validation losses so far. nnU-Net stores those losses in
+its checkpoints, so every schedule survives ``--c`` without state of its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from nnunet_livseg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimiser, schedule, length and sampling of a training; the defaults are nnU-Net's.
+
+    Attributes:
+        optimizer: One of ``OPTIMIZERS``.
+        optimizer_options: Further arguments of the optimiser.
+        learning_rate: Initial learning rate.
+        weight_decay: L2 penalty.
+        schedule: Key of ``SCHEDULES``.
+        schedule_options: Arguments of the schedule.
+        epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
+        foreground: Share of patches that are forced to contain foreground.
+        stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
+        checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
+        init: Checkpoint whose matching weights the training starts from.
+    """
+
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, Any] = field(default_factory=lambda: {"momentum": 0.99, "nesterov": True})
+    learning_rate: float = 1e-2
+    weight_decay: float = 3e-5
+    schedule: str = "poly"
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 1000
+    iterations: int = 250
+    validation_iterations: int = 50
+    foreground: float = 0.33
+    stop_after: int | None = None
+    checkpoint_minutes: float = 5
+    init: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a plans file holds."""
+        return asdict(self)
+
+    def with_entries(self, content: Mapping[str, Any]) -> "Recipe":
+        """This recipe with the entries that a plans file holds.
+
+        Raises:
+            UserError: An entry is unknown or out of range.
+        """
+        known = {f.name for f in fields(self)}
+        unknown = sorted(set(content) - known)
+        if unknown:
+            raise UserError(
+                f"the recipe in the plans has the unknown entries {', '.join(unknown)}; "
+                f"known are {', '.join(sorted(known))}."
+                "\n  Correct the plans file, or write it anew with livseg plan."
+            )
+        return self.but(**content)
+
+    def checked(self) -> "Recipe":
+        """This recipe, if its numbers make sense.
+
+        Raises:
+            UserError: They do not.
+        """
+        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} {getattr(self, name)!r} is unknown; known are {', '.join(known)}.")
+        for name in ("epochs", "iterations", "validation_iterations"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}, but a training needs a whole number of at least 1."
+                )
+        if not self.learning_rate > 0:
+            raise UserError(f"the learning rate is {self.learning_rate}, but must be above 0.")
+        return self
+
+    def but(self, **changes: Any) -> "Recipe":
+        """This recipe with the given entries replaced, checked."""
+        return replace(self, **changes).checked()
+
+
+def learning_rate(recipe: Recipe, epoch: int, validation_losses: Sequence[float]) -> float:
+    """Learning rate of ``epoch`` (from 0), given the validation losses of the epochs before it."""
+    return SCHEDULES[recipe.schedule](recipe, epoch, validation_losses, **recipe.schedule_options)
+
+
+def _constant(recipe: Recipe, epoch: int, losses: Sequence[float]) -> float:
+    return recipe.learning_rate
+
+
+def _poly(recipe: Recipe, epoch: int, losses: Sequence[float], exponent: float = 0.9) -> float:
+    return recipe.learning_rate * (1 - epoch / recipe.epochs) ** exponent
+
+
+def _step(recipe: Recipe, epoch: int, losses: Sequence[float], every: int, factor: float) -> float:
+    return recipe.learning_rate * factor ** (epoch // every)
+
+
+def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float, patience: int) -> float:
+    """Multiply by ``factor`` after more than ``patience`` epochs without a better loss, as torch's plateau schedule."""
+    rate, waited = recipe.learning_rate, 0
+    for better in _improvements(losses[:epoch]):
+        waited = 0 if better else waited + 1
+        if waited > patience:
+            rate, waited = rate * factor, 0
+    return rate
+
+
+def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
+    """Whether the validation loss has not improved for ``recipe.stop_after`` epochs."""
+    if recipe.stop_after is None:
+        return False
+    waited = 0
+    for better in _improvements(validation_losses):
+        waited = 0 if better else waited + 1
+    return waited >= recipe.stop_after
+
+
+def _improvements(losses: Sequence[float]) -> Iterator[bool]:
+    """For each loss whether it beats the best before it by more than a ten-thousandth (torch's default)."""
+    best = None
+    for loss in losses:
+        better = best is None or loss < best - 1e-4 * abs(best)
+        best = loss if better else best
+        yield better
+
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}
+
+NNUNET = Recipe()
