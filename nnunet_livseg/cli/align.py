@@ -1,4 +1,4 @@
-"""Register contrast phases to the primary phase, for one case or as a two-channel nnU-Net data set.
+"""register contrast phases to the primary phase, for one case or as a multi-channel nnU-Net data set
 
   livseg align venous.nii.gz arterial.nii.gz -o OUT   one case: OUT/venous_0000.nii.gz, _0001.nii.gz, numbers, picture
   livseg align phases.csv --id 4                      a data set; columns: case,patient,venous,arterial,label,mask

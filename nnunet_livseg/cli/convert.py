@@ -1,9 +1,13 @@
-"""Convert LiTS, MSD Task03, 3D-IRCADb-01 or own files into an nnU-Net raw data set.
+"""convert LiTS, MSD Task03, 3D-IRCADb-01 or own files into an nnU-Net raw data set
 
 Writes <nnUNet_raw>/DatasetXXX_Name with images, labels (liver 1, tumor 2), dataset.json, cases.csv (a table of all
 cases), conversion.json (what was done to each case) and splits_final.json (splits by patient; nnU-Net's planning copies
 it to <nnUNet_preprocessed>/DatasetXXX_Name, where its trainer reads it). An interrupted conversion goes on where it
 stopped.
+
+examples:
+  livseg convert lits Task/LiTS --id 3 --folds 4
+  livseg convert folder cases.csv --id 5 --name OurLivers --copy
 """
 
 import argparse

@@ -1,8 +1,12 @@
-"""List the series of a DICOM study, or convert one CT series to a volume file.
+"""list the series of a DICOM study, or convert one CT series to a volume file
 
 PATH is a folder, a zip, or a multi-frame file; several series may be mixed and files be in any order. `list` shows no
 patient data. `convert` writes Hounsfield units in the series' own geometry and beside it OUT.json with what was found
 and done; DICOM identifiers (UIDs) go into it only with --identifiers.
+
+examples:
+  livseg dicom list study.zip
+  livseg dicom convert study.zip --series 6 -o ct.nii.gz
 """
 
 import argparse
@@ -27,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the chosen action."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
     (_list if args.action == "list" else _convert)(args)
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from nnunet_livseg.data.check_images import AIR_BELOW_HU
 from nnunet_livseg.errors import UserError
 
 AIR_HU = -1024.0  # lowest value of a 12-bit CT; anything below is padding
-_WINDOWED_HU = -200.0
 _HIGHEST_GREY = 255.0
 _LIVER_HU = (-60.0, 250.0)  # fat-rich liver to enhanced liver; tumors, cysts and vessels lie inside
 
@@ -20,7 +20,7 @@ def describe(values: np.ndarray) -> list[str]:
     if lowest < AIR_HU:
         share = float((values < AIR_HU).mean())
         return [f"padding below {AIR_HU:.0f} HU in {share:.1%} of the voxels (lowest {lowest:.0f})"]
-    if lowest > _WINDOWED_HU:
+    if lowest > AIR_BELOW_HU:
         return [f"no value below {lowest:.0f} HU: the volume was clipped or masked"]
     return []
 

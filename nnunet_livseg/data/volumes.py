@@ -1,19 +1,18 @@
 """Reading one CT or label volume, refusing what cannot be trusted.
 
-ITK reads a truncated NIfTI without an error and fills the missing slices with whatever was in memory, so the length of
-the file is checked first. Negative voxel sizes and slightly skewed axes, both found in published data sets, are put
-right and noted; everything else that is not one scalar 3D volume is refused.
+Damage that ITK reads without an error (truncation, NaN) is looked for in the file itself. Negative voxel sizes and
+slightly skewed axes, both found in published data sets, are put right and noted; everything else that is not one scalar
+3D volume is refused.
 """
 
 import gzip
-import math
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_livseg.data.images import damage, not_finite
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 
@@ -21,7 +20,6 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 _NIFTI = (".nii.gz", ".nii")
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 _SKEW_TOLERANCE = 0.02  # largest |cosine| between two axes that is rounding of a header, not a shear
-_CHUNK = 1 << 22
 
 
 class WriteError(UserError):
@@ -59,9 +57,7 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     _check_file(path)
-    sizes_mm = check_complete(path) if ending(path) in _NIFTI else []
-    if ending(path) in _NIFTI:
-        _require_finite(path)
+    sizes_mm = _stored_voxel_sizes(path) if ending(path) in _NIFTI else []
     if any(size < 0 for size in sizes_mm):
         image = _read_with_affine(path)
         return _checked(path, image, [f"negative voxel size {sizes_mm} mm in the header; the affine was used instead"])
@@ -101,43 +97,17 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
 
 
-def check_complete(path: Path) -> list[float]:
-    """Check that a NIfTI file holds all the voxels its header promises; returns the header's voxel sizes in mm.
-
-    Raises:
-        UserError: The file is truncated, its compression is damaged, or it is no NIfTI.
-    """
-    import nibabel
-
-    try:
-        header = nibabel.load(path).header
-        promised = int(header["vox_offset"]) + math.prod(header.get_data_shape()) * int(header["bitpix"]) // 8
-        sizes_mm = _raw_voxel_sizes(path)
-        found = _length(path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+def _stored_voxel_sizes(path: Path) -> list[float]:
+    """The header's voxel sizes in mm with their signs, of a NIfTI file that is all there."""
+    if trouble := damage(path):
         raise UserError(
-            f"{path} is truncated or damaged: its compressed data end early or do not match their checksum.\n"
-            "  Copy or download it again."
-        ) from error
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, ValueError) as error:
-        raise UserError(f"{path} is not a NIfTI file: {_last_line(error)}") from error
-    if found < promised:
-        raise UserError(
-            f"{path} is truncated: its header promises {int(promised):,} bytes, the file has {found:,}.\n"
-            "  Copy or download it again; read as it is, the missing slices would be noise."
+            f"{path}: {trouble}.\n"
+            "  Copy or download it again. (Readers do not complain: they fill what is missing with noise or zeros.)"
         )
+    sizes_mm = _raw_voxel_sizes(path)
     if any(size == 0 or not np.isfinite(size) for size in sizes_mm):
         raise UserError(f"{path}: the header gives voxel sizes {sizes_mm} mm; none may be 0. Write them again.")
     return sizes_mm
-
-
-def _require_finite(path: Path) -> None:
-    """Refuse NaN and infinity: ITK's NIfTI reader turns them into 0, which in a CT is water."""
-    import nibabel
-
-    stored = nibabel.load(path)
-    if stored.get_data_dtype().kind == "f" and (bad := int((~np.isfinite(np.asanyarray(stored.dataobj))).sum())):
-        raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")
 
 
 def _raw_voxel_sizes(path: Path) -> list[float]:
@@ -147,17 +117,6 @@ def _raw_voxel_sizes(path: Path) -> list[float]:
         raw = file.read(108)
     order = "<" if int.from_bytes(raw[:4], "little") == 348 else ">"
     return [round(float(size), 6) for size in np.frombuffer(raw[80:92], dtype=f"{order}f4")]
-
-
-def _length(path: Path) -> int:
-    """Length in bytes of the (decompressed) file; reading a gzip file to its end checks its checksum."""
-    if ending(path) == ".nii":
-        return path.stat().st_size
-    length = 0
-    with gzip.open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            length += len(chunk)
-    return length
 
 
 def _read_with_affine(path: Path) -> sitk.Image:
@@ -202,6 +161,8 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
         )
     if len(size) < 3 or size[2] == 1:
         raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
+    if bad := not_finite(path, sitk.GetArrayViewFromImage(image)):
+        raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")
     return Volume(image, repairs)
 
 
@@ -231,10 +192,11 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-            if ending(path) in _NIFTI:
-                check_complete(temporary)
-        except (RuntimeError, UserError) as error:
+            trouble = damage(temporary)
+        except RuntimeError as error:
+            trouble = error
+        if trouble:
             raise WriteError(
                 f"{path} could not be written completely. Is the disk full, or a quota reached?\n"
                 "  Nothing incomplete was kept. Make room and run the same command again."
-            ) from error
+            )

@@ -8,15 +8,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_livseg import __version__
+import nnunet_livseg
 from nnunet_livseg.data.convert.onecase import files_of
 from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR, SourceDataset
 from nnunet_livseg.data.splits import Split
 from nnunet_livseg.data.volumes import require_place
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json, write_text
+from nnunet_livseg.folders import folder as nnunet_folder
 
-RAW, PREPROCESSED = "nnUNet_raw", "nnUNet_preprocessed"  # nnU-Net's environment variables
+_PREPROCESSED = "nnUNet_preprocessed"
 _RECORD = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _COLUMNS = (
@@ -48,9 +49,7 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
     Raises:
         UserError: No raw folder, id outside 1 to 999 or taken by another data set, impossible name.
     """
-    if raw is None and not os.environ.get(RAW):
-        raise UserError("where to? The variable nnUNet_raw is not set. Set it, or give the folder with --out.")
-    raw = Path(raw or os.environ[RAW])
+    raw = nnunet_folder("nnUNet_raw") if raw is None else raw
     if not 1 <= dataset_id <= 999:
         raise UserError(f"--id {dataset_id}: nnU-Net's data set numbers run from 1 to 999.")
     if not re.fullmatch(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*", name):
@@ -91,7 +90,10 @@ def read_records(folder: Path) -> list[dict]:
 
 def write_records(folder: Path, records: Sequence[dict]) -> None:
     """Save what was done so far."""
-    content = {"converted_by": f"nnunet_livseg {__version__}", "cases": sorted(records, key=lambda r: r["case"])}
+    content = {
+        "converted_by": f"nnunet_livseg {nnunet_livseg.__version__}",
+        "cases": sorted(records, key=lambda r: r["case"]),
+    }
     write_json(folder / _RECORD, content)
 
 
@@ -129,7 +131,7 @@ def _dataset_json(folder: Path, records: Sequence[dict], source: SourceDataset, 
         "name": folder.name,
         "description": source.description,
         "licence": source.licence,
-        "converted_by": f"nnunet_livseg {__version__}",
+        "converted_by": f"nnunet_livseg {nnunet_livseg.__version__}",
         **({"livseg": {"phases": list(source.phases)}} if len(source.phases) > 1 else {}),
     }
 
@@ -164,7 +166,7 @@ def _table(records: Sequence[dict], splits: list[Split]) -> str:
 
 def conflicting_splits(dataset_name: str, splits: list[Split]) -> Path | None:
     """The preprocessed data set's ``splits_final.json``, if it differs: nnU-Net's trainer would use that one."""
-    preprocessed = os.environ.get(PREPROCESSED)
+    preprocessed = os.environ.get(_PREPROCESSED)
     path = Path(preprocessed or "", dataset_name, "splits_final.json")
     if not preprocessed or not path.is_file():
         return None
