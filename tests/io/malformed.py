@@ -520,9 +520,22 @@ def _(folder):
     return zipped(folder, link)
 
 
-@malformed("Zip: bomb (150 MiB of zeros)")
+@malformed("Zip: bomb (12 GiB from some bytes)")
 def _(folder):
-    return zipped(folder, lambda archive: archive.writestr("a.dcm", bytes(150 * 2**20)))
+    command = zipped(folder, lambda archive: [archive.writestr(f"{n}.dcm", bytes(5000)) for n in range(3)])
+    raw = (folder / "study.zip").read_bytes()
+    directory = raw.index(b"PK\x01\x02")  # only the sizes there count before unpacking
+    claimed = raw[directory:].replace(struct.pack("<I", 5000), struct.pack("<I", 2**32 - 16))
+    (folder / "study.zip").write_bytes(raw[:directory] + claimed)
+    return command
+
+
+@malformed("Zip: more inside than its directory says")
+def _(folder):
+    command = zipped(folder, lambda archive: archive.writestr("a.dcm", bytes(5000)))
+    raw = (folder / "study.zip").read_bytes()
+    (folder / "study.zip").write_bytes(raw.replace(struct.pack("<I", 5000), struct.pack("<I", 500)))
+    return command
 
 
 @malformed("Zip: encrypted")

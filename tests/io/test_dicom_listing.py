@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 from io_samples import ct_array, dicom_slices, save_slices
 
 from nnunet_livseg.data.dicom import dicom_files, list_series, phases, read_series
+from nnunet_livseg.data.dicom.files import unpack
 from nnunet_livseg.data.dicom.listing import choose
 from nnunet_livseg.errors import UserError
 
@@ -69,6 +71,14 @@ def test_zip_reads_as_its_folder(study, tmp_path):
     image, _ = read_series(study, "1.2.826.0.1.4")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(packed), sitk.GetArrayFromImage(image))
     assert not info.files[0].exists()  # and the unpacked copy is gone
+
+
+def test_masks_that_compress_extremely_are_no_bomb(tmp_path):
+    """MASKS_DICOM.zip of 3D-IRCADb-01 is almost all zeros: 200 MiB of 0.6 MiB."""
+    with zipfile.ZipFile(tmp_path / "masks.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("liver/image_0", bytes(120 * 2**20))
+    unpack(tmp_path / "masks.zip", tmp_path / "out")
+    assert (tmp_path / "out/liver/image_0").stat().st_size == 120 * 2**20
 
 
 def test_files_without_preamble_are_read(tmp_path):

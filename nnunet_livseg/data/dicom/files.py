@@ -12,8 +12,8 @@ from nnunet_livseg.errors import UserError
 
 MAX_FILES = 100_000
 MAX_BYTES = 32 * 2**30  # a large study is 4 GB
-MAX_RATIO = 200  # CT compresses 2 to 4 times, empty masks some 100 times
-_SMALL = 100 * 2**20  # below this the ratio says nothing dangerous
+MAX_RATIO = 200  # CT compresses 2 to 4 times; the masks of 3D-IRCADb 400 times, but they stay below _SMALL
+_SMALL = 8 * 2**30  # below this the ratio says nothing dangerous
 _IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db", "DICOMDIR"}
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz")
 
@@ -101,6 +101,7 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) 
             f" from {packed / 2**20:.1f} MiB; no study does that. Refused.\n"
             "  If it is one, unpack it yourself and give the folder."
         )
+    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if total > free:
         raise UserError(
