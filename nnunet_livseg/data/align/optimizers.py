@@ -84,7 +84,7 @@ def _executed(method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: s
     try:
         return method.Execute(fixed, moving)
     except RuntimeError as error:
-        if "valid points" in str(error) or "too few" in str(error).lower():
+        if "overlap" in str(error) or "valid points" in str(error):
             raise UserError(
                 "the two scans do not overlap enough to be registered. Are they of the same patient and body part?"
             ) from error

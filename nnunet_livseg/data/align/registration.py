@@ -199,7 +199,7 @@ def _judge(scans: _Scans, transform: sitk.Transform, masks: tuple[sitk.Image, si
     if masks:
         theirs_liver = sitk.Resample(masks[1] > 0, scans.primary, transform, sitk.sitkNearestNeighbor, 0)
         livers = dice(sitk.GetArrayViewFromImage(masks[0]) > 0, sitk.GetArrayViewFromImage(theirs_liver) > 0)
-    body = dice((ours > BODY_HU)[covered], (theirs > BODY_HU)[covered])
+    body = dice((ours > BODY_HU)[covered], (theirs > BODY_HU)[covered]) if covered.any() else 0.0
     return Quality(mutual_information(ours[seen], theirs[seen]), body, livers)
 
 
