@@ -48,6 +48,7 @@ class LivSegTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
         chosen = self._settings(PlansManager(plans).get_configuration(configuration))  # refuses before files are made
+        LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe, self.loss_name = chosen.recipe, chosen.loss
         self.initial_lr = self.recipe.learning_rate
