@@ -130,7 +130,7 @@ def _mixed_then_up_sampled(x: Tensor, kernel: Tensor, size: Sequence[int]) -> Te
     mixing = kernel.flatten(2).transpose(1, 2).flatten(0, 1)  # (N * prod(K), C)
     mixed = (mixing @ x.flatten(2)).unflatten(2, x.shape[2:]).unflatten(1, (kernel.shape[0], *kernel.shape[2:]))
     for axis, full in enumerate(size):  # (B, N, *remaining K, *remaining S, *done)
-        table = _up_sampling_table(x.shape[2 + axis], full, kernel.shape[2 + axis], like=x)
+        table = _up_sampling_table(x.shape[2 + axis], full, kernel.shape[2 + axis], like=mixed)
         mixed = torch.tensordot(mixed, table, dims=([2, 2 + len(size) - axis], [0, 1]))
     return mixed
 
@@ -144,4 +144,4 @@ def _up_sampling_table(coarse: int, full: int, taps: int, *, like: Tensor) -> Te
     shares = F.interpolate(unit[None], size=full, mode="linear", align_corners=False)[0]
     reach = taps // 2
     padded = F.pad(shares, (reach, reach))
-    return torch.stack([padded[:, tap : tap + full] for tap in range(taps)])
+    return torch.stack([padded[:, tap : tap + full] for tap in range(taps)]).to(like.dtype)
