@@ -50,13 +50,14 @@ class GlobalContextAttention(nn.Module):
         super().__init__()
         self.aligned_channels = aligned_channels
         total = len(channels) * aligned_channels
-        self.align = nn.ModuleList(conv_op(c, aligned_channels, 1) for c in channels)
+        aligning, fusing = _CONVOLUTIONS[conv_op]
+        self.align = nn.ModuleList(aligning(c, aligned_channels, 1) for c in channels)
         self.attend = None
         if weighted:
             self.attend = ContextVector(
                 channels[-1], hidden or channels[-1], total, conv_op=conv_op, inner_activation=inner_activation
             )
-        self.fuse = conv_op(total, aligned_channels, tuple(kernel_size), padding=tuple(k // 2 for k in kernel_size))
+        self.fuse = fusing(total, aligned_channels, tuple(kernel_size), padding=tuple(k // 2 for k in kernel_size))
 
     def attention(self, deepest: Tensor) -> Tensor:
         """Global context weights G ``(B, L, C')`` in (0, 1) from ``deepest (B, C_(L-1), *S_(L-1))``, Eq. (3)."""
@@ -69,39 +70,57 @@ class GlobalContextAttention(nn.Module):
             levels: Encoder levels H_l.
             channel_weights: V_l ``(B, C_l)`` per level, or ``None`` where a level passes unweighted.
         """
-        global_weights = None if self.attend is None else self.attention(levels[-1])
-        kernels = self.fuse.weight.split(self.aligned_channels, 1)
-        fused = 0
-        for i, (x, v) in enumerate(zip(levels, channel_weights, strict=True)):
-            g = None if global_weights is None else global_weights[:, i]
-            aligned = aligned_level(x, self.align[i], v, g)
-            bias = self.fuse.bias if i == 0 else None
-            fused = fused + convolved_at(aligned, kernels[i], levels[0].shape[2:], bias=bias)
+        g = [None] * len(levels) if self.attend is None else self.attention(levels[-1]).unbind(1)
+        return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
+
+
+class _Aligning:
+    """A 1x1 convolution whose inputs and outputs are weighed."""
+
+    def forward(self, x: Tensor, v: Tensor | None, g: Tensor | None) -> Tensor:
+        """``g * conv1(v * x)``, Eqs. (1) to (3), by one small matrix per case; ``(B, C', *S)``.
+
+        Args:
+            x: A level ``(B, C, *S)``.
+            v: Weights ``(B, C)`` of its channels, or ``None`` for ones.
+            g: Weights ``(B, C')`` of the aligned channels, or ``None`` for ones.
+        """
+        batch = x.shape[0]
+        matrix, bias = self.weight.flatten(1).expand(batch, -1, -1), self.bias.expand(batch, -1)
+        if v is not None:
+            matrix = matrix * v[:, None]
+        if g is not None:
+            matrix, bias = g[..., None] * matrix, g * bias
+        return torch.baddbmm(bias[..., None], matrix, x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+class _Fusing:
+    """A convolution of the concatenation of up-sampled maps, one map after the other."""
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Up-sample ``levels (B, C', *S_l)`` to the first one's size, concatenate, convolve; ``(B, C', *S_0)``."""
+        size = levels[0].shape[2:]
+        kernels = self.weight.split(levels[0].shape[1], 1)
+        fused = convolved_at(levels[0], kernels[0], size, bias=self.bias)
+        for level, kernel in zip(levels[1:], kernels[1:], strict=True):
+            fused = fused + convolved_at(level, kernel, size)
         return fused
 
-    def conv_elements(self, sizes: Sequence[Sequence[int]]) -> int:
-        """Elements of the alignments' and the fusing convolution's outputs for one case with levels of ``sizes``."""
-        return self.aligned_channels * (sum(prod(size) for size in sizes) + prod(sizes[0]))
+
+# they stay convolutions for nnU-Net's initialisation and for everything that counts maps of convolutions
+class _Aligning2d(_Aligning, nn.Conv2d): ...
 
 
-def aligned_level(x: Tensor, align: nn.Module, v: Tensor | None, g: Tensor | None) -> Tensor:
-    """``g * align(v * x)`` for a 1x1 convolution ``align``; ``(B, C', *S)``.
+class _Aligning3d(_Aligning, nn.Conv3d): ...
 
-    One small matrix per case: neither ``v * x`` nor ``align(v * x)`` is made.
 
-    Args:
-        x: A level ``(B, C, *S)``.
-        align: Convolution from C to C' channels.
-        v: Weights ``(B, C)`` of the level's channels, or ``None`` for ones.
-        g: Weights ``(B, C')`` of the aligned channels, or ``None`` for ones.
-    """
-    batch = x.shape[0]
-    matrix, bias = align.weight.flatten(1).expand(batch, -1, -1), align.bias.expand(batch, -1)
-    if v is not None:
-        matrix = matrix * v[:, None]
-    if g is not None:
-        matrix, bias = g[..., None] * matrix, g * bias
-    return torch.baddbmm(bias[..., None], matrix, x.flatten(2)).unflatten(2, x.shape[2:])
+class _Fusing2d(_Fusing, nn.Conv2d): ...
+
+
+class _Fusing3d(_Fusing, nn.Conv3d): ...
+
+
+_CONVOLUTIONS = {nn.Conv2d: (_Aligning2d, _Fusing2d), nn.Conv3d: (_Aligning3d, _Fusing3d)}
 
 
 def convolved_at(x: Tensor, kernel: Tensor, size: Sequence[int], *, bias: Tensor | None = None) -> Tensor:

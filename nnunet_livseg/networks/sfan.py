@@ -102,14 +102,8 @@ class SFAN(nn.Module):
         return _final_only(self.geometry)
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it.
-
-        GCA's convolutions run inside other operations and are counted as if they ran as such.
-        """
-        strides = level_strides(self.geometry.strides)
-        sizes = [[-(-size // s) for size, s in zip(input_size, stride, strict=True)] for stride in strides]
-        gca = self.decoder.gca.conv_elements(sizes)
-        return conv_feature_map_size(self, input_size, self.input_channels) + gca
+        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
+        return conv_feature_map_size(self, input_size, self.input_channels)
 
     initialize = staticmethod(initialize)
 

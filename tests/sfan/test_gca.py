@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.gca import GlobalContextAttention, aligned_level, convolved_at
+from nnunet_livseg.blocks.gca import GlobalContextAttention, convolved_at
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 MODE = {2: "bilinear", 3: "trilinear"}
@@ -19,12 +19,13 @@ def naive(block, levels, channel_weights):
     aligned = []
     for level, v, align in zip(levels, channel_weights, block.align, strict=True):
         s = level if v is None else level * v.reshape(*v.shape, *ones)
-        aligned.append(F.interpolate(align(s), size=size, mode=MODE[dim], align_corners=False))
+        p = CONVOLVE[dim](s, align.weight, align.bias)
+        aligned.append(F.interpolate(p, size=size, mode=MODE[dim], align_corners=False))
     p = torch.cat(aligned, 1)
     if block.attend is not None:
         pooled = levels[-1].flatten(2).mean(2).reshape(*levels[-1].shape[:2], *ones)
         p = torch.sigmoid(block.attend.excite(block.attend.squeeze(pooled))) * p
-    return block.fuse(p)
+    return CONVOLVE[dim](p, block.fuse.weight, block.fuse.bias, padding=block.fuse.padding)
 
 
 def pyramid(dim, strides, channels, *, batch=2, base=(16, 24, 32)):
@@ -88,15 +89,6 @@ def test_convolution_of_an_up_sampled_map(size, full, kernel):
     torch.testing.assert_close(convolved_at(x, weight, full, bias=bias), expected, rtol=0, atol=1e-12)
 
 
-def test_weights_go_through_an_alignment():
-    torch.manual_seed(0)
-    align = nn.Conv2d(3, 4, 1).double()
-    x, v, g = (torch.rand(size).double() for size in ((2, 3, 5, 6), (2, 3), (2, 4)))
-    expected = g[..., None, None] * align(v[..., None, None] * x)
-    torch.testing.assert_close(aligned_level(x, align, v, g), expected)
-    torch.testing.assert_close(aligned_level(x, align, None, None), align(x))
-
-
 def test_nothing_with_all_aligned_channels_is_kept_at_full_resolution():
     """The naive form keeps L*C' maps and their up-sampled parts; ours C' of level 0 and of the up-sampled level 1."""
     strides, channels = [(1, 1)] + [(2, 2)] * 4, (8, 8, 8, 8, 8)
@@ -121,14 +113,3 @@ def test_nothing_with_all_aligned_channels_is_kept_at_full_resolution():
 
     assert kept(lambda b, x, w: b(x, w)) < 2.6 * 8  # level 0, up-sampled level 1, coarse levels, small matrices
     assert kept(naive) > 2 * 5 * 8
-
-
-def test_counted_elements_are_those_of_the_naive_form():
-    strides, channels = [(1, 1), (2, 2), (2, 2)], (4, 6, 8)
-    levels, v = pyramid(2, strides, channels, batch=1)
-    block = GlobalContextAttention(channels, 5, conv_op=nn.Conv2d, kernel_size=(3, 3), weighted=False).double()
-    outputs = []
-    for module in (*block.align, block.fuse):
-        module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.numel()))
-    naive(block, levels, v)
-    assert block.conv_elements([level.shape[2:] for level in levels]) == sum(outputs)
