@@ -16,17 +16,17 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.data.dataset import TUMOR_NAMES
 from nnunet_livseg.errors import UserError
 
 BACKGROUND, ORGAN, TUMOR = 0.78, 0.65, 8.57
-_TUMOR = re.compile(r"tumou?r|lesion|cancer|carcinoma|\bhcc\b|metasta", re.IGNORECASE)
-_JOINED = re.compile(r"\b(and|with|incl|including|plus)\b|[+&]", re.IGNORECASE)  # "liver and tumor" is the whole liver
 
 
 def is_tumor(name: str) -> bool:
-    """Whether a label or region of this name is tumor and nothing else."""
-    words = name.replace("_", " ")
-    return _TUMOR.search(words) is not None and _JOINED.search(words) is None
+    """Whether a label or region of this name is tumor and nothing else: not ``liver_and_tumor``, the whole liver."""
+    words = re.findall(r"[a-z]+", name.lower())
+    joined = {"and", "with", "incl", "including", "plus"} & set(words) or "+" in name or "&" in name
+    return bool(words) and words[-1] in TUMOR_NAMES and not joined
 
 
 def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
@@ -41,7 +41,7 @@ def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
         raise UserError(
             f"the loss weighted_ce weighs background {BACKGROUND}, liver {ORGAN} and tumor {TUMOR}, but no label of "
             f"this dataset is a tumor by its name: {', '.join(names) or 'background only'}."
-            "\n  Name the label tumor, lesion, cancer, HCC or metastasis in dataset.json if it is one."
+            "\n  Name the label tumor (or lesion, cancer, HCC, metastasis) in dataset.json if it is one."
             '\n  Otherwise choose another loss: write plans with livseg plan and set "loss": "dice_ce" in them.'
         )
     if labels.has_regions:

@@ -94,7 +94,7 @@ def test_regions_with_the_ignore_label():
 
 
 def test_names():
-    assert all(map(is_tumor, ("tumor", "liver_tumor", "Lesions", "HCC", "hepatocellular carcinoma", "metastasis")))
+    assert all(map(is_tumor, ("tumor", "liver_tumor", "Lesions", "HCC", "tumor_1", "metastasis")))
     assert not any(map(is_tumor, ("liver", "liver_and_tumor", "liver + tumor", "liver incl. lesions", "vessel")))
 
 
