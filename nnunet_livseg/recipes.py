@@ -16,7 +16,7 @@ class Recipe:
     """Optimiser, schedule, length and sampling of a training; the defaults are nnU-Net's.
 
     Attributes:
-        optimizer: Key of ``trainers.OPTIMIZERS``.
+        optimizer: One of ``OPTIMIZERS``.
         optimizer_options: Further arguments of the optimiser.
         learning_rate: Initial learning rate.
         weight_decay: L2 penalty.
@@ -70,8 +70,9 @@ class Recipe:
         Raises:
             UserError: They do not.
         """
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"schedule {self.schedule!r} is unknown; known are {', '.join(SCHEDULES)}.")
+        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} {getattr(self, name)!r} is unknown; known are {', '.join(known)}.")
         for name in ("epochs", "iterations", "validation_iterations"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise UserError(
@@ -132,6 +133,7 @@ def _improvements(losses: Sequence[float]) -> Iterator[bool]:
         yield better
 
 
+OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}
 
 NNUNET = Recipe()
