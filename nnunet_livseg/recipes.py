@@ -47,14 +47,13 @@ class Recipe:
         """What a plans file holds."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
-        """Read what a plans file holds; missing entries are nnU-Net's.
+    def with_entries(self, content: Mapping[str, Any]) -> "Recipe":
+        """This recipe with the entries that a plans file holds.
 
         Raises:
             UserError: An entry is unknown or out of range.
         """
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(self)}
         unknown = sorted(set(content) - known)
         if unknown:
             raise UserError(
@@ -62,7 +61,7 @@ class Recipe:
                 f"known are {', '.join(sorted(known))}."
                 "\n  Correct the plans file, or write it anew with livseg plan."
             )
-        return cls(**content).checked()
+        return self.but(**content)
 
     def checked(self) -> "Recipe":
         """This recipe, if its numbers make sense.

@@ -20,7 +20,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/nnunet" in item.nodeid:
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("nnunet"))  # one worker: they share the prepared data
 
 
 @dataclass
@@ -38,7 +37,6 @@ class Workplace:
             **{f"nnUNet_{name}": str(self.folder / name) for name in ("raw", "preprocessed", "results")},
             "nnUNet_n_proc_DA": "2",
             "nnUNet_def_n_proc": "2",
-            "OMP_THREAD_LIMIT": "1",  # tiny networks: threads that wait for each other cost more than they bring
             "CUDA_VISIBLE_DEVICES": "",
         }
         self.env.pop("nnUNet_extTrainer", None)  # the start-up file must set it in the child

@@ -124,6 +124,9 @@ def test_stock_plans_need_nothing(stock):
     found = settings(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
     assert found.architecture["arch_kwargs"]["spacor"] is None
     assert found.recipe == find_variant("dpcnet-semcor").recipe
+    stock["configurations"]["3d_fullres"]["livseg"] = {"recipe": {"epochs": 3}}  # the rest stays the row's
+    found = settings(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
+    assert found.recipe == find_variant("dpcnet-semcor").recipe.but(epochs=3)
 
 
 def test_another_variants_plans_are_refused(stock):
