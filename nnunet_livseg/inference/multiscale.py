@@ -10,6 +10,7 @@ on as logits, so that nnU-Net's later steps (folds, resampling, softmax or sigmo
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from unittest.mock import patch
 
 import torch
@@ -94,7 +95,7 @@ def predictor_with(scales: Sequence[float]) -> type[MultiScalePredictor]:
 
 
 @contextmanager
-def nnunet_predicts_at(scales: Sequence[float], module=predict_from_raw_data) -> Iterator[None]:
+def nnunet_predicts_at(scales: Sequence[float], *, module: ModuleType = predict_from_raw_data) -> Iterator[None]:
     """Inside, ``module`` of nnU-Net makes its predictors with these scales: its own commands, all arguments theirs."""
     with patch.object(module, "nnUNetPredictor", predictor_with(scales)):
         yield

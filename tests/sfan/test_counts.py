@@ -81,3 +81,9 @@ def test_paper_layers():
     kinds = {type(module).__name__ for module in network("sfan").modules()}
     assert {"MaxPool2d", "ReLU"} <= kinds
     assert not {"InstanceNorm2d", "LeakyReLU"} & kinds
+
+
+def test_the_paper_validates_at_three_scales_and_the_default_at_one():
+    recipe = paper_plans("sfan")["configurations"]["2d"]["livseg"]["recipe"]
+    assert tuple(recipe["validation_scales"]) == (0.5, 1.0, 1.5)
+    assert find_variant("sfan").recipe.validation_scales == [1.0]

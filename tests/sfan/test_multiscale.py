@@ -154,3 +154,32 @@ def test_other_commands_still_refuse_unknown_arguments(capsys):
 def test_wrong_scales_on_the_command_line(capsys):
     assert main(["predict", "--scales", "0", "-i", "IN"]) == 1
     assert "livseg predict: a scale resizes the image in plane" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scales", [(1.0,), [0.5, 1.0]])
+def test_the_final_validation_predicts_at_the_recipes_scales(monkeypatch, scales):
+    import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as nnunets
+
+    from nnunet_livseg.recipes import Recipe
+    from nnunet_livseg.trainers import TRAINERS
+
+    seen = []
+    monkeypatch.setattr(
+        nnunets.nnUNetTrainer,
+        "perform_actual_validation",
+        lambda trainer, save: seen.append((nnunets.nnUNetPredictor.scales, save)),
+    )
+    trainer = object.__new__(TRAINERS["SFANTrainer"])
+    trainer.recipe = Recipe().but(validation_scales=scales)
+    trainer.perform_actual_validation(True)
+    assert seen == [(tuple(scales), True)]
+    assert nnunets.nnUNetPredictor is nnUNetPredictor
+
+
+def test_wrong_scales_of_a_recipe_are_refused_before_training():
+    from nnunet_livseg.trainers import TRAINERS
+
+    plans = {"dataset_name": "Dataset900_X", "plans_name": "p", "configurations": {"2d": stock_configuration(2)}}
+    plans["configurations"]["2d"]["livseg"] = {"recipe": {"validation_scales": [0.0]}}
+    with pytest.raises(UserError, match="must be above 0 and at most 4: 0 is not"):
+        TRAINERS["SFANTrainer"](plans, "2d", 0, {"labels": CLASSES, "channel_names": {"0": "CT"}}, torch.device("cpu"))
