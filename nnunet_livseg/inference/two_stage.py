@@ -4,6 +4,7 @@ The first stage of SFAN (the liver's box) and of SAM + URIM (everything outside 
 trained on a dataset of ``data.region_dataset``, which tells prediction how to cut.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +49,18 @@ class Model:
         """Channels and labels of the dataset that it was trained on.
 
         Raises:
-            UserError: The folder is no model of nnU-Net.
+            UserError: The folder is no model of nnU-Net, or one that needs another model's segmentations.
         """
         if not (self.folder / "plans.json").is_file():
             raise UserError(
                 f"{self.folder} is no trained model: it has no plans.json."
                 "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
+            )
+        configurations = json.loads((self.folder / "plans.json").read_text())["configurations"]
+        if "previous_stage" in configurations.get(self.folder.name.split("__")[-1], {}):
+            raise UserError(
+                f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's segmentations."
+                "\n  Take a model of 2d, 3d_fullres or 3d_lowres for either stage."
             )
         return RawDataset.open(self.folder)
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 DATASET, CUT = "Dataset901_Phantom", "Dataset951_InLiver"
 
 
-@pytest.mark.parametrize("mode", ["crop", "mask"])
+@pytest.mark.parametrize("mode", [pytest.param("crop", marks=pytest.mark.long), "mask"])
 def test_both_models_trained_and_used(prepared, workplace, tmp_path, mode):
     place = workplace
     train = ("-tr", "SFANTrainer", "-device", "cpu")

@@ -25,7 +25,7 @@ def place(drawn, tmp_path):
         ("tumor", content["labels"], {"livseg": {"two_stage": CUT}}),
     ):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "plans.json").touch()
+        (tmp_path / name / "plans.json").write_text('{"configurations": {}}')
         (tmp_path / name / "dataset.json").write_text(json.dumps(content | {"labels": labels} | more))
     return tmp_path
 
@@ -131,6 +131,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_predicted(place, stages
     with pytest.raises(UserError, match=r"holds no images named CASE_0000\.nii\.gz"):
         predict_two_stage(place / "tumor", place / "out", liver=Model(place / "liver"), tumor=Model(place / "tumor"))
     assert stages == []
+
+
+def test_the_second_model_of_a_cascade_is_refused(place, stages):
+    cascade = (place / "tumor").rename(place / "T__P__3d_cascade_fullres")
+    plans = {"configurations": {"3d_cascade_fullres": {"previous_stage": "3d_lowres"}}}
+    (cascade / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(UserError, match="T__P__3d_cascade_fullres is the second model of nnU-Net's cascade"):
+        segment(place, tumor=Model(cascade))
 
 
 def test_the_command(place, stages, capsys):
