@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nnunet_livseg"
 ALLOWED = {
     "blocks": set(),
     "networks": {"blocks"},
-    "losses": {"networks"},
+    "losses": {"data", "networks"},
     "recipes": set(),
     "rows": {"recipes"},
     "variants": {"rows"},
