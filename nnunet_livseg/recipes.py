@@ -26,6 +26,7 @@ class Recipe:
         foreground: Share of patches that are forced to contain foreground.
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
+        validation_scales: Sizes in plane at which the final validation predicts, see ``inference.multiscale``.
         init: Checkpoint whose matching weights the training starts from.
     """
 
@@ -41,6 +42,7 @@ class Recipe:
     foreground: float = 0.33
     stop_after: int | None = None
     checkpoint_minutes: float = 5
+    validation_scales: Sequence[float] = field(default_factory=lambda: [1.0])
     init: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Everything that is not here is nnU-Net's: data loading, augmentation, sliding window, validation, export.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
@@ -20,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
+from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import Settings, settings
@@ -51,6 +53,8 @@ class LivSegTrainer(nnUNetTrainer):
         chosen = self._settings(  # refuses before files are made
             PlansManager(plans), PlansManager(plans).get_configuration(configuration)
         )
+        LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
+        checked_scales(chosen.recipe.validation_scales)
         if self.variant.phases:
             names = dataset_json.get("channel_names") or dataset_json["modality"]  # as nnU-Net reads both
             require_phases(self.variant, chosen.architecture, list(names.values()))
@@ -205,6 +209,11 @@ class LivSegTrainer(nnUNetTrainer):
                 f"No better validation loss for {self.recipe.stop_after} epochs: training ends here."
             )
             self.on_train_end()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """As nnU-Net's, at the recipe's scales."""
+        with nnunet_predicts_at(self.recipe.validation_scales, module=sys.modules[nnUNetTrainer.__module__]):
+            super().perform_actual_validation(save_probabilities)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nnunet_livseg"
 ALLOWED = {
     "blocks": set(),
     "networks": {"blocks"},
-    "losses": {"networks"},
+    "losses": {"data", "networks"},
     "recipes": set(),
     "rows": {"recipes"},
     "variants": {"rows"},
@@ -22,7 +22,7 @@ ALLOWED = {
     "evaluation": {"data"},
     "report": {"evaluation", "data"},
 }
-COMMON = {"errors", "names", "files", "folders"}
+COMMON = {"__version__", "errors", "names", "files", "folders"}
 
 
 def imported(path):

@@ -1,7 +1,8 @@
 """What a command of ``livseg`` is, and how it is found and run.
 
 A command is a module of this package. Its docstring's first line is the help text; ``add_arguments(parser)`` declares
-its arguments and ``run(args)`` does the work and returns an exit status (``None`` is 0). Commands import nothing heavy
+its arguments and ``run(args)`` does the work and returns an exit status (``None`` is 0). A command that hands what it
+does not know on to nnU-Net sets ``PASSES_ON = True`` and finds it in ``args.passed_on``. Commands import nothing heavy
 at module level, so that ``livseg --help`` answers at once; that is why they are not registered anywhere else.
 """
 
@@ -57,6 +58,15 @@ def _parser(command: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(command: str, argv: list[str]) -> argparse.Namespace:
+    parser = _parser(command)
+    if not getattr(_module(command), "PASSES_ON", False):
+        return parser.parse_args(argv)
+    parser.allow_abbrev = False  # an abbreviation of ours may be an argument of nnU-Net's
+    args, args.passed_on = parser.parse_known_args(argv)
+    return args
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``livseg`` with ``argv`` (default: the process's arguments); returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -71,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"livseg: there is no command {command!r}.{did_you_mean(command, commands())}", file=sys.stderr)
         print("  livseg --help lists all commands.", file=sys.stderr)
         return 1
-    args = _parser(command).parse_args(rest)
+    args = _parse(command, rest)
     try:
         return _module(command).run(args) or 0
     except UserError as error:

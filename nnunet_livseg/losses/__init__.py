@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.losses.compound import dice_and_ce
 from nnunet_livseg.losses.dice import PooledSquaredDice
+from nnunet_livseg.losses.weighted_ce import weighted_ce
 from nnunet_livseg.networks.outputs import TrainingOutput
 
 # name in rows and plans -> (label manager, batch_dice, ddp) -> loss of one output
@@ -22,6 +23,7 @@ LOSSES: dict[str, Callable[[LabelManager, bool, bool], nn.Module]] = {
     "dice": partial(dice_and_ce, weight_ce=0),
     "pooled_dice_ce": partial(dice_and_ce, dice=PooledSquaredDice),
     "pooled_dice": partial(dice_and_ce, dice=PooledSquaredDice, weight_ce=0),
+    "weighted_ce": weighted_ce,
 }
 
 

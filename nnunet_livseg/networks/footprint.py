@@ -31,7 +31,9 @@ def conv_feature_map_size(network: nn.Module, input_size: Sequence[int], input_c
 
 def run_on_meta(network: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
     """Training-mode output shapes of ``network`` for the meta tensor ``x``, without computing anything."""
-    state = {name: tensor.to("meta") for name, tensor in network.state_dict(keep_vars=False).items()}
+    # not state_dict: nnU-Net's blocks list a convolution under two names, and torch would put the meta tensor back
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    state = {name: tensor.detach().to("meta") for name, tensor in tensors}
     with torch.no_grad(), _all_outputs(network):
         return torch.func.functional_call(network, state, (x,), tie_weights=False)
 

@@ -54,6 +54,10 @@ class Geometry:
         """Number of spatial dimensions, 2 or 3."""
         return {nn.Conv2d: 2, nn.Conv3d: 3}[self.conv_op]
 
+    def norm(self, channels: int) -> nn.Module:
+        """The plans' normalisation of ``channels`` channels; passes its input on where the plans have none."""
+        return nn.Identity() if self.norm_op is None else self.norm_op(channels, **(self.norm_op_kwargs or {}))
+
     def require_stages(self, least: int, network: str) -> None:
         """Refuse plans that are too shallow for ``network``."""
         if self.n_stages < least:
@@ -68,19 +72,24 @@ def build_unet(
     input_channels: int, num_classes: int, geometry: Geometry, *, deep_supervision: bool, downsampling: str = "strided"
 ) -> tuple[nn.Module, UNetDecoder]:
     """nnU-Net's encoder and decoder; ``downsampling`` is a key of ``DOWNSAMPLINGS``."""
+    encoder = build_encoder(input_channels, geometry, downsampling=downsampling)
+    return encoder, UNetDecoder(encoder, num_classes, geometry.n_conv_per_stage_decoder, deep_supervision)
+
+
+def build_encoder(input_channels: int, geometry: Geometry, *, downsampling: str = "strided") -> nn.Module:
+    """nnU-Net's encoder, which returns all levels, finest first; ``downsampling`` is a key of ``DOWNSAMPLINGS``."""
     g = geometry
     shared = (g.conv_bias, g.norm_op, g.norm_op_kwargs, g.dropout_op, g.dropout_op_kwargs, g.nonlin, g.nonlin_kwargs)
     size = (input_channels, g.n_stages, g.features_per_stage, g.conv_op, g.kernel_sizes, g.strides)
     if g.n_blocks_per_stage is not None:
         if downsampling != "strided":
             raise UserError(f"a residual encoder has strided convolutions; it cannot down-sample by {downsampling!r}.")
-        encoder = ResidualEncoder(*size, g.n_blocks_per_stage, *shared, return_skips=True, **g.residual)
-    else:
-        pool = "conv" if downsampling == "strided" else "max"
-        encoder = PlainConvEncoder(*size, g.n_conv_per_stage, *shared, return_skips=True, pool=pool)
-        if downsampling == "separate":
-            _replace_pooling(encoder, g)
-    return encoder, UNetDecoder(encoder, num_classes, g.n_conv_per_stage_decoder, deep_supervision)
+        return ResidualEncoder(*size, g.n_blocks_per_stage, *shared, return_skips=True, **g.residual)
+    pool = "conv" if downsampling == "strided" else "max"
+    encoder = PlainConvEncoder(*size, g.n_conv_per_stage, *shared, return_skips=True, pool=pool)
+    if downsampling == "separate":
+        _replace_pooling(encoder, g)
+    return encoder
 
 
 def _replace_pooling(encoder: PlainConvEncoder, geometry: Geometry) -> None:

@@ -1,0 +1,166 @@
+"""GCA: align all encoder levels at full resolution and fuse them, weighted by the global context.
+
+Zhang et al., Semantic Feature Attention Network, arXiv:1911.00282, section 2, Eqs. (2) and (3).
+Readings (docs/papers/sfan.md): 1x1 convolution before up-sampling, corners not aligned, the 3x3 convolution has C'
+outputs.
+
+The L*C' aligned channels are never made at full resolution. Weights that belong to channels (V of SAT, G) go into the
+1x1 convolution of their level; the 3x3 convolution runs level by level; and on coarse levels, where up-sampling and
+convolution are both linear, the convolution's channels are mixed on the coarse grid and the up-sampling with the
+convolution's shifts follows as one small matrix per axis. All of this computes the same function.
+"""
+
+# Shape letters:  B batch, L levels, C_l channels and *S_l sizes of level l (level 0 is full resolution), C' aligned
+# channels, *K kernel of the fusing convolution, n and m sizes of one axis
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnunet_livseg.blocks.sat import ContextVector
+
+
+class GlobalContextAttention(nn.Module):
+    """Alignment blocks, global attention and the 3x3 convolution that fuses the levels.
+
+    Args:
+        channels: Channels C_l of the levels, finest first.
+        aligned_channels: Channels C' of every aligned level and of the result.
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
+        kernel_size: Kernel of the fusing convolution, one entry per axis.
+        weighted: Whether the global context weighs the aligned channels (otherwise G = 1).
+        hidden: Outputs of the first convolution of the global attention; those of the deepest level if left out.
+        inner_activation: See ``blocks.sat.ContextVector``.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        aligned_channels: int,
+        *,
+        conv_op: type[nn.Module],
+        kernel_size: Sequence[int],
+        weighted: bool = True,
+        hidden: int | None = None,
+        inner_activation: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.aligned_channels = aligned_channels
+        total = len(channels) * aligned_channels
+        aligning, fusing = _CONVOLUTIONS[conv_op]
+        self.align = nn.ModuleList(aligning(c, aligned_channels, 1) for c in channels)
+        self.attend = None
+        if weighted:
+            self.attend = ContextVector(
+                channels[-1], hidden or channels[-1], total, conv_op=conv_op, inner_activation=inner_activation
+            )
+        self.fuse = fusing(total, aligned_channels, tuple(kernel_size), padding=tuple(k // 2 for k in kernel_size))
+
+    def attention(self, deepest: Tensor) -> Tensor:
+        """Global context weights G ``(B, L, C')`` in (0, 1) from ``deepest (B, C_(L-1), *S_(L-1))``, Eq. (3)."""
+        return self.attend(deepest).unflatten(1, (len(self.align), self.aligned_channels))
+
+    def forward(self, levels: Sequence[Tensor], channel_weights: Sequence[Tensor | None]) -> Tensor:
+        """Fuse ``levels (B, C_l, *S_l)``, finest first; returns ``(B, C', *S_0)``, before any activation.
+
+        Args:
+            levels: Encoder levels H_l.
+            channel_weights: V_l ``(B, C_l)`` per level, or ``None`` where a level passes unweighted.
+        """
+        g = [None] * len(levels) if self.attend is None else self.attention(levels[-1]).unbind(1)
+        return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
+
+
+class _Aligning:
+    """A 1x1 convolution whose inputs and outputs are weighed."""
+
+    def forward(self, x: Tensor, v: Tensor | None, g: Tensor | None) -> Tensor:
+        """``g * conv1(v * x)``, Eqs. (1) to (3), by one small matrix per case; ``(B, C', *S)``.
+
+        Args:
+            x: A level ``(B, C, *S)``.
+            v: Weights ``(B, C)`` of its channels, or ``None`` for ones.
+            g: Weights ``(B, C')`` of the aligned channels, or ``None`` for ones.
+        """
+        batch = x.shape[0]
+        matrix, bias = self.weight.flatten(1).expand(batch, -1, -1), self.bias.expand(batch, -1)
+        if v is not None:
+            matrix = matrix * v[:, None]
+        if g is not None:
+            matrix, bias = g[..., None] * matrix, g * bias
+        return torch.baddbmm(bias[..., None], matrix, x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+class _Fusing:
+    """A convolution of the concatenation of up-sampled maps, one map after the other."""
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Up-sample ``levels (B, C', *S_l)`` to the first one's size, concatenate, convolve; ``(B, C', *S_0)``."""
+        size = levels[0].shape[2:]
+        kernels = self.weight.split(levels[0].shape[1], 1)
+        fused = convolved_at(levels[0], kernels[0], size, bias=self.bias)
+        for level, kernel in zip(levels[1:], kernels[1:], strict=True):
+            fused = fused + convolved_at(level, kernel, size)
+        return fused
+
+
+# they stay convolutions for nnU-Net's initialisation and for everything that counts maps of convolutions
+class _Aligning2d(_Aligning, nn.Conv2d): ...
+
+
+class _Aligning3d(_Aligning, nn.Conv3d): ...
+
+
+class _Fusing2d(_Fusing, nn.Conv2d): ...
+
+
+class _Fusing3d(_Fusing, nn.Conv3d): ...
+
+
+_CONVOLUTIONS = {nn.Conv2d: (_Aligning2d, _Fusing2d), nn.Conv3d: (_Aligning3d, _Fusing3d)}
+
+
+def convolved_at(x: Tensor, kernel: Tensor, size: Sequence[int], *, bias: Tensor | None = None) -> Tensor:
+    """Up-sample ``x (B, C, *S)`` linearly to ``size`` and convolve it there, zero padded; ``(B, N, *size)``.
+
+    Args:
+        x: A map at its own resolution.
+        kernel: Weights ``(N, C, *K)`` with odd K.
+        size: Spatial sizes of the result.
+        bias: Bias ``(N)`` of the convolution.
+    """
+    if prod(kernel.shape[2:]) * prod(x.shape[2:]) < prod(size):  # less than an up-sampled map
+        fused = _mixed_then_up_sampled(x, kernel, size)
+        return fused if bias is None else fused + bias.view(-1, *[1] * len(size))
+    if tuple(x.shape[2:]) != tuple(size):
+        mode = "trilinear" if len(size) == 3 else "bilinear"
+        x = F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
+    convolve = F.conv3d if len(size) == 3 else F.conv2d
+    return convolve(x, kernel, bias, padding=tuple(k // 2 for k in kernel.shape[2:]))
+
+
+def _mixed_then_up_sampled(x: Tensor, kernel: Tensor, size: Sequence[int]) -> Tensor:
+    """``convolved_at`` without an up-sampled map of C channels: every tap of the kernel mixes channels on the coarse
+    grid, and each axis is up-sampled and shifted by its taps in one product.
+    """
+    mixing = kernel.flatten(2).transpose(1, 2).flatten(0, 1)  # (N * prod(K), C)
+    mixed = (mixing @ x.flatten(2)).unflatten(2, x.shape[2:]).unflatten(1, (kernel.shape[0], *kernel.shape[2:]))
+    for axis, full in enumerate(size):  # (B, N, *remaining K, *remaining S, *done)
+        table = _up_sampling_table(x.shape[2 + axis], full, kernel.shape[2 + axis], like=mixed)
+        mixed = torch.tensordot(mixed, table, dims=([2, 2 + len(size) - axis], [0, 1]))
+    return mixed
+
+
+def _up_sampling_table(coarse: int, full: int, taps: int, *, like: Tensor) -> Tensor:
+    """Linear up-sampling of an axis from n to m voxels, once per tap and shifted by it; ``(taps, n, m)``.
+
+    Entry ``[t, i, j]`` is the share of coarse voxel i in full voxel ``j + t - taps // 2``, 0 beyond the border.
+    """
+    unit = torch.eye(coarse, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
+    shares = F.interpolate(unit[None], size=full, mode="linear", align_corners=False)[0]
+    reach = taps // 2
+    padded = F.pad(shares, (reach, reach))
+    return torch.stack([padded[:, tap : tap + full] for tap in range(taps)]).to(like.dtype)

@@ -1,0 +1,157 @@
+"""The liver as the region that a second model looks at: its box, its mask, cutting out and putting back.
+
+Image geometry (origin, spacing, direction) always comes from SimpleITK, which keeps it while cutting. Arrays and boxes
+are in the order of nnU-Net and numpy, (z, y, x); 2D images have (y, x).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from nnunet_livseg.data.images import damage
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.files import atomic_path
+
+MODES = ("crop", "mask")
+MARGIN_MM = 10.0
+AIR_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the liver is in one image.
+
+    Args:
+        box: First voxel and number of voxels per axis, (z, y, x).
+        inside: The liver in the box, ``(Z, Y, X)`` of the box.
+    """
+
+    box: tuple[tuple[int, int], ...]
+    inside: np.ndarray
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The box as an index into arrays."""
+        return tuple(slice(start, start + count) for start, count in self.box)
+
+
+def find_region(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: float = MARGIN_MM) -> Region | None:
+    """Box of the largest connected part of ``liver (Z, Y, X)``, widened by a margin inside the image.
+
+    The smaller parts of a predicted liver are mistakes as a rule, and one in a far corner would make the box useless.
+    ``None`` if there is no liver.
+    """
+    parts, count = ndimage.label(liver)
+    if count == 0:
+        return None
+    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    bounds = ndimage.find_objects(parts, max_label=largest)[largest - 1]
+    box = []
+    for found, size, step in zip(bounds, liver.shape, spacing_mm, strict=True):
+        margin = int(np.ceil(margin_mm / step))
+        start, stop = max(0, found.start - margin), min(size, found.stop + margin)
+        box.append((start, stop - start))
+    region = Region(tuple(box), np.empty(0))
+    return Region(region.box, parts[region.slices] == largest)
+
+
+def cut_image(image: sitk.Image, region: Region, *, mode: str, fill: float | None) -> sitk.Image:
+    """The box of ``image`` at its place in the patient; with mode ``"mask"``, ``fill`` outside the liver.
+
+    Where ``fill`` is ``None`` or less than the image's type can hold, the image's own minimum stands outside.
+    """
+    box = _cut(image, region)
+    if mode == "crop":
+        return box
+    array = sitk.GetArrayViewFromImage(box)
+    holds = fill is not None and (array.dtype.kind == "f" or np.iinfo(array.dtype).min <= fill)
+    outside = fill if holds else sitk.GetArrayViewFromImage(image).min()
+    return _with_voxels(np.where(region.inside, array, outside), box)
+
+
+def cut_labels(labels: sitk.Image, region: Region, *, mode: str, ignore_label: int | None = None) -> sitk.Image:
+    """The box of a label map; with mode ``"mask"``, background outside the liver (voxels to ignore stay)."""
+    box = _cut(labels, region)
+    if mode == "crop":
+        return box
+    array = sitk.GetArrayViewFromImage(box)
+    keep = region.inside if ignore_label is None else region.inside | (array == ignore_label)
+    return _with_voxels(np.where(keep, array, 0), box)
+
+
+def put_back(labels: np.ndarray, region: Region, *, mode: str, like: sitk.Image) -> sitk.Image:
+    """Labels of the box on the grid of the image that it was cut from; background elsewhere."""
+    whole = np.zeros(like.GetSize()[::-1], dtype=labels.dtype)
+    whole[region.slices] = labels if mode == "crop" else np.where(region.inside, labels, 0)
+    image = sitk.GetImageFromArray(whole)
+    image.CopyInformation(like)
+    return image
+
+
+def _cut(image: sitk.Image, region: Region) -> sitk.Image:
+    return image[tuple(reversed(region.slices))]  # SimpleITK counts (x, y, z)
+
+
+def _with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
+    image = sitk.GetImageFromArray(array.astype(sitk.GetArrayViewFromImage(like).dtype))
+    image.CopyInformation(like)
+    return image
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read a scalar image.
+
+    Raises:
+        UserError: The file is missing, damaged, no image, or in colour.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}.")
+    broken = damage(path)
+    if broken is not None:
+        raise UserError(f"{path} cannot be used: {broken}.\n  Copy or download it again.")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be read as an image: {str(error).strip().splitlines()[-1]}") from error
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise UserError(f"{path} is in colour; liver regions are cut from CT or other scalar images.")
+    return image
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image, whole or not at all.
+
+    Raises:
+        UserError: The file could not be written completely; ITK itself does not notice a full disk.
+    """
+    with atomic_path(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        broken = damage(temporary)
+        if broken is not None:
+            raise UserError(f"{path} could not be written: {broken}.\n  Free space and run the same command again.")
+
+
+def liver_of(labels: sitk.Image, values: Collection[int], image: sitk.Image, *, path: Path) -> np.ndarray:
+    """Where a label map has one of ``values``, ``(Z, Y, X)``.
+
+    Raises:
+        UserError: Label map and image have different sizes; ``path`` is the label map's file.
+    """
+    if labels.GetSize() != image.GetSize():
+        raise UserError(
+            f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together."
+        )
+    return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
+
+
+def spacing_of(image: sitk.Image) -> tuple[float, ...]:
+    """Spacing in mm, (z, y, x)."""
+    return image.GetSpacing()[::-1]
+
+
+def _size(image: sitk.Image) -> str:
+    return " x ".join(map(str, image.GetSize()[::-1]))

@@ -1,0 +1,1 @@
+"""From trained models to segmentations: what nnU-Net's own prediction lacks."""

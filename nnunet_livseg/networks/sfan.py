@@ -1,0 +1,181 @@
+"""SFAN: an encoder whose levels are weighed (SAT), aligned and fused at full resolution (GCA); and its comparator.
+
+Zhang et al., Semantic Feature Attention Network for Liver Tumor Segmentation in Large-scale CT database,
+arXiv:1911.00282. Readings of what the paper leaves open: docs/papers/sfan.md.
+"""
+
+# Shape letters:  B batch, K classes, C_l channels and *S_l sizes of level l (level 0 is full resolution)
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from nnunet_livseg.blocks.gca import GlobalContextAttention
+from nnunet_livseg.blocks.sat import INNER_ACTIVATIONS, SemanticAttentionTransmission
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.networks.footprint import conv_feature_map_size
+from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
+from nnunet_livseg.networks.unet import Geometry, Heads, build_encoder, build_unet, decode, initialize
+
+SAT_HIDDEN = ("level", "deeper")
+GCA_HIDDEN = ("deepest", "output")
+
+
+class SFAN(nn.Module):
+    """SFAN and its ablations without SAT and without GCA's weights.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels K of the output.
+        sat: Whether the next deeper level weighs each level's channels (otherwise V = 1).
+        gca: Whether the global context weighs the aligned channels (otherwise G = 1).
+        aligned_channels: Channels C' of every aligned level; those of the first stage if left out.
+        sat_hidden: Outputs of SAT's first convolution: as the ``"level"`` or as the ``"deeper"`` one.
+        gca_hidden: Outputs of GCA's first attention convolution: as the ``"deepest"`` level or as its ``"output"``.
+        inner_activation: What stands between the two convolutions of SAT and GCA: nothing, ``"relu"``, ``"sigmoid"``.
+        downsampling: See ``networks.unet.DOWNSAMPLINGS``; the paper's is ``"max"``.
+        deep_supervision: Whether ``forward`` returns a list (of its one output).
+        geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
+
+    Raises:
+        UserError: The plans have one stage only, or an option has an unknown value.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        sat: bool = True,
+        gca: bool = True,
+        aligned_channels: int | None = None,
+        sat_hidden: str = "level",
+        gca_hidden: str = "deepest",
+        inner_activation: str | None = None,
+        downsampling: str = "strided",
+        deep_supervision: bool = False,
+        **geometry: Any,
+    ) -> None:
+        super().__init__()
+        self.geometry = g = Geometry(**geometry)
+        g.require_stages(2, "SFAN")
+        _require_known("sat_hidden", sat_hidden, SAT_HIDDEN)
+        _require_known("gca_hidden", gca_hidden, GCA_HIDDEN)
+        _require_known("inner_activation", inner_activation, tuple(INNER_ACTIVATIONS))
+        self.input_channels = input_channels
+        channels = list(g.features_per_stage)
+        aligned = aligned_channels or channels[0]
+        self.encoder = build_encoder(input_channels, g, downsampling=downsampling)
+        self.sat = nn.ModuleList(
+            SemanticAttentionTransmission(
+                here,
+                deeper,
+                conv_op=g.conv_op,
+                hidden=here if sat_hidden == "level" else deeper,
+                inner_activation=inner_activation,
+            )
+            for here, deeper in pairwise(channels)
+            if sat
+        )
+        gca_module = GlobalContextAttention(
+            channels,
+            aligned,
+            conv_op=g.conv_op,
+            kernel_size=g.kernel_sizes[0],
+            weighted=gca,
+            hidden=channels[-1] if gca_hidden == "deepest" else len(channels) * aligned,
+            inner_activation=inner_activation,
+        )
+        self.decoder = _Decoder(gca_module, g, num_classes, deep_supervision=deep_supervision)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``."""
+        levels = self.encoder(x)
+        weights = [sat.attention(deeper) for sat, deeper in zip(self.sat, levels[1:], strict=False)]
+        logits = self.decoder(levels, weights + [None] * (len(levels) - len(weights)))
+        return [logits] if self.decoder.deep_supervision else logits
+
+    def training_outputs(self) -> list[TrainingOutput]:
+        """One output, at full resolution: the paper supervises nothing else."""
+        return _final_only(self.geometry)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
+        return conv_feature_map_size(self, input_size, self.input_channels)
+
+    initialize = staticmethod(initialize)
+
+
+class SFANUNet(nn.Module):
+    """The U-Net that SFAN is compared with (5 levels, 64 channels in the first, in the paper's preset).
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels K of the output.
+        downsampling: See ``networks.unet.DOWNSAMPLINGS``; the paper's is ``"max"``.
+        deep_supervision: Whether ``forward`` returns a list (of its one output).
+        geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        downsampling: str = "strided",
+        deep_supervision: bool = False,
+        **geometry: Any,
+    ) -> None:
+        super().__init__()
+        self.geometry = g = Geometry(**geometry)
+        g.require_stages(2, "the U-Net")
+        self.input_channels = input_channels
+        self.encoder, self.decoder = build_unet(
+            input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
+        )
+        for stage in range(len(self.decoder.seg_layers) - 1):
+            self.decoder.seg_layers[stage] = nn.Identity()  # DDP stops at unused parameters
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``."""
+        features = decode(self.decoder, self.encoder(x))
+        logits = self.decoder.seg_layers[-1](features[0])
+        return [logits] if self.decoder.deep_supervision else logits
+
+    def training_outputs(self) -> list[TrainingOutput]:
+        """One output, at full resolution."""
+        return _final_only(self.geometry)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
+        return conv_feature_map_size(self, input_size, self.input_channels)
+
+    initialize = staticmethod(initialize)
+
+
+class _Decoder(Heads):
+    """GCA with its two last convolutions: everything after the encoder and SAT."""
+
+    def __init__(
+        self, gca: GlobalContextAttention, geometry: Geometry, num_classes: int, *, deep_supervision: bool
+    ) -> None:
+        super().__init__([geometry.conv_op(gca.aligned_channels, num_classes, 1)])
+        self.deep_supervision = deep_supervision
+        self.gca = gca
+        self.norm = geometry.norm(gca.aligned_channels)
+        self.activate = (geometry.nonlin or nn.ReLU)(**(geometry.nonlin_kwargs or {}))
+
+    def forward(self, levels: list[Tensor], channel_weights: list[Tensor | None]) -> Tensor:
+        """Logits ``(B, K, *S_0)`` of the encoder's levels and SAT's weights, both finest first."""
+        return self.seg_layers[0](self.activate(self.norm(self.gca(levels, channel_weights))))
+
+
+def _final_only(geometry: Geometry) -> list[TrainingOutput]:
+    return [TrainingOutput("final", level_strides(geometry.strides)[0], 1.0)]
+
+
+def _require_known(name: str, value: str | None, known: tuple[str | None, ...]) -> None:
+    if value not in known:
+        raise UserError(f"SFAN's option {name} is {value!r}, but must be one of {', '.join(map(str, known))}.")

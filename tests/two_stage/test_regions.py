@@ -1,0 +1,139 @@
+"""Boxes with known answers on voxels of unequal sides; cutting and putting back keep every voxel's place."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_livseg.data.regions import cut_image, cut_labels, find_region, liver_of, put_back, read_image, write_image
+from nnunet_livseg.errors import UserError
+
+from .conftest import SPACING_MM, as_image, ct_of, drawing
+
+
+def region_of(labels, margin_mm):
+    return find_region(labels > 0, spacing_mm=SPACING_MM, margin_mm=margin_mm)
+
+
+def test_the_margin_is_in_millimetres():
+    assert region_of(drawing(), 0).box == ((4, 4), (8, 10), (10, 20))
+    assert region_of(drawing(), 4).box == ((3, 6), (6, 14), (6, 28))  # 1 slice of 5 mm, 2 rows of 2 mm, 4 columns
+
+
+def test_the_margin_ends_at_the_image():
+    assert region_of(drawing(), 900).box == ((0, 12), (0, 24), (0, 40))
+
+
+def test_only_the_largest_part_counts():
+    labels = drawing()
+    labels[0, 0, 0] = labels[11, 20:24, 38:40] = 1
+    region = region_of(labels, 5)
+    assert region.box == region_of(drawing(), 5).box
+    labels = drawing()
+    labels[8:11, 19:22, 31:33] = 1  # in the box, not part of the liver
+    region = region_of(labels, 20)
+    np.testing.assert_array_equal(region.inside, (drawing() > 0)[region.slices])
+
+
+def test_no_liver():
+    assert region_of(np.zeros((3, 4, 5)), 10) is None
+
+
+def test_two_dimensions():
+    labels = drawing()[5]
+    assert find_region(labels > 0, spacing_mm=SPACING_MM[1:], margin_mm=4).box == ((6, 14), (6, 28))
+
+
+@pytest.mark.parametrize("mode", ["crop", "mask"])
+def test_a_voxel_stays_at_its_place_in_the_patient(mode):
+    labels = drawing()
+    image = as_image(ct_of(labels))
+    region = region_of(labels, 4)
+    cut = cut_image(image, region, mode=mode, fill=-1024)
+    tumor = (15, 11, 6)  # x y z
+    place = image.TransformIndexToPhysicalPoint(tumor)
+    assert cut.GetPixel(cut.TransformPhysicalPointToIndex(place)) == image.GetPixel(tumor) == 200
+    assert cut.GetSize() == (28, 14, 6) and cut.GetPixelID() == image.GetPixelID()
+
+
+def test_masking_blanks_what_is_not_liver():
+    labels = drawing()
+    region = region_of(labels, 4)
+    cut = sitk.GetArrayFromImage(cut_image(as_image(ct_of(labels)), region, mode="mask", fill=-1024))
+    inside = (labels > 0)[region.slices]
+    assert set(cut[~inside]) == {-1024} and set(cut[inside]) == {60, 200}
+
+
+def test_types_that_cannot_hold_air_take_the_images_minimum():
+    labels = drawing()
+    image = as_image((ct_of(labels) + 200).astype(np.uint16))
+    cut = sitk.GetArrayFromImage(cut_image(image, region_of(labels, 4), mode="mask", fill=-1024))
+    assert cut[0, 0, 0] == sitk.GetArrayFromImage(image).min()
+
+
+def test_labels_outside_the_liver_are_background_but_voxels_to_ignore_stay():
+    labels = drawing()
+    region = region_of(labels, 4)
+    labels[3, 6, 6], labels[3, 6, 7] = 2, 3  # outside the liver, in the box
+    cut = sitk.GetArrayFromImage(cut_labels(as_image(labels), region, mode="mask", ignore_label=3))
+    assert (cut[0, 0, 0], cut[0, 0, 1]) == (0, 3)
+    assert sitk.GetArrayFromImage(cut_labels(as_image(labels), region, mode="crop"))[0, 0, 0] == 2
+
+
+@pytest.mark.parametrize("mode", ["crop", "mask"])
+def test_cut_and_put_back_is_the_whole(mode):
+    labels = drawing()
+    image, region = as_image(labels), region_of(labels, 4)
+    cut = sitk.GetArrayFromImage(cut_labels(image, region, mode=mode))
+    back = put_back(cut, region, mode=mode, like=image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back), labels)
+    assert back.GetDirection() == image.GetDirection() and back.GetOrigin() == image.GetOrigin()
+
+
+def test_put_back_keeps_out_what_lies_outside_the_mask():
+    labels = drawing()
+    region = region_of(labels, 4)
+    found = np.full([count for _, count in region.box], 2, np.uint8)
+    back = sitk.GetArrayFromImage(put_back(found, region, mode="mask", like=as_image(labels)))
+    np.testing.assert_array_equal(back > 0, labels > 0)
+
+
+def test_files_are_written_and_read_back(tmp_path):
+    image = as_image(drawing())
+    write_image(image, tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(tmp_path / "x.nii.gz")), drawing())
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    with pytest.raises(UserError, match=r"there is no file .*x\.nii\.gz"):
+        read_image(tmp_path / "x.nii.gz")
+    write_image(as_image(drawing()), tmp_path / "x.nii.gz")
+    (tmp_path / "x.nii.gz").write_bytes((tmp_path / "x.nii.gz").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"x\.nii\.gz cannot be used: it is damaged"):
+        read_image(tmp_path / "x.nii.gz")
+    (tmp_path / "y.nrrd").write_text("nothing")
+    with pytest.raises(UserError, match=r"y\.nrrd cannot be read as an image"):
+        read_image(tmp_path / "y.nrrd")
+    colours = sitk.GetImageFromArray(np.zeros((4, 5, 3), np.uint8), isVector=True)
+    sitk.WriteImage(colours, str(tmp_path / "z.png"))
+    with pytest.raises(UserError, match=r"z\.png is in colour"):
+        read_image(tmp_path / "z.png")
+
+
+def test_an_image_cut_off_while_writing_is_noticed(tmp_path, monkeypatch):
+    """ITK says nothing when the disk is full."""
+
+    def half(image, path, **options):
+        sitk_write(image, path, **options)
+        content = open(path, "rb").read()  # noqa: PTH123, SIM115
+        open(path, "wb").write(content[: len(content) // 2])  # noqa: PTH123, SIM115
+
+    sitk_write = sitk.WriteImage
+    monkeypatch.setattr(sitk, "WriteImage", half)
+    with pytest.raises(UserError, match="could not be written: it is damaged"):
+        write_image(as_image(drawing()), tmp_path / "x.nii.gz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_livers_of_another_size_are_refused(tmp_path):
+    with pytest.raises(UserError, match="has 11 x 24 x 40 voxels, but its image has 12 x 24 x 40"):
+        liver_of(as_image(drawing()[1:]), {1}, as_image(drawing()), path=tmp_path / "x.nii.gz")
