@@ -25,6 +25,7 @@ class Recipe:
         epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
         foreground: Share of patches that are forced to contain foreground.
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
+        stop_below: Stop when the schedule's learning rate falls below this (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
         init: Checkpoint whose matching weights the training starts from.
     """
@@ -40,6 +41,7 @@ class Recipe:
     validation_iterations: int = 50
     foreground: float = 0.33
     stop_after: int | None = None
+    stop_below: float | None = None
     checkpoint_minutes: float = 5
     init: str | None = None
 
@@ -114,7 +116,11 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
 
 
 def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
-    """Whether the validation loss has not improved for ``recipe.stop_after`` epochs."""
+    """Whether the loss has not improved for ``stop_after`` epochs, or the next rate is below ``stop_below``."""
+    epoch = len(validation_losses)
+    bounded = recipe.stop_below is not None and epoch < recipe.epochs
+    if bounded and learning_rate(recipe, epoch, validation_losses) < recipe.stop_below:
+        return True
     if recipe.stop_after is None:
         return False
     waited = 0

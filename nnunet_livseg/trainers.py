@@ -192,9 +192,7 @@ class LivSegTrainer(nnUNetTrainer):
         try:
             super().run_training()
         except _EarlyStop:
-            self.print_to_log_file(
-                f"No better validation loss for {self.recipe.stop_after} epochs: training ends here."
-            )
+            self.print_to_log_file("The validation loss does not improve any more: the recipe ends the training here.")
             self.on_train_end()
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
