@@ -53,7 +53,7 @@ def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
         raise UserError(_other_variant(variant, found, ours.get("variant")))
     if found in STOCK_UNETS:
         architecture = _with_network(architecture, variant, variant.options)
-    recipe = Recipe.from_dict(ours["recipe"]) if "recipe" in ours else variant.recipe
+    recipe = variant.recipe.with_entries(ours.get("recipe", {}))
     return Settings(architecture, ours.get("loss", variant.loss), recipe)
 
 

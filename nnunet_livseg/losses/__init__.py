@@ -48,7 +48,9 @@ class MultiOutputLoss(nn.Module):
                 for output, weight, index in zip(outputs, self.weights, self.target_of, strict=True)
                 if weight
             ]
-            return sum(terms)
+            # where everything is ignored nnU-Net's cross-entropy is a plain 0; the sum of nothing has a gradient, of 0
+            nothing = sum(output.flatten()[:0].float().sum() for output in outputs)
+            return sum(terms, start=nothing)
 
 
 def target_strides(outputs: Sequence[TrainingOutput]) -> list[tuple[int, ...]]:
