@@ -116,17 +116,22 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
 
 
 def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
-    """Whether the loss has not improved for ``stop_after`` epochs, or the next rate is below ``stop_below``."""
-    epoch = len(validation_losses)
-    bounded = recipe.stop_below is not None and epoch < recipe.epochs
-    if bounded and learning_rate(recipe, epoch, validation_losses) < recipe.stop_below:
-        return True
-    if recipe.stop_after is None:
-        return False
-    waited = 0
+    """Whether the recipe ends the training after these epochs, see ``reason_to_stop``."""
+    return reason_to_stop(recipe, validation_losses) is not None
+
+
+def reason_to_stop(recipe: Recipe, validation_losses: Sequence[float]) -> str | None:
+    """Why the recipe ends the training after these epochs, or ``None`` if it does not."""
+    waited, epoch = 0, len(validation_losses)
     for better in _improvements(validation_losses):
         waited = 0 if better else waited + 1
-    return waited >= recipe.stop_after
+    if recipe.stop_after is not None and waited >= recipe.stop_after:
+        return f"No better validation loss for {recipe.stop_after} epochs"
+    if recipe.stop_below is not None and epoch < recipe.epochs:  # at its end, a schedule may be at 0
+        rate = learning_rate(recipe, epoch, validation_losses)
+        if rate < recipe.stop_below:
+            return f"The learning rate would fall to {rate:.2g}, below {recipe.stop_below:.2g}"
+    return None
 
 
 def _improvements(losses: Sequence[float]) -> Iterator[bool]:

@@ -22,7 +22,7 @@ from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.plans import Settings, settings
-from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
+from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
 
@@ -184,15 +184,15 @@ class LivSegTrainer(nnUNetTrainer):
         due = monotonic() - self._last_saved >= 60 * self.recipe.checkpoint_minutes
         self.save_every = 1 if due else self.num_epochs
         super().on_epoch_end()
-        if should_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
-            raise _EarlyStop
+        if reason := reason_to_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
+            raise _EarlyStop(reason)
 
     def run_training(self) -> None:
         """As nnU-Net's; ends early where the recipe says so."""
         try:
             super().run_training()
-        except _EarlyStop:
-            self.print_to_log_file("The validation loss does not improve any more: the recipe ends the training here.")
+        except _EarlyStop as stop:
+            self.print_to_log_file(f"{stop}: training ends here.")
             self.on_train_end()
 
     # --- checkpoints --------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ import torch
 
 from nnunet_livseg.cli.plan import _option
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.plans import Overrides, make_plans
-from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
+from nnunet_livseg.plans import Overrides, make_plans, settings
+from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop, should_stop
 from nnunet_livseg.reference import build, stock_configuration
 from nnunet_livseg.rows.mfcnet import RECIPE, ROWS
 from nnunet_livseg.trainers import TRAINERS
@@ -31,7 +31,7 @@ def test_the_papers_preset():
     assert configuration["batch_size"] == 8
     assert [round(448 * s / 512, 3) for s in configuration["spacing"]] == [0.767, 0.767]  # the whole slice of LiTS
     assert configuration["livseg"]["loss"] == "ce"
-    assert Recipe.from_dict(configuration["livseg"]["recipe"]) == RECIPE.but(iterations=719, validation_iterations=180)
+    assert settings(ROW["mfcnet"], configuration).recipe == RECIPE.but(iterations=719, validation_iterations=180)
 
 
 @pytest.mark.parametrize(("row", "count"), [("mfcnet-backbone", 29_003_093), ("mfcnet", 29_003_093 + 108_086)])
@@ -81,6 +81,7 @@ def test_training_stops_when_the_rate_is_too_small():
     assert learning_rate(RECIPE, len(losses) - 1, losses) == pytest.approx(2e-4 / 2**8)
     assert not should_stop(RECIPE, losses[:-1])
     assert should_stop(RECIPE, losses)
+    assert reason_to_stop(RECIPE, losses) == "The learning rate would fall to 3.9e-07, below 5e-07"
     assert not should_stop(RECIPE.but(stop_below=None), losses)
     at_its_end = Recipe(epochs=3, stop_below=1.0)  # nnU-Net's schedule is at 0 there, and the training over anyway
     assert not should_stop(at_its_end, [1.0, 1.0, 1.0])
