@@ -7,7 +7,7 @@ own trainers can build it.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
 from nnunet_livseg.recipes import NNUNET, Recipe
-from nnunet_livseg.variants import VARIANTS, Preset, Variant
+from nnunet_livseg.variants import VARIANTS, Preset, Variant, require_options
 
 KEY = "livseg"
 STOCK_UNETS = (
@@ -91,6 +91,7 @@ class Overrides:
     batch: int | None = None
     spacing_mm: tuple[float, ...] | None = None
     init: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the network
     configurations: tuple[str, ...] | None = None
 
 
@@ -120,9 +121,11 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
     preprocessed data is shared.
 
     Raises:
-        UserError: Unknown preset, sizes of the wrong length, or a preset for a configuration that the plans lack.
+        UserError: Unknown preset or option, sizes of the wrong length, or a preset for a configuration that the plans
+            lack.
     """
     numbers = preset_of(variant, preset)
+    require_options(variant, overrides.options)
     plans = deepcopy(dict(stock))
     plans["plans_name"] = name
     plans["configurations"] = _configurations(plans["configurations"], variant, numbers, overrides)
@@ -196,7 +199,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
-    options = {**variant.options, **preset.options}
+    options = {**variant.options, **preset.options, **overrides.options}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
 
 

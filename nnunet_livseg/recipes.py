@@ -25,6 +25,7 @@ class Recipe:
         epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
         foreground: Share of patches that are forced to contain foreground.
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
+        stop_below: Stop when the schedule's learning rate falls below this (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
         validation_scales: Sizes in plane at which the final validation predicts, see ``inference.multiscale``.
         init: Checkpoint whose matching weights the training starts from.
@@ -41,6 +42,7 @@ class Recipe:
     validation_iterations: int = 50
     foreground: float = 0.33
     stop_after: int | None = None
+    stop_below: float | None = None
     checkpoint_minutes: float = 5
     validation_scales: Sequence[float] = field(default_factory=lambda: [1.0])
     init: str | None = None
@@ -116,13 +118,22 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
 
 
 def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
-    """Whether the validation loss has not improved for ``recipe.stop_after`` epochs."""
-    if recipe.stop_after is None:
-        return False
-    waited = 0
+    """Whether the recipe ends the training after these epochs, see ``reason_to_stop``."""
+    return reason_to_stop(recipe, validation_losses) is not None
+
+
+def reason_to_stop(recipe: Recipe, validation_losses: Sequence[float]) -> str | None:
+    """Why the recipe ends the training after these epochs, or ``None`` if it does not."""
+    waited, epoch = 0, len(validation_losses)
     for better in _improvements(validation_losses):
         waited = 0 if better else waited + 1
-    return waited >= recipe.stop_after
+    if recipe.stop_after is not None and waited >= recipe.stop_after:
+        return f"No better validation loss for {recipe.stop_after} epochs"
+    if recipe.stop_below is not None and epoch < recipe.epochs:  # at its end, a schedule may be at 0
+        rate = learning_rate(recipe, epoch, validation_losses)
+        if rate < recipe.stop_below:
+            return f"The learning rate would fall to {rate:.2g}, below {recipe.stop_below:.2g}"
+    return None
 
 
 def _improvements(losses: Sequence[float]) -> Iterator[bool]:

@@ -24,7 +24,7 @@ from nnunet_livseg.files import atomic_path
 from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.plans import Settings, settings
-from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
+from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
 
@@ -105,6 +105,9 @@ class LivSegTrainer(nnUNetTrainer):
             self._load_initial_weights()
 
     def _load_initial_weights(self) -> None:
+        load_pretrained = getattr(self.bare_network(), "load_pretrained", None)  # not when predicting
+        if not self._has_weights and load_pretrained is not None and (loaded := load_pretrained()):
+            self.print_to_log_file(loaded)
         if self.recipe.init is not None and not self._has_weights:
             report = load_matching(self.bare_network(), Path(self.recipe.init), map_location=self.device)
             self.print_to_log_file(report.summary())
@@ -185,17 +188,15 @@ class LivSegTrainer(nnUNetTrainer):
         due = monotonic() - self._last_saved >= 60 * self.recipe.checkpoint_minutes
         self.save_every = 1 if due else self.num_epochs
         super().on_epoch_end()
-        if should_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
-            raise _EarlyStop
+        if reason := reason_to_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
+            raise _EarlyStop(reason)
 
     def run_training(self) -> None:
         """As nnU-Net's; ends early where the recipe says so."""
         try:
             super().run_training()
-        except _EarlyStop:
-            self.print_to_log_file(
-                f"No better validation loss for {self.recipe.stop_after} epochs: training ends here."
-            )
+        except _EarlyStop as stop:
+            self.print_to_log_file(f"{stop}: training ends here.")
             self.on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
