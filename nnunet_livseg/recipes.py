@@ -24,6 +24,11 @@ class Recipe:
         schedule_options: Arguments of the schedule.
         epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
         foreground: Share of patches that are forced to contain foreground.
+        auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
+            first weigh ``f`` times as much as before (``None``: always the same).
+        best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
+            Dice, once more than so many epochs have been above that Dice (``None``: nnU-Net's rule, the highest moving
+            average).
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
         init: Checkpoint whose matching weights the training starts from.
@@ -39,6 +44,8 @@ class Recipe:
     iterations: int = 250
     validation_iterations: int = 50
     foreground: float = 0.33
+    auxiliary_decay: Mapping[str, float] | None = None
+    best: Mapping[str, float] | None = None
     stop_after: int | None = None
     checkpoint_minutes: float = 5
     init: str | None = None
@@ -79,6 +86,13 @@ class Recipe:
                 )
         if not self.learning_rate > 0:
             raise UserError(f"the learning rate is {self.learning_rate}, but must be above 0.")
+        _require_entries("auxiliary_decay", self.auxiliary_decay, ("every", "factor"))
+        _require_entries("best", self.best, ("above", "after"))
+        if self.auxiliary_decay and not (self.auxiliary_decay["every"] >= 1 and self.auxiliary_decay["factor"] > 0):
+            raise UserError(
+                f"auxiliary_decay is {dict(self.auxiliary_decay)}, but 'every' must be at least 1 epoch "
+                "and 'factor' above 0."
+            )
         return self
 
     def but(self, **changes: Any) -> "Recipe":
@@ -113,6 +127,22 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
     return rate
 
 
+def auxiliary_factor(decay: Mapping[str, float] | None, epoch: int) -> float:
+    """What the weights of all outputs but the first are multiplied by in ``epoch`` (from 0)."""
+    return 1.0 if decay is None else decay["factor"] ** (epoch // decay["every"])
+
+
+def is_best(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool:
+    """Whether the last epoch is the one to keep by a recipe's ``best``, given the Dice of all epochs so far."""
+    allowed, seen = [], 0
+    for epoch, dice in enumerate(validation_dice):
+        seen += dice > rule["above"]
+        if seen > rule["after"]:
+            allowed.append(epoch)
+    last = len(validation_dice) - 1
+    return last in allowed and all(validation_dice[last] > validation_dice[epoch] for epoch in allowed[:-1])
+
+
 def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
     """Whether the validation loss has not improved for ``recipe.stop_after`` epochs."""
     if recipe.stop_after is None:
@@ -121,6 +151,11 @@ def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
     for better in _improvements(validation_losses):
         waited = 0 if better else waited + 1
     return waited >= recipe.stop_after
+
+
+def _require_entries(name: str, value: Mapping[str, float] | None, entries: Sequence[str]) -> None:
+    if value is not None and set(value) != set(entries):
+        raise UserError(f"the recipe's {name} is {dict(value)}, but must have the entries {' and '.join(entries)}.")
 
 
 def _improvements(losses: Sequence[float]) -> Iterator[bool]:
