@@ -1,9 +1,9 @@
 """nnU-Net's three folders and the datasets in them, without importing nnU-Net (which takes seconds)."""
 
 import os
-import re
 from pathlib import Path
 
+from nnunet_livseg.data.names import dataset_id, is_dataset_name
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
 
@@ -38,16 +38,21 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
         UserError: There is none, or more than one.
     """
     base = folder(variable)
-    names = sorted(path.name for path in base.iterdir() if re.fullmatch(r"Dataset\d{3}_.+", path.name))
-    wanted = f"Dataset{int(name_or_id):03d}_" if name_or_id.isdigit() else name_or_id
-    found = [name for name in names if name == wanted or (name_or_id.isdigit() and name.startswith(wanted))]
+    names = sorted(path.name for path in base.iterdir() if path.is_dir() and is_dataset_name(path.name))
+    is_id = name_or_id.isdigit()
+    found = [name for name in names if name == name_or_id or (is_id and dataset_id(name) == int(name_or_id))]
     if len(found) == 1:
         return base / found[0]
     if found:
-        raise UserError(f"id {name_or_id} is used twice in {base}: {' and '.join(found)}.\n  Give the full name.")
+        raise UserError(
+            f"{base} holds {' and '.join(found)}, with the same id {name_or_id}.\n  Rename one, or give the name."
+        )
     remedy = {
         "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",
         "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom --out DIR/Dataset901_Phantom",
         "nnUNet_results": "Train a model first.",
     }[variable]
-    raise UserError(f"there is no dataset {name_or_id} in {base}.{did_you_mean(name_or_id, names)}\n  {remedy}")
+    raise UserError(
+        f"there is no dataset {name_or_id} in {base}.{did_you_mean(name_or_id, names)}"
+        f"\n  Datasets there: {', '.join(names) or 'none'}.\n  {remedy}"
+    )

@@ -1,5 +1,7 @@
-"""Writing NIfTI images so that a full disk is noticed."""
+"""NIfTI files, written so that a full disk is noticed and read so that a truncated file is."""
 
+import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +41,47 @@ def write_nifti(
     image.set_sform(image.affine, code=1)
     with atomic_path(path) as temporary:
         nibabel.save(image, temporary)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a NIfTI file as a file, or ``None``; other formats are left to their reader.
+
+    SimpleITK reads truncated and corrupt NIfTI files without an error and fills the rest, so nnU-Net would train on
+    half an image.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return None
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+        expected = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+        found = _unpacked_size(path)
+    except (OSError, EOFError, zlib.error, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        return f"it is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return f"it ends after {found:,} of {expected:,} bytes" if found < expected else None
+
+
+def not_finite(path: Path, array: np.ndarray) -> int:
+    """Number of NaN and infinite voxels in the file ``path``, of which SimpleITK has read ``array``.
+
+    In NIfTI files SimpleITK turns them into 0 without a word, so they are counted in the file.
+    """
+    if array.dtype.kind != "f":
+        return 0
+    if path.name.endswith((".nii", ".nii.gz")):
+        import nibabel
+
+        array = np.asanyarray(nibabel.load(path).dataobj)
+    return int(array.size - np.isfinite(array).sum())
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes in a file, unpacked; checks the checksum of a packed one."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    size = 0
+    with gzip.open(path) as stream:
+        while block := stream.read(1 << 22):
+            size += len(block)
+    return size

@@ -143,7 +143,7 @@ def _noise(rng: np.random.Generator, grid: Grid, noise_hu: float) -> Array:
     """Noise of one slice: grainy as after filtered back-projection, stronger in the middle of the body."""
     spacing_z, *spacing_yx = grid.spacing_mm
     white = rng.standard_normal(grid.size[1:], dtype=np.float32)
-    narrow, wide = [[w / s for s in spacing_yx] for w in (0.75, 2.4)]  # widths in mm -> voxels
+    narrow, wide = [[w / s for s in spacing_yx] for w in (0.42, 2.4)]  # widths in mm -> voxels
     grain = ndimage.gaussian_filter(white, narrow, mode="wrap") - 0.6 * ndimage.gaussian_filter(
         white, wide, mode="wrap"
     )

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from nnunet_livseg.data.images import write_nifti
 from nnunet_livseg.data.phantom.case import PhantomCase, make_case
 from nnunet_livseg.data.phantom.fields import Vector
 from nnunet_livseg.data.phantom.hounsfield import PHASES, TUMOR_TYPES
+from nnunet_livseg.data.phantom.manifest import FILE_NAME as MANIFEST
+from nnunet_livseg.data.phantom.manifest import Manifest
 from nnunet_livseg.data.phantom.options import check_dataset_folder_name, check_options, default_spacing_mm
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json, write_text
 
-FORMAT = 1  # raise it when the same arguments give other voxels
-MANIFEST = "phantom.json"
 LABEL_STYLES = {
     "lesions": {"labels": {"background": 0, "liver": 1, "tumor": 2}},
     "regions": {"labels": {"background": 0, "liver": [1, 2], "tumor": 2}, "regions_class_order": [1, 2]},
@@ -99,9 +98,9 @@ def write_dataset(
     _check_counts(cases, test_cases, seed, label_style, processes)
     check_dataset_folder_name(folder)
     _check_place(folder)
-    manifest = _Manifest.open(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
+    manifest = Manifest.open(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
     jobs = _jobs(folder, cases, test_cases, seed, label_style, arguments)
-    missing = [job for job in jobs if not manifest.has(job, phases)]
+    missing = [job for job in jobs if not manifest.has(job.name, _files(job, phases))]
     for name, rows in tqdm(
         _work(missing, processes), total=len(missing), desc="phantom", unit="case", disable=not progress or not missing
     ):
@@ -133,81 +132,12 @@ def _check_place(folder: Path) -> None:
             f"{folder} is not empty and holds no phantom, so nothing was written into it.\n"
             "  Choose another --out, or remove the folder if you do not need it."
         )
-
-
-class _Manifest:
-    """``phantom.json``: the arguments, and the finished cases with their rows of the case table."""
-
-    def __init__(self, path: Path, content: dict) -> None:
-        self.path = path
-        self.content = content
-
-    @classmethod
-    def open(cls, folder: Path, arguments: dict, cases: int, test_cases: int) -> "_Manifest":
-        """Start or continue the manifest of ``folder``.
-
-        Raises:
-            UserError: The folder holds a phantom of other arguments, or more cases than asked for.
-        """
-        path = folder / MANIFEST
-        arguments = json.loads(json.dumps(arguments))  # tuples become lists, as they are read back
-        if not path.is_file():
-            manifest = cls(path, {"format": FORMAT, "arguments": arguments, "finished": {}})
-            write_json(path, manifest.content)
-            return manifest
-        content = _read_manifest(path)
-        _refuse_other(folder, content, arguments)
-        counts = {"training": (cases, "phantom_"), "test": (test_cases, "unseen_")}
-        for kind, (wanted, prefix) in counts.items():
-            there = sum(name.startswith(prefix) for name in content["finished"])
-            if there > wanted:
-                raise UserError(
-                    f"{folder} already holds {there} {kind} cases, more than the {wanted} asked for.\n"
-                    f"  Ask for {there}, or choose another --out."
-                )
-        return cls(path, content)
-
-    def has(self, job: _Job, phases: int) -> bool:
-        """Whether the case of ``job`` is recorded and its files are there."""
-        return job.name in self.content["finished"] and all(path.is_file() for path in _files(job, phases))
-
-    def add(self, name: str, rows: list[dict]) -> None:
-        """Record a finished case."""
-        self.content["finished"][name] = rows
-        write_json(self.path, self.content)
-
-    def rows(self, names: Sequence[str]) -> Iterator[dict]:
-        """Rows of the case table."""
-        for name in names:
-            yield from self.content["finished"][name]
-
-
-def _read_manifest(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["arguments"], content["finished"]
-    except (ValueError, TypeError, KeyError) as error:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
         raise UserError(
-            f"{path} cannot be read ({error}), so it is unknown which cases are finished.\n"
-            f"  Remove {path.parent} and run the command again."
-        ) from error
-    return content
-
-
-def _refuse_other(folder: Path, content: dict, arguments: dict) -> None:
-    if content.get("format") != FORMAT:
-        raise UserError(
-            f"{folder} was made by another version of the phantom, whose cases differ.\n"
-            "  Choose another --out, or remove the folder."
-        )
-    old = content["arguments"]
-    differing = [key for key in arguments if old.get(key) != arguments[key]]
-    if differing:
-        listed = "; ".join(f"{key} is {old.get(key)} there and {arguments[key]} now" for key in differing)
-        raise UserError(
-            f"{folder} holds a phantom of other arguments: {listed}.\n"
-            "  Nothing was changed. Choose another --out, or remove the folder."
-        )
+            f"the folder {folder} cannot be made ({problem.strerror}).\n  Check the path and its permissions."
+        ) from problem
 
 
 def _jobs(folder: Path, cases: int, test_cases: int, seed: int, label_style: str, arguments: dict) -> list[_Job]:
@@ -260,7 +190,7 @@ def _styled(case: PhantomCase, label_style: str) -> np.ndarray:
 
 
 def _write_tables(
-    folder: Path, manifest: _Manifest, jobs: list[_Job], cases: int, label_style: str, phases: int
+    folder: Path, manifest: Manifest, jobs: list[_Job], cases: int, label_style: str, phases: int
 ) -> None:
     rows = list(manifest.rows([job.name for job in jobs]))
     table = io.StringIO()

@@ -8,7 +8,7 @@ from nnunet_livseg.data.phantom.hounsfield import TUMOR_TYPES
 from nnunet_livseg.errors import UserError
 
 FIELD_OF_VIEW_MM = (230.0, 265.0, 370.0)  # (z, y, x) of a scan of the upper abdomen
-SMALLEST_SIZE = (12, 24, 24)
+SMALLEST_SIZE = (16, 24, 24)
 SMALLEST_VIEW_MM = (60.0, 120.0, 120.0)
 LARGEST_SPACING_MM = 16.0
 

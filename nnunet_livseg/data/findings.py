@@ -1,0 +1,36 @@
+"""What a check of a dataset has found."""
+
+from dataclasses import asdict, dataclass
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem: the fact, the consequence, the remedy.
+
+    Args:
+        severity: ``"error"``: training would fail or learn something wrong; ``"warning"``: look at it.
+        kind: Short name of the rule, the same for all cases with this problem.
+        case: The case, or ``None`` for the dataset as a whole.
+        message: For people; lines after the first are remedies.
+    """
+
+    severity: str
+    kind: str
+    case: str | None
+    message: str
+
+    def as_dict(self) -> dict[str, str | None]:
+        """For JSON."""
+        return asdict(self)
+
+
+def error(kind: str, message: str, case: str | None = None) -> Finding:
+    """A finding that makes training fail or learn something wrong."""
+    return Finding(ERROR, kind, case, message)
+
+
+def warning(kind: str, message: str, case: str | None = None) -> Finding:
+    """A finding to look at."""
+    return Finding(WARNING, kind, case, message)

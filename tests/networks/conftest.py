@@ -1,0 +1,48 @@
+"""Every row of the table, small, in 2D and 3D: a new row is tested without touching a test."""
+
+import pytest
+import torch
+
+from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.variants import VARIANTS
+
+SIZE = (16, 32, 48)  # z y x, voxels
+ROWS = [(variant, dim) for variant in VARIANTS for dim in variant.dims]
+
+
+@pytest.fixture(params=ROWS, ids=lambda row: f"{row[0].name}-{row[1]}d")
+def row(request):
+    """A variant and a number of dimensions that it exists in."""
+    return request.param
+
+
+@pytest.fixture
+def variant(row):
+    return row[0]
+
+
+@pytest.fixture
+def dim(row):
+    return row[1]
+
+
+@pytest.fixture
+def configuration(dim):
+    return small_configuration(dim)
+
+
+def small_configuration(dim, stages=5):
+    widths = (4, 6, 8, 10, 12, 12, 12, 12)[:stages]
+    return stock_configuration(dim, patch=SIZE[:dim], features=widths)
+
+
+@pytest.fixture
+def network(configuration, variant, scan):
+    torch.manual_seed(0)
+    return build(configuration, variant, channels=scan.shape[1])
+
+
+@pytest.fixture
+def scan(dim, variant):
+    """Unequal sizes: a swapped axis cannot pass; batch 2: a reshape cannot mix cases."""
+    return torch.randn(2, 2, *SIZE[:dim], generator=torch.Generator().manual_seed(0))
