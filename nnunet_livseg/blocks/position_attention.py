@@ -10,7 +10,8 @@ Un-scaled products leave fp16's range, and bf16 rounds them by whole numbers, so
 
 # Shape letters:  B batch, C channels, H heads, d channels of a head, N positions, *S spatial sizes with product N
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from nnunet_livseg.blocks.precision import no_autocast
 from nnunet_livseg.errors import UserError
 
 REDUCTION = 8  # of queries and keys; the printed parameter count leaves no other
+MAP_ELEMENTS = 2**22  # of the rows of the N x N map that exist at a time, 16 MiB; more where B and N are large:
+FEWEST_ROWS = 256
 
 
 class PositionAttention(nn.Module):
@@ -31,13 +34,13 @@ class PositionAttention(nn.Module):
         n_heads: 1 is the authors' code; more are Eqs. (6) and (7), with more parameters.
 
     Raises:
-        UserError: C does not divide by 8 or by the number of heads.
+        UserError: C does not divide by the number of heads.
     """
 
     def __init__(self, channels: int, *, conv_op: type[nn.Module], n_heads: int = 1) -> None:
         super().__init__()
         _require_divisible(channels, n_heads)
-        inner = channels // REDUCTION if n_heads == 1 else channels
+        inner = max(1, channels // REDUCTION) if n_heads == 1 else channels
         self.n_heads = n_heads
         self.scale = 1.0 if n_heads == 1 else (channels // n_heads) ** -0.5
         self.query = conv_op(channels, inner, 1)
@@ -60,14 +63,48 @@ class PositionAttention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
-    """``softmax(scale * q k^T) v`` in memory linear in N; ``q, k (B, H, N, d)``, ``v (B, H, N, D)``, d <= D.
+    """``softmax(scale * q k^T) v`` for ``q, k (B, H, N, d)`` and ``v (B, H, N, D)``, in memory linear in N.
 
-    PyTorch's fused kernels work through the positions block by block, but the one for CPUs only where q, k and v have
-    equally many channels, last and contiguous in memory: otherwise it makes the N x N map. Zeros change no product.
+    Some rows of the N x N map exist at a time. PyTorch's fused attention is linear in memory as well, but on CPUs only
+    for q, k and v of equal width, and there its gradient takes several times as long.
     """
-    pad = (0, v.shape[-1] - q.shape[-1])
-    q, k = F.pad(q, pad), F.pad(k, pad)
-    return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous(), scale=scale)
+    return _Attend.apply(scale * q, k, v)
+
+
+class _Attend(torch.autograd.Function):
+    """Attention by rows, which are computed again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.empty_like(v)
+        for some, part in _by_rows(q, out):
+            part.copy_(_weights(some, k) @ v)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients; that of a softmax with weights w is ``w * (dw - sum(w * dw))``, here with the sum ``grad out``."""
+        q, k, v, out = ctx.saved_tensors
+        shift = (grad * out).sum(3, keepdim=True)
+        grad_q, grad_k, grad_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for some, some_grad, some_shift, part in _by_rows(q, grad, shift, grad_q):
+            weights = _weights(some, k)
+            grad_v += weights.transpose(2, 3) @ some_grad
+            weights *= some_grad @ v.transpose(2, 3) - some_shift  # now the logits' gradient
+            part.copy_(weights @ k)
+            grad_k += weights.transpose(2, 3) @ some
+        return grad_q, grad_k, grad_v
+
+
+def _weights(q: Tensor, k: Tensor) -> Tensor:
+    return torch.softmax(q @ k.transpose(2, 3), 3)
+
+
+def _by_rows(q: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of a part of the positions of each ``(B, H, N, *)``."""
+    rows = max(FEWEST_ROWS, MAP_ELEMENTS // (q.shape[0] * q.shape[1] * q.shape[2]))
+    return zip(*(x.split(rows, 2) for x in (q, *others)), strict=True)
 
 
 class PositionEmbedding(nn.Module):
@@ -95,10 +132,4 @@ def _require_divisible(channels: int, n_heads: int) -> None:
         raise UserError(
             f"n_heads is {n_heads}, but the position attention has {channels} channels to share among its heads."
             f"\n  Take a whole number that divides {channels}."
-        )
-    if channels % REDUCTION:
-        raise UserError(
-            f"the position attention would have {channels} channels, but its queries have an eighth of them: "
-            f"{channels} is not divisible by {REDUCTION}."
-            "\n  Correct features_per_stage in the plans."
         )
