@@ -56,7 +56,7 @@ def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
         architecture = _with_network(architecture, variant, variant.options)
     if ours.get("regions") and variant.region_options:
         architecture = _with_network(architecture, variant, variant.region_options)
-    recipe = Recipe.from_dict(ours["recipe"]) if "recipe" in ours else variant.recipe
+    recipe = variant.recipe.with_entries(ours.get("recipe", {}))
     return Settings(architecture, ours.get("loss", variant.loss), recipe)
 
 

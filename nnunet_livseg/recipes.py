@@ -16,7 +16,7 @@ class Recipe:
     """Optimiser, schedule, length and sampling of a training; the defaults are nnU-Net's.
 
     Attributes:
-        optimizer: Key of ``trainers.OPTIMIZERS``.
+        optimizer: One of ``OPTIMIZERS``.
         optimizer_options: Further arguments of the optimiser.
         learning_rate: Initial learning rate.
         weight_decay: L2 penalty.
@@ -54,14 +54,13 @@ class Recipe:
         """What a plans file holds."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
-        """Read what a plans file holds; missing entries are nnU-Net's.
+    def with_entries(self, content: Mapping[str, Any]) -> "Recipe":
+        """This recipe with the entries that a plans file holds.
 
         Raises:
             UserError: An entry is unknown or out of range.
         """
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(self)}
         unknown = sorted(set(content) - known)
         if unknown:
             raise UserError(
@@ -69,7 +68,7 @@ class Recipe:
                 f"known are {', '.join(sorted(known))}."
                 "\n  Correct the plans file, or write it anew with livseg plan."
             )
-        return cls(**content).checked()
+        return self.but(**content)
 
     def checked(self) -> "Recipe":
         """This recipe, if its numbers make sense.
@@ -77,8 +76,9 @@ class Recipe:
         Raises:
             UserError: They do not.
         """
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"schedule {self.schedule!r} is unknown; known are {', '.join(SCHEDULES)}.")
+        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} {getattr(self, name)!r} is unknown; known are {', '.join(known)}.")
         for name in ("epochs", "iterations", "validation_iterations"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise UserError(
@@ -127,11 +127,6 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
     return rate
 
 
-def auxiliary_factor(decay: Mapping[str, float] | None, epoch: int) -> float:
-    """What the weights of all outputs but the first are multiplied by in ``epoch`` (from 0)."""
-    return 1.0 if decay is None else decay["factor"] ** (epoch // decay["every"])
-
-
 def is_best(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool:
     """Whether the last epoch is the one to keep by a recipe's ``best``, given the Dice of all epochs so far."""
     allowed, seen = [], 0
@@ -167,6 +162,7 @@ def _improvements(losses: Sequence[float]) -> Iterator[bool]:
         yield better
 
 
+OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}
 
 NNUNET = Recipe()

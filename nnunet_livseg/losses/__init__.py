@@ -15,7 +15,6 @@ from nnunet_livseg.losses.compound import dice_and_ce
 from nnunet_livseg.losses.dice import PooledSquaredDice
 from nnunet_livseg.losses.tversky import tversky_ce, tversky_ce_code
 from nnunet_livseg.networks.outputs import TrainingOutput
-from nnunet_livseg.recipes import auxiliary_factor
 
 # name in rows and plans -> (label manager, batch_dice, ddp) -> loss of one output
 LOSSES: dict[str, Callable[[LabelManager, bool, bool], nn.Module]] = {
@@ -35,7 +34,7 @@ class MultiOutputLoss(nn.Module):
     Args:
         loss: Loss of one output.
         outputs: The network's declaration.
-        auxiliary_decay: The recipe's entry of this name.
+        auxiliary_decay: The recipe's entry of this name, ``{"every": epochs, "factor": f}`` or ``None``.
     """
 
     def __init__(
@@ -51,7 +50,8 @@ class MultiOutputLoss(nn.Module):
 
     def set_epoch(self, epoch: int) -> None:
         """Decay the weights of all but the first output to those of ``epoch`` (from 0)."""
-        factor = auxiliary_factor(self.auxiliary_decay, epoch)
+        decay = self.auxiliary_decay or {"every": 1, "factor": 1.0}
+        factor = decay["factor"] ** (epoch // decay["every"])
         self.weights = [self.declared[0], *(weight * factor for weight in self.declared[1:])]
 
     def forward(self, outputs: list[Tensor], targets: list[Tensor]) -> Tensor:
@@ -62,7 +62,9 @@ class MultiOutputLoss(nn.Module):
                 for output, weight, index in zip(outputs, self.weights, self.target_of, strict=True)
                 if weight
             ]
-            return sum(terms)
+            # where everything is ignored nnU-Net's cross-entropy is a plain 0; the sum of nothing has a gradient, of 0
+            nothing = sum(output.flatten()[:0].float().sum() for output in outputs)
+            return sum(terms, start=nothing)
 
 
 def target_strides(outputs: Sequence[TrainingOutput]) -> list[tuple[int, ...]]:

@@ -12,7 +12,7 @@ from nnunet_livseg.errors import UserError
 from nnunet_livseg.losses import MultiOutputLoss
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.plans import KEY, Overrides, make_plans, settings
-from nnunet_livseg.recipes import Recipe, auxiliary_factor, is_best, learning_rate
+from nnunet_livseg.recipes import Recipe, is_best, learning_rate
 from nnunet_livseg.reference import build, stock_configuration
 from nnunet_livseg.trainers import TRAINERS, LivSegTrainer
 from nnunet_livseg.variants import find_variant
@@ -30,7 +30,9 @@ OUTPUTS = [TrainingOutput("fused", (1, 1), 1.0), TrainingOutput("p1", (1, 1), 0.
 )
 def test_alpha_decays_every_30_epochs(epoch, alpha):
     """As the authors' ``if epoch % 30 == 0: alpha *= 0.8`` after each epoch, counted from 1."""
-    assert 0.4 * auxiliary_factor(MPUNET.recipe.auxiliary_decay, epoch) == pytest.approx(alpha)
+    loss = MultiOutputLoss(nn.L1Loss(), OUTPUTS, MPUNET.recipe.auxiliary_decay)
+    loss.set_epoch(epoch)
+    assert loss.weights[1] == pytest.approx(alpha)
 
 
 def test_only_the_first_output_keeps_its_weight():
@@ -77,11 +79,11 @@ def test_learning_rate_halves_every_100_epochs():
 )
 def test_bad_entries_of_the_recipe_are_refused(entries, message):
     with pytest.raises(UserError, match=message):
-        Recipe.from_dict(entries)
+        Recipe().with_entries(entries)
 
 
 def test_recipe_survives_the_plans_file():
-    assert Recipe.from_dict(MPUNET.recipe.to_dict()) == MPUNET.recipe
+    assert Recipe().with_entries(MPUNET.recipe.to_dict()) == MPUNET.recipe
 
 
 # --- the best checkpoint ----------------------------------------------------------------------------------------------

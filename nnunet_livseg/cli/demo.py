@@ -1,0 +1,35 @@
+"""make synthetic CTs, train DPC-Net on them, predict new ones: everything once, in minutes
+
+Runs nnU-Net's own commands on a phantom: plan and preprocess, train, predict; then a table of Dice values and a
+picture. All of it lands in one folder. Run again, it goes on where it stopped.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``livseg demo``."""
+    parser.add_argument("--out", default="livseg_demo", metavar="FOLDER", help="where to work (default: livseg_demo)")
+    parser.add_argument("-m", "--variant", default="dpcnet", help="a network of livseg list (default: dpcnet)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--cases", type=int, default=8, help="training CTs (default: 8)")
+    parser.add_argument("--epochs", type=int, default=6, help="default: 6")
+    parser.add_argument("--iterations", type=int, help="training steps per epoch (default: 20 on a CPU, 100 on a GPU)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the demo and say where everything is."""
+    from pathlib import Path
+
+    from nnunet_livseg.demo import Demo
+    from nnunet_livseg.variants import find_variant
+
+    demo = Demo(
+        Path(args.out).absolute(),
+        find_variant(args.variant),
+        device=args.device,
+        cases=args.cases,
+        epochs=args.epochs,
+        iterations=args.iterations,
+    )
+    demo.run()

@@ -1,0 +1,23 @@
+"""check the installation: nnU-Net, trainers, folders, GPU, memory, workers
+
+Exit status 1 if something would keep a training from running; warnings do not count.
+"""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``livseg doctor`` takes no arguments."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line per finding, with the remedy under what is wrong."""
+    from nnunet_livseg.doctor import examine
+
+    signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+    findings = examine()
+    for finding in findings:
+        print(f"{signs[finding.severity]}  {finding.subject:<21}{finding.text}")
+        if finding.remedy:
+            print(f"{'':32}{finding.remedy}")
+    return int(any(finding.severity == "error" for finding in findings))

@@ -1,0 +1,241 @@
+"""The whole way once: phantom, plans, training, prediction, Dice, picture, by nnU-Net's own commands."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from nnunet_livseg.data.phantom import write_dataset
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.files import atomic_path, write_text
+from nnunet_livseg.folders import VARIABLES
+from nnunet_livseg.planning import write_plans
+from nnunet_livseg.plans import Overrides
+from nnunet_livseg.variants import Variant
+
+DATASET = "Dataset901_Phantom"
+CONFIGURATION = "3d_fullres"
+SIZE, SPACING_MM = (40, 64, 64), (6.0, 5.5, 5.5)  # (z, y, x)
+UNSEEN = 2
+LEARNING_RATE = 1e-3  # the paper's 1e-4 is for a thousand epochs
+STRUCTURES = {"liver": (1, 2), "tumor": (2,)}  # label values; liver includes its tumors
+
+
+class Demo:
+    """A run of the demo in one folder; every step that is done is skipped when it is run again.
+
+    Args:
+        folder: Everything is written below it.
+        variant: The network.
+        device: ``"cpu"``, ``"cuda"``, or ``None`` to look.
+        cases: Training CTs.
+        epochs: Training epochs.
+        iterations: Training steps per epoch; ``None`` chooses by device.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        variant: Variant,
+        *,
+        device: str | None = None,
+        cases: int = 8,
+        epochs: int = 6,
+        iterations: int | None = None,
+    ) -> None:
+        if 3 not in variant.dims:
+            raise UserError(f"{variant.name} exists in 2D only, and the demo is in 3D.\n  Choose another: livseg list")
+        self.folder, self.variant, self.cases, self.epochs = folder, variant, cases, epochs
+        self.device = device or _find_device()
+        self.iterations = iterations or (100 if self.device == "cuda" else 20)
+        self.images = folder / "nnUNet_raw" / DATASET / "imagesTs"
+        self.references = folder / "nnUNet_raw" / DATASET / "labelsTs"
+        self.predictions = folder / "predictions"
+        self.env = self._environment()
+
+    def run(self) -> None:
+        """Do all steps, and print where everything is."""
+        print(f"livseg demo on {self.device}, in {self.folder}")
+        for variable in VARIABLES:
+            (self.folder / variable).mkdir(parents=True, exist_ok=True)
+        self._phantom()
+        self._plan()
+        self._train()
+        self._predict()
+        table = self._score()
+        write_text(self.folder / "dice.md", table + "\n")
+        picture = self.folder / "overlay.png"
+        draw_overlays(self._cases(), picture)
+        print(f"\n{table}\n")
+        print(f"everything is in {self.folder}")
+        print(f"  picture       {picture.name}  (reference green, predicted magenta)")
+        print(f"  predictions   {self.predictions.name}/")
+        print(f"  model         {self._model_folder().relative_to(self.folder)}")
+        print("  logs          logs/")
+        print("A phantom shows that everything runs; it says nothing about accuracy on patients.")
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _phantom(self) -> None:
+        print("1/5  synthetic CTs")
+        write_dataset(
+            self.folder / "nnUNet_raw" / DATASET,
+            cases=self.cases,
+            test_cases=UNSEEN,
+            size=SIZE,
+            spacing_mm=SPACING_MM,
+            tumor_diameter_mm=(25, 60),
+            tumor_types=("cyst", "metastasis", "HCC"),
+        )
+
+    def _plan(self) -> None:
+        print("2/5  nnUNetv2_plan_and_preprocess, livseg plan")
+        dataset = self.folder / "nnUNet_preprocessed" / DATASET
+        if not (dataset / "nnUNetPlans.json").is_file() or not (dataset / f"nnUNetPlans_{CONFIGURATION}").is_dir():
+            self._call("preprocess", "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", CONFIGURATION, "-np", "2")
+        overrides = Overrides(
+            epochs=self.epochs,
+            iterations=self.iterations,
+            validation_iterations=2,
+            learning_rate=LEARNING_RATE,
+            batch=2,
+            configurations=(CONFIGURATION,),
+        )
+        self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
+
+    def _train(self) -> None:
+        print(f"3/5  nnUNetv2_train 901 {CONFIGURATION} all -tr {self.variant.trainer} -p {self.plans}")
+        fold = self._model_folder() / "fold_all"
+        if (fold / "checkpoint_final.pth").is_file() and (fold / "validation" / "summary.json").is_file():
+            return
+        more = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
+        with tqdm(total=self.epochs, desc="training", unit="epoch") as bar:
+
+            def follow(line: str) -> None:
+                if found := re.search(r"Epoch time: [\d.]+ s", line):
+                    bar.update()
+                    bar.set_postfix_str(found.group())
+
+            command = ("nnUNetv2_train", "901", CONFIGURATION, "all", "-tr", self.variant.trainer, "-p", self.plans)
+            self._call("train", *command, "-device", self.device, *more, follow=follow)
+
+    def _predict(self) -> None:
+        print(f"4/5  nnUNetv2_predict on {UNSEEN} unseen CTs")
+        model = ("-d", "901", "-c", CONFIGURATION, "-f", "all", "-tr", self.variant.trainer, "-p", self.plans)
+        place = ("-i", str(self.images), "-o", str(self.predictions))
+        self._call("predict", "nnUNetv2_predict", *place, *model, "-device", self.device)
+
+    def _score(self) -> str:
+        print("5/5  Dice")
+        lines = ["| unseen CT | liver Dice | tumor Dice |", "|---|---|---|"]
+        for name, _, reference, predicted in self._cases():
+            scores = [_dice(np.isin(predicted, v), np.isin(reference, v)) for v in STRUCTURES.values()]
+            lines.append(f"| {name} | " + " | ".join(f"{score:.3f}" for score in scores) + " |")
+        return "\n".join(lines)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _model_folder(self) -> Path:
+        name = f"{self.variant.trainer}__{self.plans}__{CONFIGURATION}"
+        return self.folder / "nnUNet_results" / DATASET / name
+
+    def _cases(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Name, image (HU), reference and predicted labels of every unseen CT, each ``(z, y, x)``."""
+        cases = []
+        for path in sorted(self.references.glob("*.nii.gz")):
+            name = path.name.removesuffix(".nii.gz")
+            files = (self.images / f"{name}_0000.nii.gz", path, self.predictions / path.name)
+            cases.append((name, *(sitk.GetArrayFromImage(sitk.ReadImage(file)) for file in files)))
+        return cases
+
+    def _environment(self) -> dict[str, str]:
+        env = {**os.environ, **{variable: str(self.folder / variable) for variable in VARIABLES}}
+        env.setdefault("nnUNet_n_proc_DA", str(max(1, min(4, (os.cpu_count() or 2) // 2))))
+        env.setdefault("nnUNet_def_n_proc", "2")
+        env.setdefault("nnUNet_compile", "f")  # compiling takes longer than this training
+        env["PYTHONUNBUFFERED"] = "1"
+        return env
+
+    def _call(self, step: str, *command: str, follow: Callable[[str], None] | None = None) -> None:
+        """Run one command, its output in a log file; ``follow`` sees every line.
+
+        Raises:
+            UserError: The command failed; the message shows the end of its output.
+        """
+        log = self.folder / "logs" / f"{step}.log"
+        log.parent.mkdir(exist_ok=True)
+        program = str(Path(sys.executable).with_name(command[0]))
+        lines: list[str] = []
+        with (
+            log.open("w") as file,
+            subprocess.Popen(
+                [program, *command[1:]], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as process,
+        ):
+            for line in process.stdout:
+                file.write(line)
+                lines.append(line)
+                if follow:
+                    follow(line)
+        if process.returncode != 0:
+            raise UserError(
+                f"{command[0]} failed (exit status {process.returncode}):\n{''.join(lines[-15:])}"
+                f"  Its whole output: {log}\n  livseg doctor looks for the usual reasons; then run livseg demo again."
+            )
+
+
+def _find_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dice(predicted: np.ndarray, reference: np.ndarray) -> float:
+    """Dice of two masks; NaN if both are empty."""
+    total = predicted.sum() + reference.sum()
+    return float(2 * (predicted & reference).sum() / total) if total else float("nan")
+
+
+def draw_overlays(cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
+    """Three axial slices of each case through liver and tumor, reference green and predicted magenta.
+
+    Args:
+        cases: Name, image in HU, reference and predicted labels, each ``(z, y, x)``.
+        path: PNG file to write.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(cases), 3, figsize=(12, 4 * len(cases)), squeeze=False, facecolor="black")
+    for row, (name, image, reference, predicted) in zip(axes, cases, strict=True):
+        for axis, z in zip(row, _slices(reference), strict=True):
+            axis.imshow(np.clip(image[z], -110, 190), cmap="gray", vmin=-110, vmax=190)  # window 40/300
+            for labels, colour in ((reference, "#2fdc5a"), (predicted, "#ff3df2")):
+                for values, width in zip(STRUCTURES.values(), (1.6, 1.0), strict=True):
+                    mask = np.isin(labels[z], values)
+                    if mask.any() and not mask.all():
+                        axis.contour(mask, levels=[0.5], colors=colour, linewidths=width)
+            axis.set_title(f"{name}, slice {z}", color="white", fontsize=10)
+            axis.axis("off")
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor="black")
+    plt.close(figure)
+
+
+def _slices(reference: np.ndarray) -> list[int]:
+    """Three slices: those with the most tumor, the most liver, and one between them and the liver's end."""
+    tumor = (reference == 2).sum((1, 2))
+    liver = (reference > 0).sum((1, 2))
+    with_liver = np.flatnonzero(liver)
+    if with_liver.size == 0:
+        return [len(reference) // 4, len(reference) // 2, 3 * len(reference) // 4]
+    return sorted([int(tumor.argmax()), int(liver.argmax()), int(with_liver[len(with_liver) // 4])])

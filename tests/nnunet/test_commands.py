@@ -1,0 +1,186 @@
+"""One DPC-Net through all of nnU-Net's commands, as a user goes."""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+import SimpleITK as sitk
+import torch
+
+DATASET = "Dataset901_Phantom"
+TRAINER = "DPCNetTrainer"
+
+
+@pytest.fixture(scope="module")
+def trained(prepared):
+    """Two configurations trained on stock plans, with probabilities of the validation."""
+    for configuration in ("2d", "3d_fullres"):
+        prepared.run("nnUNetv2_train", 901, configuration, 0, "-tr", TRAINER, "-device", "cpu", "--npz")
+    return prepared
+
+
+def model_folder(place, configuration="3d_fullres", trainer=TRAINER, plans="nnUNetPlans"):
+    return place.results / DATASET / f"{trainer}__{plans}__{configuration}"
+
+
+def predict(place, out, *args):
+    place.run("nnUNetv2_predict", "-i", place.raw / DATASET / "imagesTs", "-o", out, "-device", "cpu", *args)
+    return next(out.glob("*.nii.gz"))
+
+
+def assert_on_the_grid_of_the_image(prediction, place):
+    image = sitk.ReadImage(next((place.raw / DATASET / "imagesTs").glob("*_0000.nii.gz")))
+    labels = sitk.ReadImage(prediction)
+    assert labels.GetSize() == image.GetSize()
+    assert labels.GetSpacing() == pytest.approx(image.GetSpacing())
+    assert labels.GetDirection() == pytest.approx(image.GetDirection())
+    assert set(map(int, set(sitk.GetArrayViewFromImage(labels).ravel()))) <= {0, 1, 2}
+
+
+def test_training_on_stock_plans_leaves_what_nnunet_leaves(trained):
+    fold = model_folder(trained) / "fold_0"
+    assert (fold / "checkpoint_final.pth").is_file()
+    assert not (fold / "checkpoint_latest.pth").exists()
+    assert not list(fold.glob(".incomplete-*"))
+    assert (fold / "progress.png").is_file()
+    assert "mean" in json.loads((fold / "validation" / "summary.json").read_text())
+    assert list((fold / "validation").glob("*.npz"))
+
+
+def test_validation_alone(trained):
+    trained.run("nnUNetv2_train", 901, "2d", 0, "-tr", TRAINER, "-device", "cpu", "--val")
+
+
+def test_prediction_by_dataset_and_by_model_folder_agree(trained, tmp_path):
+    by_name = predict(trained, tmp_path / "a", "-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", TRAINER)
+    assert_on_the_grid_of_the_image(by_name, trained)
+    trained.run(
+        *("nnUNetv2_predict_from_modelfolder", "-i", trained.raw / DATASET / "imagesTs", "-o", tmp_path / "b"),
+        *("-m", model_folder(trained), "-f", 0, "-device", "cpu"),
+    )
+    assert next((tmp_path / "b").glob("*.nii.gz")).read_bytes() == by_name.read_bytes()
+
+
+def test_best_configuration_and_ensemble(trained, tmp_path):
+    found = trained.run(
+        *("nnUNetv2_find_best_configuration", 901, "-c", "2d", "3d_fullres", "-tr", TRAINER, "-f", 0, "-np", 2)
+    )
+    assert TRAINER in found
+    for configuration in ("2d", "3d_fullres"):
+        predict(
+            trained,
+            tmp_path / configuration,
+            *("-d", 901, "-c", configuration, "-f", 0, "-tr", TRAINER, "--save_probabilities"),
+        )
+    folders = [tmp_path / "2d", tmp_path / "3d_fullres"]
+    trained.run("nnUNetv2_ensemble", "-i", *folders, "-o", tmp_path / "both", "-np", 2)
+    assert_on_the_grid_of_the_image(next((tmp_path / "both").glob("*.nii.gz")), trained)
+
+
+def test_export_and_install_elsewhere(trained, workplace, tmp_path):
+    archive = tmp_path / "model.zip"
+    trained.run(
+        *("nnUNetv2_export_model_to_zip", "-d", 901, "-o", archive, "-c", "3d_fullres", "-tr", TRAINER, "-f", 0),
+        *("-p", "nnUNetPlans"),
+    )
+    workplace.run("nnUNetv2_install_pretrained_model_from_zip", archive)
+    here = predict(trained, tmp_path / "here", "-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", TRAINER)
+    there = predict(workplace, tmp_path / "there", "-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", TRAINER)
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_a_recipient_without_the_package_is_told_the_trainers_name(trained, tmp_path):
+    """nnU-Net's own message; docs/sharing.md quotes it beside the remedy."""
+    trained.env["LIVSEG_NO_AUTOREGISTER"] = "1"
+    try:
+        said = trained.run(
+            *("nnUNetv2_predict", "-i", trained.raw / DATASET / "imagesTs", "-o", tmp_path, "-device", "cpu"),
+            *("-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", TRAINER),
+            status=1,
+        )
+    finally:
+        del trained.env["LIVSEG_NO_AUTOREGISTER"]
+    assert f"Could not find requested nnunet trainer {TRAINER}" in said
+
+
+def test_pretrained_weights_from_one_training_to_the_next(trained, workplace):
+    checkpoint = model_folder(trained) / "fold_0" / "checkpoint_final.pth"
+    said = workplace.run(
+        *("nnUNetv2_train", 901, "3d_fullres", 0, "-tr", TRAINER, "-device", "cpu", "-pretrained_weights", checkpoint)
+    )
+    assert "spacor.modules_per_level.0.g.weight" in said
+
+
+def test_initial_weights_from_a_stock_training_fill_the_whole_unet(trained, workplace):
+    """A stock checkpoint, as nnU-Net saves it, from a network of its own class."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = json.loads((workplace.preprocessed / DATASET / "nnUNetPlans.json").read_text())
+    manager = PlansManager(plans)
+    stock = nnUNetTrainer.build_network_architecture(manager, manager.get_configuration("2d"), 1, 3)
+    checkpoint = workplace.folder / "stock.pth"
+    torch.save({"network_weights": stock.state_dict()}, checkpoint)
+    workplace.without_recipe(DATASET)
+    workplace.run(
+        *("livseg", "plan", "-d", 901, "-m", "dpcnet", "-c", "2d", "--init", checkpoint),
+        *("--epochs", 2, "--iterations", 1, "--validation-iterations", 1),
+    )
+    train = ("nnUNetv2_train", 901, "2d", 0, "-tr", TRAINER, "-p", "DPCNetPlans", "-device", "cpu")
+    said = workplace.run(*train)
+    count = len(stock.state_dict())
+    assert re.search(rf"Initial weights from .*stock.pth: {count} of \d+ tensors loaded", said)
+    assert "new: spacor.modules_per_level.0.g.weight" in said
+    assert "new: encoder" not in said and "new: decoder" not in said
+    checkpoint.unlink()
+    assert "Initial weights" not in workplace.run(*train, "--c")
+
+
+def test_kill_and_continue_equals_an_uninterrupted_training(workplace):
+    recipe = {"epochs": 4, "schedule": "poly", "checkpoint_minutes": 0}
+    workplace.shorten(DATASET, **recipe)
+    train = ("nnUNetv2_train", 901, "2d", 0, "-tr", "DPCNetSemCorTrainer", "-device", "cpu")
+    fold = model_folder(workplace, "2d", "DPCNetSemCorTrainer") / "fold_0"
+    process = workplace.start(*train, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (fold / "checkpoint_latest.pth").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (fold / "checkpoint_final.pth").exists()
+    workplace.run(*train, "--c")
+    log = torch.load(fold / "checkpoint_final.pth", weights_only=False)
+    assert log["current_epoch"] == 4
+    assert {len(values) for values in log["logging"].values()} == {4}
+    assert log["logging"]["lrs"] == pytest.approx([1e-4 * (1 - epoch / 4) ** 0.9 for epoch in range(4)])
+    assert log["logging"]["epoch_start_timestamps"] == sorted(log["logging"]["epoch_start_timestamps"])
+
+
+def test_plans_of_another_variant_are_refused_before_anything_is_written(workplace):
+    workplace.without_recipe(DATASET)
+    workplace.run("livseg", "plan", "-d", 901, "-m", "dpcnet-ag", "--epochs", 1)
+    said = workplace.run(
+        "nnUNetv2_train", 901, "2d", 0, "-tr", TRAINER, "-p", "DPCNetAGPlans", "-device", "cpu", status=1
+    )
+    assert "these plans hold the variant dpcnet-ag, but trainer DPCNetTrainer builds dpcnet" in said
+    assert "Train with -tr DPCNetAGTrainer" in said
+    assert not list(workplace.results.iterdir())
+
+
+def test_stock_trainer_trains_our_plans(workplace):
+    """Plans name the network by import path, and its first outputs are at nnU-Net's scales."""
+    workplace.without_recipe(DATASET)
+    workplace.run("livseg", "plan", "-d", 901, "-m", "dpcnet", "-c", "2d", "--batch", 2)
+    script = (
+        "from nnunetv2.run.run_training import get_trainer_from_args; import torch;"
+        "t = get_trainer_from_args('901', '2d', 0, 'nnUNetTrainer_1epoch', 'DPCNetPlans', device=torch.device('cpu'));"
+        "t.num_iterations_per_epoch = t.num_val_iterations_per_epoch = 1; t.run_training()"
+    )
+    workplace.run("python", "-c", script)
+    assert (
+        model_folder(workplace, "2d", "nnUNetTrainer_1epoch", "DPCNetPlans") / "fold_0/checkpoint_final.pth"
+    ).is_file()

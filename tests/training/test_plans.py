@@ -1,0 +1,246 @@
+"""Plans: what is changed, what stays, and what is refused, with nothing written."""
+
+import json
+import re
+
+import pytest
+
+from nnunet_livseg.cli import main
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.plans import STOCK_UNETS, Overrides, make_plans, plans_name, settings
+from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.rows.schema import Preset, Variant
+from nnunet_livseg.variants import VARIANTS, find_variant
+
+
+@pytest.fixture
+def stock():
+    """Plans as nnU-Net writes them for LiTS: 2D, two 3D resolutions and the cascade."""
+    common = {"median_image_size_in_voxels": [300, 500, 500], "batch_dice": False}
+    plans = {
+        name: stock_configuration(3) | common | {"data_identifier": f"nnUNetPlans_{name}"}
+        for name in ("3d_fullres", "3d_lowres")
+    }
+    plans["2d"] = stock_configuration(2) | common | {"data_identifier": "nnUNetPlans_2d"}
+    plans["3d_lowres"]["next_stage"] = "3d_cascade_fullres"
+    plans["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    return {
+        "dataset_name": "Dataset003_Liver",
+        "plans_name": "nnUNetPlans",
+        "configurations": plans,
+        "foreground_intensity_properties_per_channel": {
+            "0": {"mean": 99.5, "std": 39.4, "percentile_00_5": -15.0, "percentile_99_5": 197.0}
+        },
+    }
+
+
+@pytest.fixture
+def dataset(stock, tmp_path, monkeypatch):
+    """A dataset folder with these plans in it."""
+    folder = tmp_path / "Dataset003_Liver"
+    folder.mkdir()
+    (folder / "nnUNetPlans.json").write_text(json.dumps(stock))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    return folder
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_every_variant_and_preset_makes_plans_that_build(variant, stock):
+    for preset in ("default", *variant.presets):
+        plans = make_plans(stock, variant, preset=preset, name="P", overrides=Overrides())
+        for configuration in plans["configurations"].values():
+            if "architecture" in configuration:
+                build(configuration, initialize=False)
+                assert settings(variant, configuration).recipe.epochs >= 1
+
+
+def test_default_plans_change_only_network_and_recipe(stock):
+    plans = make_plans(stock, find_variant("dpcnet"), preset="default", name="DPCNetPlans", overrides=Overrides())
+    assert list(plans["configurations"]) == list(stock["configurations"])
+    for name, configuration in plans["configurations"].items():
+        configuration.pop("livseg", None)
+        if "architecture" in configuration:
+            assert configuration["architecture"].pop("network_class_name") == find_variant("dpcnet").network
+            stock["configurations"][name]["architecture"].pop("network_class_name")
+        assert configuration == stock["configurations"][name]
+
+
+def test_paper_preset_has_the_papers_numbers(stock):
+    plans = make_plans(stock, find_variant("dpcnet"), preset="paper", name="P", overrides=Overrides())
+    (configuration,) = plans["configurations"].values()
+    assert configuration["spacing"] == [2.47, 1.90, 1.90]
+    assert configuration["patch_size"] == [128, 128, 128]
+    assert configuration["batch_size"] == 2
+    assert configuration["architecture"]["arch_kwargs"]["features_per_stage"] == [32, 64, 128, 256, 320, 320]
+    assert configuration["data_identifier"] == "P_3d_fullres"
+    assert configuration["livseg"]["loss"] == "pooled_dice_ce"
+    recipe = configuration["livseg"]["recipe"]
+    assert (recipe["optimizer"], recipe["learning_rate"], recipe["epochs"]) == ("adam", 1e-4, 1000)
+
+
+def test_nnunet_recipe_is_nnunets(stock):
+    plans = make_plans(
+        stock, find_variant("dpcnet"), preset="default", name="P", overrides=Overrides(recipe="nnunet", epochs=7)
+    )
+    recipe = plans["configurations"]["2d"]["livseg"]["recipe"]
+    assert (recipe["optimizer"], recipe["learning_rate"], recipe["schedule"], recipe["epochs"]) == (
+        "sgd",
+        1e-2,
+        "poly",
+        7,
+    )
+
+
+def test_a_patch_gets_nnunets_geometry(stock):
+    overrides = Overrides(patch=(40, 80, 96), spacing_mm=(4.0, 2.0, 2.0), configurations=("3d_fullres",))
+    plans = make_plans(stock, find_variant("dpcnet"), preset="default", name="P", overrides=overrides)
+    configuration = plans["configurations"]["3d_fullres"]
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    assert configuration["patch_size"] == [40, 80, 96]
+    assert kwargs["strides"][1] == [1, 2, 2]  # thick slices are not pooled first
+    assert (
+        len(kwargs["strides"]) == len(kwargs["kernel_sizes"]) == kwargs["n_stages"] == len(kwargs["features_per_stage"])
+    )
+    assert "next_stage" not in configuration
+
+
+def test_a_hu_window_is_plans(stock):
+    row = Variant(
+        "w",
+        "WTrainer",
+        find_variant("dpcnet").network,
+        find_variant("dpcnet").paper,
+        "-",
+        presets={"w": Preset(window_hu=(-75.0, 175.0))},
+    )
+    plans = make_plans(stock, row, preset="w", name="P", overrides=Overrides())
+    properties = plans["foreground_intensity_properties_per_channel"]["0"]
+    assert (properties["percentile_00_5"], properties["percentile_99_5"]) == (-75, 175)
+    assert ((-75 - properties["mean"]) / properties["std"], (175 - properties["mean"]) / properties["std"]) == (-1, 1)
+    assert plans["configurations"]["2d"]["data_identifier"] == "P_2d"
+
+
+def test_stock_plans_need_nothing(stock):
+    found = settings(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
+    assert found.architecture["arch_kwargs"]["spacor"] is None
+    assert found.recipe == find_variant("dpcnet-semcor").recipe
+    stock["configurations"]["3d_fullres"]["livseg"] = {"recipe": {"epochs": 3}}  # the rest stays the row's
+    found = settings(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
+    assert found.recipe == find_variant("dpcnet-semcor").recipe.but(epochs=3)
+
+
+def test_another_variants_plans_are_refused(stock):
+    plans = make_plans(stock, find_variant("dpcnet-ag"), preset="default", name="P", overrides=Overrides())
+    with pytest.raises(
+        UserError, match=r"hold the variant dpcnet-ag, but trainer DPCNetTrainer.*\n.*-tr DPCNetAGTrainer"
+    ):
+        settings(find_variant("dpcnet"), plans["configurations"]["2d"])
+    stranger = stock_configuration(3)
+    stranger["architecture"]["network_class_name"] = "some.other.Network"
+    with pytest.raises(UserError, match=r"hold the network some\.other\.Network, but trainer DPCNetTrainer"):
+        settings(find_variant("dpcnet"), stranger)
+
+
+def test_a_2d_only_variant_is_refused_in_3d(stock):
+    row = Variant("flat", "FlatTrainer", STOCK_UNETS[0], find_variant("dpcnet").paper, "-", dims=(2,))
+    with pytest.raises(UserError, match="FlatTrainer exists in 2D only, but this configuration is 3D"):
+        settings(row, stock["configurations"]["3d_fullres"])
+    with pytest.raises(UserError, match="flat exists in 2D only"):
+        make_plans(stock, row, preset="default", name="P", overrides=Overrides(configurations=("3d_fullres",)))
+    assert list(make_plans(stock, row, preset="default", name="P", overrides=Overrides())["configurations"]) == ["2d"]
+
+
+# --- livseg plan ------------------------------------------------------------------------------------------------------
+
+
+def plan(*args):
+    return main(["plan", "-d", "3", *args])
+
+
+def test_writes_once_and_touches_nothing_else(dataset, capsys):
+    before = (dataset / "nnUNetPlans.json").read_bytes()
+    assert plan("-m", "dpcnet") == 0
+    written = (dataset / "DPCNetPlans.json").read_bytes()
+    said = capsys.readouterr().out
+    assert "nnUNetv2_preprocess -d 3 -plans_name DPCNetPlans -c 3d_fullres 3d_lowres 2d" in said
+    assert "nnUNetv2_train 3 3d_fullres 0 -tr DPCNetTrainer -p DPCNetPlans" in said
+    modified = (dataset / "DPCNetPlans.json").stat().st_mtime_ns
+    assert plan("-m", "DPCNetTrainer") == 0
+    assert "unchanged" in capsys.readouterr().out
+    assert (dataset / "DPCNetPlans.json").stat().st_mtime_ns == modified
+    assert (dataset / "DPCNetPlans.json").read_bytes() == written
+    assert (dataset / "nnUNetPlans.json").read_bytes() == before
+    assert sorted(path.name for path in dataset.iterdir()) == ["DPCNetPlans.json", "nnUNetPlans.json"]
+
+
+def test_names_of_plans_are_unique_and_have_no_double_underscore():
+    names = [plans_name(row, preset) for row in VARIANTS for preset in ("default", *row.presets)]
+    assert len(set(names)) == len(names)
+    assert not [name for name in [*names, *(row.trainer for row in VARIANTS)] if "__" in name]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-m", "dcpnet"], r"there is no variant 'dcpnet'. Did you mean dpcnet"),
+        (["-m", "DPCNetTrainr"], r"there is no variant 'DPCNetTrainr'. Did you mean DPCNetTrainer"),
+        (
+            ["-m", "dpcnet", "--preset", "papr"],
+            r"has no preset 'papr'; it has default, paper, table4. Did you mean paper\?",
+        ),
+        (["-m", "dpcnet", "--recipe", "sgd"], r"there is no recipe 'sgd'; known are paper, nnunet"),
+        (["-m", "dpcnet", "--epochs", "0"], r"epochs is 0, but a training needs"),
+        (["-m", "dpcnet", "--patch", "64", "64", "64"], r"patch 64 64 64 has 3 numbers, but 2d has 2 axes"),
+        (["-m", "dpcnet", "-c", "4d"], r"have no configuration 4d, only"),
+        (
+            ["-m", "dpcnet", "-p", "OtherPlans"],
+            r"there are no plans OtherPlans in .*\n  Run nnUNetv2_plan_and_preprocess",
+        ),
+        (["-m", "dpcnet", "--init", "none.pth"], r"there is no checkpoint .*none.pth"),
+        (["-m", "dpcnet", "-o", "My__Plans"], r"plans cannot be called My__Plans: nnU-Net splits"),
+        (["-m", "dpcnet", "-o", "nnUNetPlans"], r"nnUNetPlans.json holds other plans \(nnU-Net default\), which stay"),
+        (
+            ["-m", "dpcnet", "--preset", "paper", "--patch", "16", "16", "16"],
+            r"6 resolution stages do not fit into patch 16",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_and_nothing_is_written(dataset, capsys, args, message):
+    before = (dataset / "nnUNetPlans.json").read_bytes()
+    assert plan(*args) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert [path.name for path in dataset.iterdir()] == ["nnUNetPlans.json"]
+    assert (dataset / "nnUNetPlans.json").read_bytes() == before
+
+
+def test_plans_of_another_variant_stay(dataset, capsys):
+    assert plan("-m", "dpcnet", "-o", "MyPlans") == 0
+    assert plan("-m", "dpcnet-ag", "-o", "MyPlans") == 1
+    assert "MyPlans.json holds other plans (dpcnet default), which stay as they are" in capsys.readouterr().err
+    assert plan("-m", "dpcnet-ag", "-p", "MyPlans") == 1
+    assert "MyPlans already holds a network of ours" in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_not_there(dataset, capsys, monkeypatch):
+    assert main(["plan", "-d", "Dataset003_Livr", "-m", "dpcnet"]) == 1
+    assert "Did you mean Dataset003_Liver?" in capsys.readouterr().err
+    monkeypatch.delenv("nnUNet_preprocessed")
+    assert plan("-m", "dpcnet") == 1
+    assert "the environment variable nnUNet_preprocessed is not set" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written(dataset, capsys, monkeypatch):
+    """Root may write anywhere, so the failure is the system call's own, as on a read-only or full disk."""
+    import errno
+    import tempfile
+
+    for code, text in ((errno.EROFS, "Read-only file system"), (errno.ENOSPC, "No space left on device")):
+
+        def fail(*args, code=code, text=text, **kwargs):
+            raise OSError(code, text, str(dataset))
+
+        monkeypatch.setattr(tempfile, "mkstemp", fail)
+        assert plan("-m", "dpcnet") == 1
+        said = capsys.readouterr().err
+        assert text in said and "Nothing incomplete was kept" in said
+        assert [path.name for path in dataset.iterdir()] == ["nnUNetPlans.json"]

@@ -1,0 +1,263 @@
+"""The one trainer class: bad steps, atomic checkpoints, wrappers, and nnU-Net's contract."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.losses import target_strides
+from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.trainers import MOST_BAD_STEPS, TRAINERS, LivSegTrainer
+
+DATASET_JSON = {
+    "labels": {"background": 0, "liver": 1, "tumor": 2},
+    "channel_names": {"0": "CT"},
+    "file_ending": ".nii.gz",
+}
+
+
+def plans(dim=2, **recipe):
+    configuration = stock_configuration(dim, patch=(32,) * dim, features=(4, 6, 8, 8))
+    configuration |= {"data_identifier": "x", "batch_dice": False, "preprocessor_name": "DefaultPreprocessor"}
+    configuration["livseg"] = {"recipe": recipe}
+    return {
+        "dataset_name": "Dataset901_Phantom",
+        "plans_name": "nnUNetPlans",
+        "configurations": {"2d": configuration},
+        "label_manager": "LabelManager",
+        "continue_training": False,
+    }
+
+
+@pytest.fixture
+def make_trainer(tmp_path, monkeypatch):
+    """A trainer with network, loss and optimiser, without a dataset on disk."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+
+    def make(trainer="DPCNetTrainer", **recipe):
+        made = TRAINERS[trainer](plans(**recipe), "2d", 0, DATASET_JSON, torch.device("cpu"))
+        made.network = made.build_network_architecture(made.plans_manager, made.configuration_manager, 1, 3)
+        made.optimizer, made.lr_scheduler = made.configure_optimizers()
+        made.loss = made._build_loss()
+        made.was_initialized = True
+        return made
+
+    return make
+
+
+def batch_for(trainer, size=32, value=None):
+    data = torch.randn(2, 1, size, size) if value is None else torch.full((2, 1, size, size), value)
+    label = torch.randint(0, 3, (2, 1, size, size))
+    strides = target_strides(trainer.bare_network().training_outputs())
+    target = [label[..., :: stride[0], :: stride[1]] for stride in strides]
+    return {"data": data, "target": target, "keys": ["case_1", "case_7"]}
+
+
+def log_of(trainer):
+    from pathlib import Path
+
+    return Path(trainer.log_file).read_text()
+
+
+def test_signatures_are_those_that_nnunet_reads():
+    """nnU-Net inspects both; a change upstream must be seen here."""
+    theirs = inspect.signature(nnUNetTrainer.__init__)
+    assert list(inspect.signature(LivSegTrainer.__init__).parameters) == list(theirs.parameters)
+    theirs = inspect.signature(nnUNetTrainer.build_network_architecture)
+    assert list(inspect.signature(LivSegTrainer.build_network_architecture).parameters) == list(theirs.parameters)
+
+
+def test_the_recipe_in_the_plans_is_used(make_trainer):
+    trainer = make_trainer(epochs=7, iterations=11, validation_iterations=3, foreground=0.5, learning_rate=0.5)
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (7, 11, 3)
+    assert (trainer.oversample_foreground_percent, trainer.initial_lr) == (0.5, 0.5)
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_training_step_learns(make_trainer):
+    trainer = make_trainer(optimizer="adam", optimizer_options={}, learning_rate=1e-2, schedule="constant")
+    batch = batch_for(trainer)
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(15)]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_bad_step_changes_nothing_and_is_logged(make_trainer):
+    trainer = make_trainer()
+    before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+    bad = trainer.train_step(batch_for(trainer, value=float("nan")))
+    torch.testing.assert_close(trainer.network.state_dict(), before)
+    assert "Step skipped: loss or gradient is not finite (cases case_1, case_7)" in log_of(trainer)
+    good = trainer.train_step(batch_for(trainer))
+    trainer.on_train_epoch_end([bad, good])
+    assert trainer.logger.get_value("train_losses", step=0) == pytest.approx(float(good["loss"]))
+
+
+def test_bad_steps_in_a_row_end_the_training(make_trainer):
+    trainer = make_trainer()
+    for _ in range(MOST_BAD_STEPS - 1):
+        trainer.train_step(batch_for(trainer, value=float("inf")))
+    trainer.train_step(batch_for(trainer))  # a good one in between starts the count anew
+    for _ in range(MOST_BAD_STEPS - 1):
+        trainer.train_step(batch_for(trainer, value=float("inf")))
+    with pytest.raises(UserError, match=r"10 training steps in a row had no finite loss.*case_7.*\n.*livseg check"):
+        trainer.train_step(batch_for(trainer, value=float("inf")))
+
+
+def fill_log(trainer, epochs):
+    for epoch in range(epochs):
+        for key in (
+            "mean_fg_dice",
+            "train_losses",
+            "val_losses",
+            "lrs",
+            "epoch_start_timestamps",
+            "epoch_end_timestamps",
+        ):
+            trainer.logger.log(key, 1.0, epoch)
+        trainer.logger.log("dice_per_class_or_region", [1.0, 1.0], epoch)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(make_trainer, tmp_path, monkeypatch):
+    trainer = make_trainer()
+    path = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(path))
+    before = path.read_bytes()
+
+    def fill_up(content, filename, **kwargs):
+        with open(filename, "wb") as file:  # noqa: PTH123
+            file.write(b"half a checkpoint")
+        raise RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", fill_up)
+    with pytest.raises(
+        UserError, match=r"checkpoint_latest.pth could not be written: .*\n.*previous checkpoint is untouched"
+    ):
+        trainer.save_checkpoint(str(path))
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".incomplete-*"))
+
+
+def test_checkpoints_of_compiled_and_plain_networks_are_the_same(make_trainer, tmp_path):
+    plain, compiled = make_trainer(), make_trainer()
+    compiled.network = torch.compile(compiled.network, backend="eager")
+    compiled.network(torch.randn(2, 1, 32, 32))
+    for source, goal in ((compiled, plain), (plain, compiled)):
+        with torch.no_grad():
+            next(source.bare_network().parameters()).add_(1)
+        source.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+        goal.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+        torch.testing.assert_close(goal.bare_network().state_dict(), source.bare_network().state_dict())
+
+
+def test_continuing_does_not_need_the_initial_weights_any_more(make_trainer, tmp_path):
+    trainer = make_trainer()
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    other = make_trainer(init=str(tmp_path / "gone.pth"))
+    other.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+    other._load_initial_weights()  # what the start of a training calls
+    fresh = make_trainer(init=str(tmp_path / "gone.pth"))
+    with pytest.raises(UserError, match=r"there is no checkpoint .*gone.pth"):
+        fresh._load_initial_weights()
+
+
+def test_the_latest_checkpoint_is_never_older_than_the_recipe_says(make_trainer, monkeypatch):
+    saved = []
+    for minutes, expected in ((0, ["checkpoint_latest.pth"]), (60, [])):
+        trainer = make_trainer(checkpoint_minutes=minutes, epochs=10)
+        fill_log(trainer, 1)
+        trainer._best_ema = np.inf  # no best checkpoint now
+        monkeypatch.setattr(trainer, "save_checkpoint", lambda name: saved.append(name.rsplit("/", 1)[1]))
+        trainer.on_epoch_end()
+        assert saved == expected
+        saved.clear()
+
+
+def test_early_stopping_ends_as_a_whole_training_does(make_trainer, monkeypatch):
+    trainer = make_trainer(stop_after=2, epochs=50)
+    fill_log(trainer, 3)  # the validation loss never improves after the first
+    trainer.current_epoch = 2
+    ended = []
+    monkeypatch.setattr(trainer, "save_checkpoint", lambda name: None)
+    monkeypatch.setattr(trainer, "on_train_end", lambda: ended.append(trainer.current_epoch))
+    monkeypatch.setattr(nnUNetTrainer, "run_training", lambda self: self.on_epoch_end())
+    trainer.run_training()
+    assert ended == [3]
+    assert "No better validation loss for 2 epochs: training ends here" in log_of(trainer)
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "liver": [1, 2], "tumor": 2}, {"background": 0, "liver": 1, "tumor": 2, "ignore": 3}]
+)
+def test_validation_works_with_regions_and_ignore_label(make_trainer, labels):
+    DATASET = {**DATASET_JSON, "labels": labels, "regions_class_order": [1, 2]}
+    trainer = TRAINERS["DPCNetTrainer"](plans(), "2d", 0, DATASET, torch.device("cpu"))
+    heads = trainer.label_manager.num_segmentation_heads
+    trainer.network = trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 1, heads)
+    trainer.loss = trainer._build_loss()
+    batch = batch_for(trainer)
+    if trainer.label_manager.has_regions:
+        batch["target"] = [torch.cat([t > 0, t == 2], 1) for t in batch["target"]]
+    with torch.no_grad():
+        assert np.isfinite(trainer.validation_step(batch)["loss"])
+
+
+DDP_STEP = """
+import os, sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel as DDP
+from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
+from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.variants import VARIANTS
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=sys.argv[2], rank=int(sys.argv[1]), world_size=2)
+labels = LabelManager({"background": 0, "liver": 1, "tumor": 2}, None)
+for variant in VARIANTS:
+    torch.manual_seed(0)
+    configuration = stock_configuration(min(variant.dims), patch=(32, 32), features=(4, 6, 8, 10, 12))
+    bare = build(configuration, variant, channels=2)
+    outputs = bare.training_outputs()
+    loss = MultiOutputLoss(LOSSES[variant.loss](labels, True, True), outputs)
+    network = DDP(bare)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    torch.manual_seed(dist.get_rank())
+    for step in range(2):  # DDP finds a parameter without a gradient at the next forward pass
+        label = torch.randint(0, 3, (2, 1, 32, 32))
+        targets = [label[..., :: s[0], :: s[1]] for s in target_strides(outputs)]
+        optimizer.zero_grad()
+        loss(network(torch.randn(2, 2, 32, 32)), targets).backward()
+        optimizer.step()
+    first = next(bare.parameters()).detach().flatten()[:8].clone()
+    others = [torch.zeros_like(first) for _ in range(2)]
+    dist.all_gather(others, first)
+    assert torch.equal(*others), variant.name
+print("all", len(VARIANTS), "done")
+"""
+
+
+@pytest.mark.slow
+def test_two_ddp_processes_train_every_row(tmp_path):
+    meeting = f"file://{tmp_path / 'meeting'}"
+    command = [sys.executable, "-W", "ignore", "-c", DDP_STEP]
+    processes = [
+        subprocess.Popen([*command, str(rank), meeting], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in range(2)
+    ]
+    for process in processes:
+        said, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, said[-3000:]
+        assert "done" in said
+
+
+def test_plans_as_a_file_holds_them_are_enough(make_trainer):
+    """JSON has no tuples: a trainer must accept what comes back from a plans file."""
+    content = json.loads(json.dumps(plans()))
+    TRAINERS["DPCNetTrainer"](content, "2d", 0, DATASET_JSON, torch.device("cpu"))

@@ -1,0 +1,60 @@
+"""Initial weights: what fits is loaded, the first convolution is adapted, the rest is named."""
+
+import pytest
+import torch
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.transfer import load_matching
+from nnunet_livseg.variants import find_variant
+
+CONFIGURATION = stock_configuration(2, patch=(32, 32), features=(4, 6, 8, 8))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A stock checkpoint of one channel, as nnU-Net saves it."""
+    network = build(CONFIGURATION)
+    path = tmp_path / "checkpoint_final.pth"
+    torch.save({"network_weights": network.state_dict()}, path)
+    return path, network
+
+
+def test_a_stock_training_fills_the_whole_unet(checkpoint):
+    path, stock = checkpoint
+    network = build(CONFIGURATION, find_variant("dpcnet"))
+    report = load_matching(network, path)
+    assert set(report.loaded) == set(stock.state_dict())
+    assert {name.split(".")[0] for name in report.new} == {"spacor", "semcor"}
+    torch.testing.assert_close(network.encoder.state_dict(), stock.encoder.state_dict())
+    assert f"{len(report.loaded)} of {len(network.state_dict())} tensors loaded" in report.summary()
+    assert "new: spacor.modules_per_level.0.g.weight" in report.summary()
+
+
+def test_equal_channels_give_the_old_response(checkpoint):
+    path, stock = checkpoint
+    network = build(CONFIGURATION, find_variant("dpcnet-pfe"), channels=3)
+    report = load_matching(network, path)
+    assert [name for name in report.adapted if name.endswith("convs.0.conv.weight")]
+    assert not report.new
+    x = torch.randn(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x.expand(1, 3, 32, 32))[0], stock(x)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_another_number_of_classes_leaves_the_heads_new(checkpoint):
+    path, _ = checkpoint
+    report = load_matching(build(CONFIGURATION, find_variant("dpcnet-pfe"), classes=2), path)
+    assert report.new and all("seg_layers" in name for name in report.new)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    network = build(CONFIGURATION)
+    with pytest.raises(UserError, match=r"there is no checkpoint .*gone.pth"):
+        load_matching(network, tmp_path / "gone.pth")
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    with pytest.raises(UserError, match=r"text.pth is not a checkpoint of nnU-Net"):
+        load_matching(network, tmp_path / "text.pth")
+    torch.save({"network_weights": {"other": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"nothing in .*other.pth fits this network"):
+        load_matching(network, tmp_path / "other.pth")
