@@ -1,5 +1,6 @@
 """Geometries of plans for MPU-Net's tests, and how much memory a call takes."""
 
+import os
 import pydoc
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def peak_mib():
         call()
         return (_status("VmHWM") - before) / 1024
 
-    if not Path("/proc/self/clear_refs").exists():
+    if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("only Linux keeps a resettable high-water mark")
     return measure
 
