@@ -1,7 +1,8 @@
 """nnU-Net's plans with a variant in them: pure functions from plans to plans, and from plans to a network.
 
 Our entries live under the key ``livseg`` of each configuration and travel with the trained model:
-``{"variant": name, "preset": name, "loss": name, "recipe": {...}}``. The network stands where nnU-Net keeps it, so its
+``{"variant": name, "preset": name, "loss": name, "recipe": {...}}``; a trainer adds ``"regions": true`` where the
+dataset has regions. The network stands where nnU-Net keeps it, so its
 own trainers can build it.
 """
 
@@ -53,6 +54,8 @@ def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
         raise UserError(_other_variant(variant, found, ours.get("variant")))
     if found in STOCK_UNETS:
         architecture = _with_network(architecture, variant, variant.options)
+    if ours.get("regions") and variant.region_options:
+        architecture = _with_network(architecture, variant, variant.region_options)
     recipe = variant.recipe.with_entries(ours.get("recipe", {}))
     return Settings(architecture, ours.get("loss", variant.loss), recipe)
 
