@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.blocks.axes import kernel_like, same_padding
-from nnunet_livseg.blocks.precision import full_precision
+from nnunet_livseg.blocks.precision import no_autocast
 
 
 class PhaseAttention(nn.Module):
@@ -78,5 +78,5 @@ def inter_phase(primary: Tensor, other: Tensor) -> Tensor:
 
 def _similarities(x: Tensor, y: Tensor) -> Tensor:
     """Inner products ``(B, c, c)`` over all positions, in float32."""
-    with full_precision(x):
+    with no_autocast(x):
         return x.flatten(2).float() @ y.flatten(2).float().transpose(1, 2)

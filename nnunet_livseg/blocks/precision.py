@@ -1,4 +1,4 @@
-"""What has to be computed in float32, whatever autocast says."""
+"""Where a formula needs float32 although nnU-Net trains under autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 
-def full_precision(x: Tensor) -> AbstractContextManager:
-    """Context without autocast on the device of ``x``; the meta device, where costs are counted, knows none."""
+def no_autocast(x: Tensor) -> AbstractContextManager:
+    """Context in which operations keep their inputs' precision, on the device of ``x``.
+
+    The meta device, on which networks are sized, has no autocast to switch off.
+    """
     return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.blocks.axes import kernel_like, same_padding
-from nnunet_livseg.blocks.precision import full_precision, widened
+from nnunet_livseg.blocks.precision import no_autocast, widened
 
 KERNELS = (3, 5, 7)
 
@@ -116,7 +116,7 @@ class _Mapping(nn.Module):
 
     def forward(self, descriptors: Tensor, *, dtype: torch.dtype) -> Tensor:
         """Responses ``w^(0) (B, C, *S)`` of ``descriptors (B, 2P, *S)``; the last convolution computes in ``dtype``."""
-        with full_precision(descriptors):
+        with no_autocast(descriptors):
             branches = [branch(descriptors) for branch in self.pyramid]
             pooled = self.pooled(descriptors.mean(tuple(range(2, descriptors.ndim)), keepdim=True))
             branches.append(pooled.expand_as(branches[0]))

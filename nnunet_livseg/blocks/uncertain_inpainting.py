@@ -35,6 +35,7 @@ class UncertainRegionInpainting(nn.Module):
         dropout: Probability of dropout after the second to the fourth convolution.
         concat_input: Whether the last layer also reads the module's input.
         bias: See ``LocalConfidenceConv``.
+        regions: Whether the logits are sigmoids of regions instead of a softmax over classes.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class UncertainRegionInpainting(nn.Module):
         dropout: float = 0.1,
         concat_input: bool = True,
         bias: str = "outside",
+        regions: bool = False,
     ) -> None:
         super().__init__()
         inputs = features + num_classes
@@ -65,18 +67,14 @@ class UncertainRegionInpainting(nn.Module):
         )
         self.seg_layers = nn.ModuleList([conv_op(width + inputs * concat_input, num_classes, 1)])
         self._pool = F.max_pool3d if conv_op is nn.Conv3d else F.max_pool2d
-        # a network is built without knowing its labels, also for prediction; the checkpoint carries this to there
-        self.register_buffer("regions", torch.zeros(()))
+        self.regions = regions or num_classes == 1  # a softmax over one class would be sure of everything
 
     def scores_and_confidence(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities ``(B, K, *S)`` and confidence ``(B, 1, *S)`` of ``logits (B, K, *S)``, both float32."""
         logits = widened(logits)
-        as_regions = torch.sigmoid(logits), region_confidence(logits)
-        if logits.shape[1] == 1:
-            return as_regions
-        as_classes = torch.softmax(logits, 1), class_confidence(logits)
-        regions = self.regions > 0.5
-        return tuple(torch.where(regions, one, other) for one, other in zip(as_regions, as_classes, strict=True))
+        if self.regions:
+            return torch.sigmoid(logits), region_confidence(logits)
+        return torch.softmax(logits, 1), class_confidence(logits)
 
     def forward(self, initial: Tensor, features: Tensor) -> Tensor:
         """Final logits ``(B, K, *S)`` from ``initial`` logits ``(B, K, *S)`` and ``features (B, F, *S)``."""

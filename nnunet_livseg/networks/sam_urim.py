@@ -60,6 +60,7 @@ class SAMURIM(nn.Module):
         aspp, align_corners: Readings of the decoder, see ``pyramid_decoder``.
         dropout: Scales the authors' dropout in decoder and URIM; 1 is theirs, 0 is none, as in nnU-Net's networks.
         urim_concat_input, lc_bias: Readings of URIM, see ``blocks.uncertain_inpainting``.
+        regions: Whether the outputs are sigmoids of regions instead of a softmax over classes.
         pretrained: ImageNet weights for a ResNet: ``"imagenet"`` or a local file; loaded when a training starts.
         deep_supervision: Whether ``forward`` returns all training outputs.
         geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
@@ -89,6 +90,7 @@ class SAMURIM(nn.Module):
         dropout: float = 0.0,
         urim_concat_input: bool = True,
         lc_bias: str = "outside",
+        regions: bool = False,
         pretrained: str | None = None,
         deep_supervision: bool = False,
         **geometry: Any,
@@ -145,6 +147,7 @@ class SAMURIM(nn.Module):
                 dropout=0.1 * dropout,
                 concat_input=urim_concat_input,
                 bias=lc_bias,
+                regions=regions,
             )
 
     def _split(self, input_channels: int, image_channels: int | None, channels_per_phase: int, fusion: str) -> None:
@@ -221,11 +224,6 @@ class SAMURIM(nn.Module):
         full = (1,) * self.geometry.dim
         names = ["final"] if self.urim is None else ["final", "initial"]
         return [TrainingOutput(name, full, 1.0) for name in names]
-
-    def set_regions(self, regions: bool) -> None:
-        """Say whether the outputs are sigmoids of regions instead of a softmax; kept in the weights."""
-        if self.urim is not None:
-            self.urim.regions.fill_(float(regions))
 
     def load_pretrained(self) -> str | None:
         """Load the ImageNet weights that the option ``pretrained`` names; returns a line for the log."""

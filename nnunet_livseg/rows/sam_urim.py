@@ -54,6 +54,7 @@ def _row(name: str, trainer: str, reproduces: str, *, phases: int = 2, **row: An
         recipe=RECIPE,
         presets=PRESETS,
         phases=phases,
+        region_options={"regions": True},
         **row,
     )
 

@@ -136,11 +136,13 @@ def test_streams_of_their_own_differ_from_shared_ones():
     assert not torch.allclose(before, same)
 
 
-def test_regions_are_told_and_kept():
-    network = build(classes=2)
-    network.set_regions(True)
-    assert network.state_dict()["urim.regions"] == 1
-    build(classes=2, urim=False).set_regions(True)  # nothing to tell
+def test_regions_reach_the_confidence():
+    torch.manual_seed(0)
+    classes, x = build(classes=2).eval(), image(2)
+    regions = build(classes=2, regions=True).eval()
+    regions.load_state_dict(classes.state_dict())
+    assert regions.urim.regions and not classes.urim.regions
+    assert not torch.allclose(regions(x), classes(x))
 
 
 def test_residual_encoder_plans_work():

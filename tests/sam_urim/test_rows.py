@@ -160,12 +160,14 @@ def test_livseg_plan_refuses_one_channel(tmp_path, monkeypatch, capsys):
 
 
 def test_the_trainer_tells_the_network_of_regions(make_trainer, monkeypatch):
-    content = plans()
-    trainer = make_trainer("SAMURIMTrainer", content, "CT", "CT")
-    trainer.network = trainer.build_network_architecture(trainer.plans_manager, trainer.configuration_manager, 2, 2)
-    monkeypatch.setattr(type(trainer.label_manager), "has_regions", True)
-    monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNetTrainer.on_train_start", lambda self: None)
-    trainer.was_initialized = True
-    assert trainer.network.urim.regions == 0
-    trainer.on_train_start()
-    assert trainer.network.urim.regions == 1
+    """Also at prediction, which builds the network from the plans that were saved with the model."""
+    trainer = make_trainer("SAMURIMTrainer", plans(), "CT", "CT")
+    described = dataset_json("CT", "CT") | {
+        "labels": {"background": 0, "liver": [1, 2], "tumor": 2},
+        "regions_class_order": [1, 2],
+    }
+    with_regions = TRAINERS["SAMURIMTrainer"](plans(), "2d", 0, described, torch.device("cpu"))
+    for made_trainer, expected in ((trainer, False), (with_regions, True)):
+        saved = made_trainer.plans_manager
+        network = type(made_trainer).build_network_architecture(saved, saved.get_configuration("2d"), 2, 2)
+        assert network.urim.regions == expected
