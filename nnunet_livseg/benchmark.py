@@ -107,14 +107,14 @@ class _Subject:
         dim = len(setting.patch)
         configuration = stock_configuration(dim, features=_widths(setting))
         self.setting = setting
-        self.bare = build(configuration, variant).to(setting.device)
+        channels = channels_of(variant)
+        self.bare = build(configuration, variant, channels=channels).to(setting.device)
         outputs = _outputs(self.bare, configuration)
         self.loss = _loss(variant, outputs)
         self.network = torch.compile(self.bare) if setting.compiled else self.bare
         self.optimizer = torch.optim.SGD(self.bare.parameters(), 1e-3)
         self.scaler = torch.amp.GradScaler(setting.device, enabled=setting.device == "cuda")
         generator = torch.Generator().manual_seed(0)
-        channels = channels_of(variant)
         self.x = torch.randn(setting.batch, channels, *setting.patch, generator=generator).to(setting.device)
         label = torch.randint(0, 3, (setting.batch, 1, *setting.patch), generator=generator).to(setting.device)
         self.targets = [label[(..., *(slice(None, None, s) for s in stride))] for stride in target_strides(outputs)]

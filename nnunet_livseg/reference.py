@@ -59,21 +59,18 @@ def build(
     configuration: dict[str, Any],
     variant: Variant | None = None,
     *,
-    channels: int | None = None,
+    channels: int = 1,
     classes: int = 3,
     deep_supervision: bool = True,
     initialize: bool = True,
 ) -> nn.Module:
-    """The variant's network for a configuration, or the network that the configuration itself names.
-
-    ``channels`` are those of the input, by default ``channels_of(variant)``.
-    """
+    """The variant's network for a configuration, or the network that the configuration itself names."""
     architecture = configuration["architecture"] if variant is None else settings(variant, configuration).architecture
     return get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],
         architecture["_kw_requires_import"],
-        channels or channels_of(variant),
+        channels,
         classes,
         allow_init=initialize,
         deep_supervision=deep_supervision,
@@ -84,5 +81,5 @@ def count_parameters(variant: Variant | None, dim: int | None = None) -> int:
     """Trained parameters at the reference geometry (3D where there is one); ``None``: of nnU-Net's own network."""
     dim = dim or (3 if variant is None else max(variant.dims))
     with torch.device("meta"):
-        network = build(stock_configuration(dim), variant, initialize=False)
+        network = build(stock_configuration(dim), variant, channels=channels_of(variant), initialize=False)
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -95,11 +95,11 @@ def test_any_depth_of_plans(variant, dim, stages):
     strides = configuration["architecture"]["arch_kwargs"]["strides"]
     for i in range(5, stages):  # as nnU-Net plans deep networks: axes stop one after the other
         strides[i] = [1, 1 + i % 2, 2 - i % 2][-dim:]
-    network = build(configuration, variant).eval()
+    network = build(configuration, variant, channels=2).eval()
     network.decoder.deep_supervision = False
     size = (16, 64, 64)[-dim:]
     with torch.no_grad():
-        assert network(torch.randn(1, 1, *size)).shape == (1, 3, *size)
+        assert network(torch.randn(1, 2, *size)).shape == (1, 3, *size)
 
 
 def test_anisotropic_kernels_and_strides(variant, dim):
@@ -109,9 +109,9 @@ def test_anisotropic_kernels_and_strides(variant, dim):
     if dim == 3:
         kwargs["kernel_sizes"][0] = kwargs["kernel_sizes"][1] = [1, 3, 3]
         kwargs["strides"][1] = kwargs["strides"][2] = [1, 2, 2]
-    network = build(configuration, variant)
+    network = build(configuration, variant, channels=2)
     size = (8, 48, 32)[-dim:]
-    for output, declaration in zip(network(torch.randn(2, 1, *size)), network.training_outputs(), strict=True):
+    for output, declaration in zip(network(torch.randn(2, 2, *size)), network.training_outputs(), strict=True):
         expected = tuple(n // stride for n, stride in zip(size, declaration.stride, strict=True))
         assert tuple(output.shape[2:]) == expected
 
