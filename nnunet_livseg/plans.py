@@ -1,13 +1,14 @@
 """nnU-Net's plans with a variant in them: pure functions from plans to plans, and from plans to a network.
 
 Our entries live under the key ``livseg`` of each configuration and travel with the trained model:
-``{"variant": name, "preset": name, "loss": name, "recipe": {...}}``. The network stands where nnU-Net keeps it, so its
+``{"variant": name, "preset": name, "loss": name, "recipe": {...}}``; a trainer adds ``"regions": true`` where the
+dataset has regions. The network stands where nnU-Net keeps it, so its
 own trainers can build it.
 """
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
 from nnunet_livseg.recipes import NNUNET, Recipe
-from nnunet_livseg.variants import VARIANTS, Preset, Variant
+from nnunet_livseg.variants import VARIANTS, Preset, Variant, require_options
 
 KEY = "livseg"
 STOCK_UNETS = (
@@ -53,6 +54,8 @@ def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
         raise UserError(_other_variant(variant, found, ours.get("variant")))
     if found in STOCK_UNETS:
         architecture = _with_network(architecture, variant, variant.options)
+    if ours.get("regions") and variant.region_options:
+        architecture = _with_network(architecture, variant, variant.region_options)
     recipe = variant.recipe.with_entries(ours.get("recipe", {}))
     return Settings(architecture, ours.get("loss", variant.loss), recipe)
 
@@ -91,6 +94,7 @@ class Overrides:
     batch: int | None = None
     spacing_mm: tuple[float, ...] | None = None
     init: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the network
     configurations: tuple[str, ...] | None = None
 
 
@@ -120,9 +124,11 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
     preprocessed data is shared.
 
     Raises:
-        UserError: Unknown preset, sizes of the wrong length, or a preset for a configuration that the plans lack.
+        UserError: Unknown preset or option, sizes of the wrong length, or a preset for a configuration that the plans
+            lack.
     """
     numbers = preset_of(variant, preset)
+    require_options(variant, overrides.options)
     plans = deepcopy(dict(stock))
     plans["plans_name"] = name
     plans["configurations"] = _configurations(plans["configurations"], variant, numbers, overrides)
@@ -196,7 +202,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
-    options = {**variant.options, **preset.options}
+    options = {**variant.options, **preset.options, **overrides.options}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
 
 

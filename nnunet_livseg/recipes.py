@@ -24,7 +24,13 @@ class Recipe:
         schedule_options: Arguments of the schedule.
         epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
         foreground: Share of patches that are forced to contain foreground.
+        auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
+            first weigh ``f`` times as much as before (``None``: always the same).
+        best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
+            Dice, once more than so many epochs have been above that Dice (``None``: nnU-Net's rule, the highest moving
+            average).
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
+        stop_below: Stop when the schedule's learning rate falls below this (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
         validation_scales: Sizes in plane at which the final validation predicts, see ``inference.multiscale``.
         init: Checkpoint whose matching weights the training starts from.
@@ -40,7 +46,10 @@ class Recipe:
     iterations: int = 250
     validation_iterations: int = 50
     foreground: float = 0.33
+    auxiliary_decay: Mapping[str, float] | None = None
+    best: Mapping[str, float] | None = None
     stop_after: int | None = None
+    stop_below: float | None = None
     checkpoint_minutes: float = 5
     validation_scales: Sequence[float] = field(default_factory=lambda: [1.0])
     init: str | None = None
@@ -81,6 +90,13 @@ class Recipe:
                 )
         if not self.learning_rate > 0:
             raise UserError(f"the learning rate is {self.learning_rate}, but must be above 0.")
+        _require_entries("auxiliary_decay", self.auxiliary_decay, ("every", "factor"))
+        _require_entries("best", self.best, ("above", "after"))
+        if self.auxiliary_decay and not (self.auxiliary_decay["every"] >= 1 and self.auxiliary_decay["factor"] > 0):
+            raise UserError(
+                f"auxiliary_decay is {dict(self.auxiliary_decay)}, but 'every' must be at least 1 epoch "
+                "and 'factor' above 0."
+            )
         return self
 
     def but(self, **changes: Any) -> "Recipe":
@@ -115,14 +131,39 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
     return rate
 
 
+def is_best(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool:
+    """Whether the last epoch is the one to keep by a recipe's ``best``, given the Dice of all epochs so far."""
+    allowed, seen = [], 0
+    for epoch, dice in enumerate(validation_dice):
+        seen += dice > rule["above"]
+        if seen > rule["after"]:
+            allowed.append(epoch)
+    last = len(validation_dice) - 1
+    return last in allowed and all(validation_dice[last] > validation_dice[epoch] for epoch in allowed[:-1])
+
+
 def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
-    """Whether the validation loss has not improved for ``recipe.stop_after`` epochs."""
-    if recipe.stop_after is None:
-        return False
-    waited = 0
+    """Whether the recipe ends the training after these epochs, see ``reason_to_stop``."""
+    return reason_to_stop(recipe, validation_losses) is not None
+
+
+def reason_to_stop(recipe: Recipe, validation_losses: Sequence[float]) -> str | None:
+    """Why the recipe ends the training after these epochs, or ``None`` if it does not."""
+    waited, epoch = 0, len(validation_losses)
     for better in _improvements(validation_losses):
         waited = 0 if better else waited + 1
-    return waited >= recipe.stop_after
+    if recipe.stop_after is not None and waited >= recipe.stop_after:
+        return f"No better validation loss for {recipe.stop_after} epochs"
+    if recipe.stop_below is not None and epoch < recipe.epochs:  # at its end, a schedule may be at 0
+        rate = learning_rate(recipe, epoch, validation_losses)
+        if rate < recipe.stop_below:
+            return f"The learning rate would fall to {rate:.2g}, below {recipe.stop_below:.2g}"
+    return None
+
+
+def _require_entries(name: str, value: Mapping[str, float] | None, entries: Sequence[str]) -> None:
+    if value is not None and set(value) != set(entries):
+        raise UserError(f"the recipe's {name} is {dict(value)}, but must have the entries {' and '.join(entries)}.")
 
 
 def _improvements(losses: Sequence[float]) -> Iterator[bool]:

@@ -23,8 +23,8 @@ from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.plans import Settings, settings
-from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
+from nnunet_livseg.plans import KEY, Settings, settings
+from nnunet_livseg.recipes import Recipe, is_best, learning_rate, reason_to_stop
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
 
@@ -49,6 +49,7 @@ class LivSegTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
+        plans = self._with_regions(plans, configuration, dataset_json)
         chosen = self._settings(PlansManager(plans).get_configuration(configuration))  # refuses before files are made
         LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
         checked_scales(chosen.recipe.validation_scales)
@@ -67,6 +68,17 @@ class LivSegTrainer(nnUNetTrainer):
     @classmethod
     def _settings(cls, configuration_manager: ConfigurationManager) -> Settings:
         return settings(cls.variant, configuration_manager.configuration)
+
+    @classmethod
+    def _with_regions(cls, plans: dict, configuration: str, dataset_json: dict) -> dict:
+        """Plans that say whether the dataset has regions; they stay with the model, where prediction finds them."""
+        manager = PlansManager(plans)
+        if not manager.get_label_manager(dataset_json).has_regions:
+            return plans
+        resolved = manager.get_configuration(configuration).configuration
+        ours = {**resolved.get(KEY, {}), "regions": True}
+        changed = {**plans["configurations"][configuration], KEY: ours}
+        return {**plans, "configurations": {**plans["configurations"], configuration: changed}}
 
     # --- network ------------------------------------------------------------------------------------------------------
 
@@ -105,6 +117,9 @@ class LivSegTrainer(nnUNetTrainer):
             self._load_initial_weights()
 
     def _load_initial_weights(self) -> None:
+        load_pretrained = getattr(self.bare_network(), "load_pretrained", None)  # not when predicting
+        if not self._has_weights and load_pretrained is not None and (loaded := load_pretrained()):
+            self.print_to_log_file(loaded)
         if self.recipe.init is not None and not self._has_weights:
             report = load_matching(self.bare_network(), Path(self.recipe.init), map_location=self.device)
             self.print_to_log_file(report.summary())
@@ -118,7 +133,7 @@ class LivSegTrainer(nnUNetTrainer):
 
     def _build_loss(self) -> nn.Module:
         loss = LOSSES[self.loss_name](self.label_manager, self.configuration_manager.batch_dice, self.is_ddp)
-        return MultiOutputLoss(loss, self.bare_network().training_outputs())
+        return MultiOutputLoss(loss, self.bare_network().training_outputs(), self.recipe.auxiliary_decay)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, "RecipeSchedule"]:
         """Optimiser and schedule of the recipe."""
@@ -135,6 +150,11 @@ class LivSegTrainer(nnUNetTrainer):
             self.initialize()
         self._load_initial_weights()
         super().on_train_start()
+
+    def on_train_epoch_start(self) -> None:
+        """As nnU-Net's; the weights of the outputs are those of this epoch."""
+        super().on_train_epoch_start()
+        self.loss.set_epoch(self.current_epoch)
 
     def train_step(self, batch: dict) -> dict:
         """As nnU-Net's, but a step whose loss or gradient is not finite changes nothing and is logged.
@@ -184,18 +204,19 @@ class LivSegTrainer(nnUNetTrainer):
         """As nnU-Net's; the latest checkpoint is never older than the recipe's minutes and an epoch."""
         due = monotonic() - self._last_saved >= 60 * self.recipe.checkpoint_minutes
         self.save_every = 1 if due else self.num_epochs
+        if self.recipe.best is not None:  # nnU-Net saves where its moving average beats _best_ema
+            best = is_best(self.recipe.best, self.logger.get_value("mean_fg_dice", step=None))
+            self._best_ema = None if best else np.inf
         super().on_epoch_end()
-        if should_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
-            raise _EarlyStop
+        if reason := reason_to_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
+            raise _EarlyStop(reason)
 
     def run_training(self) -> None:
         """As nnU-Net's; ends early where the recipe says so."""
         try:
             super().run_training()
-        except _EarlyStop:
-            self.print_to_log_file(
-                f"No better validation loss for {self.recipe.stop_after} epochs: training ends here."
-            )
+        except _EarlyStop as stop:
+            self.print_to_log_file(f"{stop}: training ends here.")
             self.on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:

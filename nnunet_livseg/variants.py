@@ -2,12 +2,17 @@
 from it. Importing it imports no torch.
 """
 
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
 from nnunet_livseg.rows import dpcnet, mfcnet, mpunet, sam_urim, sfan
 from nnunet_livseg.rows.schema import Paper, Preset, Variant
 
-__all__ = ["VARIANTS", "Paper", "Preset", "Variant", "find_variant"]
+__all__ = ["VARIANTS", "Paper", "Preset", "Variant", "find_variant", "require_options"]
 
 VARIANTS: tuple[Variant, ...] = (*dpcnet.ROWS, *sfan.ROWS, *mpunet.ROWS, *mfcnet.ROWS, *sam_urim.ROWS)
 
@@ -23,3 +28,22 @@ def find_variant(name: str) -> Variant:
         known = [key for row in VARIANTS for key in (row.name, row.trainer)]
         raise UserError(f"there is no variant {name!r}.{did_you_mean(name, known)}\n  livseg list shows all of them.")
     return by_name[name.lower()]
+
+
+def require_options(variant: Variant, options: Mapping[str, Any]) -> None:
+    """Refuse options that the variant's network does not have.
+
+    Raises:
+        UserError: There is one; the message names close ones.
+    """
+    if not options:
+        return
+    module, _, name = variant.network.rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "deep_supervision"]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise UserError(
+            f"the network of {variant.name} has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)}"
+            f"\n  It has {', '.join(known)}."
+        )

@@ -70,7 +70,7 @@ def test_list_is_the_table(capsys):
     said = capsys.readouterr().out
     assert "DPCNetTrainer" in said and "Table 2, row 6" in said
     assert main(["list", "--paper", "dpcnt"]) == 1
-    assert "there is no paper 'dpcnt'. Did you mean dpcnet?" in capsys.readouterr().err
+    assert "there is no paper 'dpcnt'. Did you mean dpcnet" in capsys.readouterr().err
 
 
 def test_doctor_names_what_is_wrong(capsys, monkeypatch, tmp_path):

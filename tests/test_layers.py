@@ -21,7 +21,7 @@ ALLOWED = {
     "evaluation": {"data"},
     "report": {"evaluation", "data"},
 }
-COMMON = {"errors", "names", "files", "folders"}
+COMMON = {"__version__", "errors", "names", "files", "folders"}
 
 
 def imported(path):

@@ -10,6 +10,9 @@ examples:
 """
 
 import argparse
+import json
+from pathlib import Path
+from typing import Any
 
 from nnunet_livseg.errors import UserError
 
@@ -32,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patch", type=int, nargs="+", metavar="N", help="patch size in voxels, order z y x")
     parser.add_argument("--batch", type=int, help="patches per training step")
     parser.add_argument("--spacing", type=float, nargs="+", metavar="MM", help="voxel spacing in mm, order z y x")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network, VALUE as in JSON"
+    )
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from the matching weights of another training")
 
 
@@ -56,9 +62,21 @@ def run(args: argparse.Namespace) -> None:
         batch=args.batch,
         spacing_mm=tuple(args.spacing) if args.spacing else None,
         init=args.init,
+        options=dict(_option(text) for text in args.option),
         configurations=tuple(args.configurations) if args.configurations else None,
     )
     written = write_plans(
         dataset, variant, source=args.from_plans, preset=args.preset, name=args.name, overrides=overrides
     )
     print("\n".join(next_commands(written, dataset, variant)))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Name and value of ``NAME=VALUE``; what is no JSON is text, and what names a file becomes its absolute path."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--option {text} has no value.\n  Write it as --option NAME=VALUE.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, str(Path(value).resolve()) if Path(value).is_file() else value

@@ -4,7 +4,7 @@ A loss is named in a row or in the plans and made from nnU-Net's label manager, 
 in nnU-Net. All losses compute in float32, also under autocast.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.losses.compound import dice_and_ce
 from nnunet_livseg.losses.dice import PooledSquaredDice
+from nnunet_livseg.losses.tversky import tversky_ce, tversky_ce_code
 from nnunet_livseg.losses.weighted_ce import weighted_ce
 from nnunet_livseg.networks.outputs import TrainingOutput
 
@@ -24,6 +25,8 @@ LOSSES: dict[str, Callable[[LabelManager, bool, bool], nn.Module]] = {
     "pooled_dice_ce": partial(dice_and_ce, dice=PooledSquaredDice),
     "pooled_dice": partial(dice_and_ce, dice=PooledSquaredDice, weight_ce=0),
     "weighted_ce": weighted_ce,
+    "tversky_ce": tversky_ce,
+    "tversky_ce_code": tversky_ce_code,
 }
 
 
@@ -33,14 +36,25 @@ class MultiOutputLoss(nn.Module):
     Args:
         loss: Loss of one output.
         outputs: The network's declaration.
+        auxiliary_decay: The recipe's entry of this name, ``{"every": epochs, "factor": f}`` or ``None``.
     """
 
-    def __init__(self, loss: nn.Module, outputs: Sequence[TrainingOutput]) -> None:
+    def __init__(
+        self, loss: nn.Module, outputs: Sequence[TrainingOutput], auxiliary_decay: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         self.loss = loss
-        self.weights = [output.weight for output in outputs]
+        self.declared = [output.weight for output in outputs]
+        self.auxiliary_decay = auxiliary_decay
+        self.set_epoch(0)
         strides = target_strides(outputs)
         self.target_of = [strides.index(output.stride) for output in outputs]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Decay the weights of all but the first output to those of ``epoch`` (from 0)."""
+        decay = self.auxiliary_decay or {"every": 1, "factor": 1.0}
+        factor = decay["factor"] ** (epoch // decay["every"])
+        self.weights = [self.declared[0], *(weight * factor for weight in self.declared[1:])]
 
     def forward(self, outputs: list[Tensor], targets: list[Tensor]) -> Tensor:
         """Total loss of ``outputs``, against the one of ``targets`` (one per ``target_strides``) at their size."""

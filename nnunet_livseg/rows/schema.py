@@ -41,6 +41,8 @@ class Variant:
     Attributes:
         name: What ``livseg plan -m`` takes; trainer: what ``nnUNetv2_train -tr`` takes.
         network: Import path of the network class; options: what it departs from the class's defaults in.
+        region_options: What changes in the options where the dataset has regions (sigmoid instead of softmax), for
+            networks that compute probabilities themselves.
         loss: Key of ``losses.LOSSES``.
         recipe: How it is trained unless the plans say otherwise.
         reproduces: The printed row or rows.
@@ -55,6 +57,7 @@ class Variant:
     paper: Paper
     reproduces: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    region_options: Mapping[str, Any] = field(default_factory=dict)
     loss: str = "dice_ce"
     recipe: Recipe = NNUNET
     presets: Mapping[str, Preset] = field(default_factory=dict)

@@ -23,5 +23,5 @@ def test_demo_shows_why_a_step_failed(workplace, tmp_path):
     workplace.env["nnUNet_n_proc_DA"] = "none"  # nnU-Net cannot read this as a number
     command = ("livseg", "demo", "--out", folder, "--cases", 5, "--epochs", 1, "--iterations", 1, "--device", "cpu")
     said = workplace.run(*command, status=1)
-    assert re.search(r"livseg demo: nnUNetv2_train failed \(exit status 1\)", said)
-    assert "ValueError" in said and f"{folder / 'logs' / 'train.log'}" in said
+    assert re.search(r"livseg demo: nnUNetv2_plan_and_preprocess failed \(exit status 1\)", said)
+    assert "ValueError" in said and f"{folder / 'logs' / 'preprocess.log'}" in said

@@ -22,6 +22,7 @@ def stock():
         for name in ("3d_fullres", "3d_lowres")
     }
     plans["2d"] = stock_configuration(2) | common | {"data_identifier": "nnUNetPlans_2d"}
+    plans["2d"]["median_image_size_in_voxels"] = [500, 500]
     plans["3d_lowres"]["next_stage"] = "3d_cascade_fullres"
     plans["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
     return {

@@ -1,0 +1,120 @@
+"""register contrast phases to the primary phase, for one case or as a multi-channel nnU-Net data set
+
+  livseg align venous.nii.gz arterial.nii.gz -o OUT   one case: OUT/venous_0000.nii.gz, _0001.nii.gz, numbers, picture
+  livseg align phases.csv --id 4                      a data set; columns: case,patient,venous,arterial,label,mask
+
+Registration never looks at reference labels; --mask (or the column `mask`) may give the liver as a model predicted it.
+--method tumor-centre repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH: for replication only.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``livseg align``."""
+    parser.add_argument("inputs", type=Path, nargs="+", help="primary phase and others, or one CSV table")
+    parser.add_argument("--method", default="rigid", choices=("none", "rigid", "deformable", "tumor-centre"))
+    single = parser.add_argument_group("one case")
+    single.add_argument("-o", "--out", type=Path, help="folder for the aligned case")
+    single.add_argument("--mask", type=Path, help="liver on the primary phase")
+    single.add_argument("--other-masks", type=Path, nargs="+", default=(), help="livers of the others, for Dice only")
+    single.add_argument("--labels", type=Path, nargs="+", default=(), help="labels of all phases, for tumor-centre")
+    dataset = parser.add_argument_group("a data set")
+    dataset.add_argument("--id", type=int, help="nnU-Net's data set number, 1 to 999")
+    dataset.add_argument("--name", help="nnU-Net's data set name (default: LiverPhases)")
+    dataset.add_argument("--raw", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
+    dataset.add_argument("--primary", help="column of the primary phase (default: the first)")
+    dataset.add_argument("--folds", type=int, default=5, help="cross-validation folds by patient (default: 5)")
+    dataset.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
+    dataset.add_argument("--workers", type=int, default=1, help="processes (default: 1; registration uses all cores)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Align one case or a table of cases."""
+    from nnunet_livseg.errors import UserError
+
+    if len(args.inputs) == 1 and args.inputs[0].suffix.lower() == ".csv":
+        if args.id is None:
+            raise UserError("a table of cases becomes a data set: give its number with --id.")
+        _dataset(args)
+        return
+    if len(args.inputs) < 2:
+        raise UserError("give the primary phase and at least one other, or one CSV table.")
+    if args.out is None:
+        raise UserError("give the folder for the aligned case with -o.")
+    _single(args)
+
+
+def _dataset(args: argparse.Namespace) -> None:
+    from nnunet_livseg.data.convert import Settings, convert, phasetable
+    from nnunet_livseg.data.convert.conversion import Division
+    from nnunet_livseg.data.convert.rawdataset import dataset_folder
+    from nnunet_livseg.errors import UserError
+
+    if not args.inputs[0].is_file():
+        raise UserError(f"{args.inputs[0]} does not exist.")
+    source = phasetable.find(args.inputs[0], args.primary)
+    folder = dataset_folder(args.raw, args.id, args.name or source.default_name)
+    done = convert(
+        source,
+        folder,
+        settings=Settings(align=args.method),
+        division=Division(args.folds, seed=args.seed),
+        workers=args.workers,
+    )
+    print(f"{done.folder}: {len(done.records)} cases with the phases {', '.join(source.phases)}")
+    for record in done.records:
+        for channel in range(1, len(source.phases)):
+            print(f"  {record['case']}, {source.phases[channel]}: {_spelled(record[f'phase_{channel}'])}")
+    print(f"Look at the pictures in {done.folder / 'alignment'}.")
+    print(f"Next: nnUNetv2_plan_and_preprocess -d {args.id} --verify_dataset_integrity")
+
+
+def _single(args: argparse.Namespace) -> None:
+    from nnunet_livseg.data.align import align
+    from nnunet_livseg.data.align.quality import picture
+    from nnunet_livseg.data.convert.onecase import in_hounsfield
+    from nnunet_livseg.data.volumes import read_volume, require_place, stem, write_volume
+    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.files import write_json
+
+    for option, given, wanted in (("--labels", args.labels, 0), ("--other-masks", args.other_masks, 1)):
+        if given and len(given) != len(args.inputs) - wanted:
+            raise UserError(f"{option}: {len(given)} files for {len(args.inputs) - wanted} phases; give one for each.")
+    images = [in_hounsfield(read_volume(path).image, 0.0, path)[0] for path in args.inputs]
+    masks = [read_volume(path).image for path in ([args.mask] if args.mask else []) + list(args.other_masks)]
+    labels = [read_volume(path).image for path in args.labels]
+    require_place(args.out)
+    name = stem(args.inputs[0])
+    record = {"primary": args.inputs[0].name, "phases": []}
+    results = [
+        align(
+            images[0],
+            image,
+            method=args.method,
+            mask=masks[0] if args.mask else None,
+            other_mask=masks[channel] if args.other_masks and args.mask else None,
+            labels=(labels[0], labels[channel]) if labels else None,
+        )
+        for channel, image in enumerate(images[1:], start=1)
+    ]
+    write_volume(images[0], args.out / f"{name}_0000.nii.gz")
+    for channel, aligned in enumerate(results, start=1):
+        write_volume(aligned.image, args.out / f"{name}_{channel:04d}.nii.gz")
+        region_picture = args.out / f"{name}_{channel:04d}.png"
+        picture(images[0], aligned.unaligned, aligned.image, aligned.region, region_picture)
+        numbers = {"file": args.inputs[channel].name, **aligned.numbers(), "notes": list(aligned.notes)}
+        record["phases"].append(numbers)
+        print(f"{args.inputs[channel].name}: {_spelled(numbers)}")
+        for note in aligned.notes:
+            print(f"  {note}")
+    write_json(args.out / f"{name}_alignment.json", record)
+    print(f"Look at the pictures {args.out / name}_*.png.")
+
+
+def _spelled(numbers: dict) -> str:
+    before, after = numbers["before"], numbers["after"]
+    pairs = (f"{name.replace('_', ' ')} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
+    truth = " (uses ground truth)" if numbers["uses_ground_truth"] else ""
+    return f"{numbers['method']}{truth}, moved by {numbers['mean_shift_mm']:.1f} mm on average; {', '.join(pairs)}"

@@ -1,0 +1,94 @@
+"""convert LiTS, MSD Task03, 3D-IRCADb-01 or own files into an nnU-Net raw data set
+
+Writes <nnUNet_raw>/DatasetXXX_Name with images, labels (liver 1, tumor 2), dataset.json, cases.csv (a table of all
+cases), conversion.json (what was done to each case) and splits_final.json (splits by patient; nnU-Net's planning copies
+it to <nnUNet_preprocessed>/DatasetXXX_Name, where its trainer reads it). An interrupted conversion goes on where it
+stopped.
+
+examples:
+  livseg convert lits Task/LiTS --id 3 --folds 4
+  livseg convert folder cases.csv --id 5 --name OurLivers --copy
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``livseg convert``."""
+    parser.add_argument("kind", choices=("lits", "msd", "ircadb", "folder"), help="what SOURCE is")
+    parser.add_argument("source", type=Path, help="folder of the source; for `folder` also a CSV table image,label,...")
+    parser.add_argument("--id", type=int, required=True, help="nnU-Net's data set number, 1 to 999")
+    parser.add_argument("--name", help="nnU-Net's data set name (default: by source, e.g. LiTS)")
+    parser.add_argument("--out", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
+    divided = parser.add_mutually_exclusive_group()
+    divided.add_argument("--folds", type=int, default=5, help="cross-validation folds by patient (default: 5)")
+    divided.add_argument(
+        "--split", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"), help="numbers of patients, e.g. 88 22 20"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
+    parser.add_argument("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
+    stored = parser.add_mutually_exclusive_group()
+    stored.add_argument("--link", action="store_true", default=True, help="link to usable source files (default)")
+    stored.add_argument("--copy", action="store_false", dest="link", help="copy, so that the source can go away")
+    parser.add_argument("--map", nargs="+", default=(), metavar="OLD=NEW", help="label values to change, e.g. 3=2")
+    parser.add_argument("--offset", type=float, default=0.0, help="HU to add to images whose intercept is lost")
+    parser.add_argument("--workers", type=int, help="processes (default: half the processors, at most 4)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert and tell what was done and what comes next."""
+    from nnunet_livseg.data import convert
+    from nnunet_livseg.data.convert.conversion import Division, default_workers
+    from nnunet_livseg.data.convert.rawdataset import dataset_folder
+    from nnunet_livseg.errors import UserError
+
+    label_map = _label_map(args.map)
+    if not args.source.exists():
+        raise UserError(f"{args.source} does not exist.")
+    if not args.source.is_dir() and not (args.kind == "folder" and args.source.suffix.lower() == ".csv"):
+        raise UserError(f"{args.source} is not a folder" + (" or a .csv table." if args.kind == "folder" else "."))
+    source = convert.SOURCES[args.kind](args.source)
+    folder = dataset_folder(args.out, args.id, args.name or source.default_name)
+    done = convert.convert(
+        source,
+        folder,
+        settings=convert.Settings(args.link, args.offset, label_map),
+        division=Division(args.folds, tuple(args.split) if args.split else None, args.seed, tuple(args.exclude)),
+        workers=args.workers or default_workers(),
+    )
+    print(_summary(done, args.id, source.remarks))
+
+
+def _label_map(pairs: list[str]) -> dict[int, int]:
+    from nnunet_livseg.errors import UserError
+
+    try:
+        mapping = {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)}
+    except ValueError as error:
+        raise UserError(f"--map {' '.join(pairs)}: write pairs of whole numbers, e.g. --map 3=2 4=1.") from error
+    wrong = [new for new in mapping.values() if new not in (0, 1, 2)]
+    if wrong:
+        raise UserError(f"--map: {wrong[0]} is no label of ours; use 0 (background), 1 (liver) or 2 (tumor).")
+    return mapping
+
+
+def _summary(done, dataset_id: int, remarks: tuple[str, ...]) -> str:
+    noted = [record for record in done.records if record["notes"]]
+    how = [record["image"]["how"] for record in done.records]
+    tests = sum(record["part"] == "Ts" for record in done.records)
+    lines = [
+        f"{done.folder}: {len(done.records)} cases, {tests} of them for testing"
+        + (f"; {done.kept} were finished before" if done.kept else ""),
+        "  images: " + ", ".join(f"{how.count(kind)} {kind}" for kind in dict.fromkeys(how)),
+    ]
+    lines += [f"  {record['case']}: {'; '.join(record['notes'])}" for record in noted[:5]]
+    lines += [f"  ... remarks on {len(noted) - 5} more cases in cases.csv"] if len(noted) > 5 else []
+    lines += [f"  {remark}" for remark in remarks]
+    if done.splits_conflict:
+        lines.append(
+            f"Other splits are in {done.splits_conflict}, and nnU-Net's trainer reads that file.\n"
+            f"  Copy {done.folder / 'splits_final.json'} over it, unless trainings on the old splits are still needed."
+        )
+    lines.append(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} --verify_dataset_integrity")
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""list the series of a DICOM study, or convert one CT series to a volume file
+
+PATH is a folder, a zip, or a multi-frame file; several series may be mixed and files be in any order. `list` shows no
+patient data. `convert` writes Hounsfield units in the series' own geometry and beside it OUT.json with what was found
+and done; DICOM identifiers (UIDs) go into it only with --identifiers.
+
+examples:
+  livseg dicom list study.zip
+  livseg dicom convert study.zip --series 6 -o ct.nii.gz
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``livseg dicom list`` and ``livseg dicom convert``."""
+    actions = parser.add_subparsers(dest="action", required=True)
+    listing = actions.add_parser("list", help="show the series of a study")
+    listing.add_argument("path", type=Path, help="folder, zip or file")
+    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    convert = actions.add_parser("convert", help="write one series as a volume")
+    convert.add_argument("path", type=Path, help="folder, zip or file")
+    convert.add_argument("-o", "--out", type=Path, required=True, help="volume to write, e.g. ct.nii.gz or ct.nrrd")
+    convert.add_argument("--series", help="number as `livseg dicom list` shows it, or SeriesInstanceUID")
+    convert.add_argument("--interpolate", action="store_true", help="fill missing slices, even out uneven distances")
+    convert.add_argument("--intercept", type=float, help="rescale intercept (HU) of a series that lost it: -1024")
+    convert.add_argument("--keep-padding", action="store_true", help="keep padding below -1024 HU as stored")
+    convert.add_argument("--identifiers", action="store_true", help="write UIDs into OUT.json")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the chosen action."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
+    (_list if args.action == "list" else _convert)(args)
+
+
+def _list(args: argparse.Namespace) -> None:
+    import json
+
+    from nnunet_livseg.data.dicom import dicom_files, list_series
+    from nnunet_livseg.data.dicom.listing import lines
+
+    with dicom_files(args.path) as files:
+        series = list_series(files)
+        if not args.json:
+            print("\n".join(lines(series)))
+            return
+        print(json.dumps([_as_dict(one) for one in series], indent=2))
+
+
+def _as_dict(one) -> dict:
+    return {
+        "series": one.key,
+        "modality": one.modality,
+        "slices": len(one.slices),
+        "spacing_mm": one.spacing_mm,
+        "phase": one.phase,
+        "phase_reason": one.phase_reason,
+        "description": one.description,
+        "problem": one.problem,
+        "needs_interpolation": one.stack.irregular if one.stack else "",
+    }
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from nnunet_livseg.data.dicom import read_series
+    from nnunet_livseg.data.hounsfield import AIR_HU
+    from nnunet_livseg.data.volumes import require_volume_name, stem, write_volume
+    from nnunet_livseg.files import write_json
+
+    require_volume_name(args.out)
+    image, info = read_series(
+        args.path,
+        args.series,
+        interpolate=args.interpolate,
+        intercept=args.intercept,
+        padding_hu=None if args.keep_padding else AIR_HU,
+        progress=True,
+    )
+    write_volume(image, args.out)
+    record = {
+        "series": info.key,
+        "description": info.description,
+        "phase": info.phase,
+        "phase_reason": info.phase_reason,
+        "shape": list(image.GetSize()[::-1]),
+        "spacing_mm": list(image.GetSpacing()[::-1]),
+        "resampled": info.resampled,
+        "notes": list(info.notes),
+    }
+    if args.identifiers:
+        record |= {"study_uid": info.study_uid, "series_uid": info.series_uid, "instances": info.instances}
+    write_json(args.out.with_name(f"{stem(args.out)}.json"), record)
+    size = " x ".join(map(str, record["shape"]))
+    spacing = " x ".join(f"{mm:.3g}" for mm in record["spacing_mm"])
+    print(f"{args.out}: series {info.key}, {size} voxels of {spacing} mm (z y x)")
+    for note in info.notes:
+        print(f"  {note}")

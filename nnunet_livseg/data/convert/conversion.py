@@ -1,0 +1,187 @@
+"""All cases of a source into one nnU-Net raw data set: resumable, whole or not at all."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunet_livseg.data import splits
+from nnunet_livseg.data.convert import rawdataset
+from nnunet_livseg.data.convert.onecase import Settings, Target, convert_case, fingerprint, still_there
+from nnunet_livseg.data.convert.sources import SourceCase, SourceDataset
+from nnunet_livseg.data.volumes import WriteError, ending
+from nnunet_livseg.errors import UserError
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Division:
+    """How cases are divided: cross-validation, or counts of training, validation and test patients.
+
+    Args:
+        folds: Number of folds; unused where ``counts`` is given.
+        counts: Patients for training, validation and test.
+        seed: Of the shuffling.
+        exclude: Cases to leave out.
+    """
+
+    folds: int = 5
+    counts: tuple[int, int, int] | None = None
+    seed: int = 0
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Args:
+        folder: The raw data set.
+        records: One per case, as in ``conversion.json``.
+        kept: Cases that were finished by an earlier run.
+        splits_conflict: Other splits of the preprocessed data set, which nnU-Net would use instead, or None.
+    """
+
+    folder: Path
+    records: list[dict]
+    kept: int
+    splits_conflict: Path | None
+
+
+def convert(
+    source: SourceDataset,
+    folder: Path,
+    *,
+    settings: Settings | None = None,
+    division: Division | None = None,
+    workers: int = 1,
+) -> Conversion:
+    """Convert all cases into the raw data set ``folder`` (``.../DatasetXXX_Name``).
+
+    ``dataset.json`` is written last, so that nnU-Net never sees an unfinished data set. Finished cases are kept when
+    the same conversion runs again.
+
+    Raises:
+        UserError: With every case that cannot be used and why; the others are finished and kept.
+        WriteError: At the first file that could not be written.
+    """
+    division = division or Division()
+    settings = settings or Settings()
+    settings = replace(settings, label_map={**source.label_map, **settings.label_map})
+    cases = _kept_cases(source.cases, division.exclude)
+    tests, fixed_split = _divide(cases, division)
+    rawdataset.require_ours(folder)
+    suffix = _file_ending(cases, settings)
+    jobs = [(case, Target(folder, "Ts" if case.identifier in tests else "Tr", suffix)) for case in cases]
+    records, todo = _finished_before(jobs, folder, settings)
+    kept = len(records)
+    if todo:
+        rawdataset.begin(folder, list(records.values()))
+    refused = _convert_all(todo, records, folder, workers)
+    if refused:
+        raise UserError(_refusal(refused, len(jobs)))
+    ordered = [records[case.identifier] for case in cases]
+    split_list = [fixed_split] if fixed_split else _folds(ordered, division)
+    rawdataset.finish(folder, ordered, split_list, source, suffix)
+    return Conversion(folder, ordered, kept, rawdataset.conflicting_splits(folder.name, split_list))
+
+
+def _finished_before(jobs: Sequence[tuple[SourceCase, Target]], folder: Path, settings: Settings):
+    """Records of the cases that an earlier run finished from the same sources and settings, and the jobs left."""
+    earlier = {record["case"]: record for record in rawdataset.read_records(folder)}
+    records, todo = {}, []
+    for case, target in jobs:
+        record = earlier.get(case.identifier)
+        if record and record["fingerprint"] == fingerprint(case, settings, target) and still_there(record, folder):
+            records[case.identifier] = record
+        else:
+            todo.append((case, target, settings))
+    return records, todo
+
+
+def _kept_cases(cases: Sequence[SourceCase], exclude: Sequence[str]) -> list[SourceCase]:
+    unknown = sorted(set(exclude) - {case.identifier for case in cases})
+    if unknown:
+        known = ", ".join(case.identifier for case in cases[:3])
+        raise UserError(f"--exclude {unknown[0]}: there is no such case. Cases are named like {known}.")
+    return [case for case in cases if case.identifier not in exclude]
+
+
+def _divide(cases: Sequence[SourceCase], division: Division) -> tuple[set[str], splits.Split | None]:
+    """The test cases, and the one split where counts were asked for; refuses before any work is done."""
+    tests = {case.identifier for case in cases if case.test}
+    patient_of = {case.identifier: case.patient for case in cases if not case.test}
+    if division.counts:
+        split, drawn = splits.parts(patient_of, division.counts, seed=division.seed)
+        return tests | set(drawn), split
+    splits.folds(patient_of, division.folds, stratum_of=dict.fromkeys(patient_of, False), seed=division.seed)
+    return tests, None
+
+
+def _file_ending(cases: Sequence[SourceCase], settings: Settings) -> str:
+    """nnU-Net wants one ending per data set: plain ``.nii`` only where all of it can be linked."""
+    endings = {ending(source.path) for case in cases for source in case.sources()}
+    return ".nii" if settings.link and endings == {".nii"} else ".nii.gz"
+
+
+def _convert_all(todo: list, records: dict[str, dict], folder: Path, workers: int) -> dict[str, str]:
+    """Convert, adding to ``records`` and saving them after each case; returns the refused cases and why."""
+    refused = {}
+    progress = tqdm(_results(todo, workers), total=len(todo), unit="case", desc=folder.name, disable=not todo)
+    for identifier, result in progress:
+        if isinstance(result, UserError):
+            refused[identifier] = str(result)
+        else:
+            records[identifier] = result
+            rawdataset.write_records(folder, list(records.values()))
+    return refused
+
+
+def _attempt(case: SourceCase, target: Target, settings: Settings) -> dict | UserError:
+    try:
+        return convert_case(case, target, settings)
+    except WriteError:
+        raise
+    except UserError as error:
+        return error
+
+
+def _results(todo: list, workers: int) -> Iterator[tuple[str, dict | UserError]]:
+    if workers <= 1 or len(todo) <= 1:
+        yield from ((job[0].identifier, _attempt(*job)) for job in todo)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        running = {pool.submit(_attempt, *job): job[0].identifier for job in todo}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _refusal(refused: dict[str, str], total: int) -> str:
+    shown = "\n".join(f"  {case}: {reason}" for case, reason in sorted(refused.items())[:_SHOWN])
+    more = f"\n  ... and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+    return (
+        f"{len(refused)} of {total} cases cannot be used; the data set is not finished (no dataset.json).\n"
+        f"{shown}{more}\n  Mend the files, or leave cases out with --exclude, and run the same command again;"
+        " finished cases are kept."
+    )
+
+
+def _folds(records: Sequence[dict], division: Division) -> list[splits.Split]:
+    """Folds with alike shares of patients with tumors."""
+    training = [record for record in records if record["part"] == "Tr"]
+    patient_of = {record["case"]: record["patient"] for record in training}
+    stratum_of = {record["case"]: record["tumor_ml"] > 0 for record in training}
+    return splits.folds(patient_of, division.folds, stratum_of=stratum_of, seed=division.seed)
+
+
+def default_workers() -> int:
+    """Half the processors, four at most: a 512x512x600 volume takes about 2 GB while it is checked."""
+    return max(1, min(4, (os.cpu_count() or 1) // 2))

@@ -1,0 +1,202 @@
+"""The series of a study: what each is, whether it can be a volume, and why not."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_livseg.data.dicom import phases
+from nnunet_livseg.data.dicom.geometry import Stack, stack
+from nnunet_livseg.data.dicom.headers import CT, ENHANCED_CT, Slice, read_slices
+from nnunet_livseg.errors import UserError
+
+_READERS = 8  # reading headers waits for the disk
+
+
+@dataclass(frozen=True)
+class Series:
+    """One stack of a study. A DICOM series that holds several (two phases under one number) is listed as several.
+
+    Args:
+        key: What to type to choose it: the series number, or ``3b`` where a number is there more than once.
+        slices: Its images, in the order of their files.
+        phase: ``native``, ``arterial``, ``portal venous``, ``delayed`` or empty.
+        phase_reason: Why this phase.
+        problem: Why it cannot become a volume; empty if it can.
+        stack: Its geometry; None where there is a problem.
+    """
+
+    key: str
+    slices: tuple[Slice, ...]
+    phase: str = ""
+    phase_reason: str = ""
+    problem: str = ""
+    stack: Stack | None = None
+
+    @property
+    def uid(self) -> str:
+        return self.slices[0].text("SeriesInstanceUID")
+
+    @property
+    def description(self) -> str:
+        return self.slices[0].text("SeriesDescription")
+
+    @property
+    def modality(self) -> str:
+        return self.slices[0].text("Modality")
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float] | None:
+        """Slice, row and column distance; None without a geometry."""
+        return self.stack.spacing_mm if self.stack else None
+
+
+def list_series(files: Iterable[Path]) -> list[Series]:
+    """All series of the files, ordered by number; files that are no DICOM images are passed over.
+
+    Raises:
+        UserError: Not one of the files is DICOM.
+    """
+    files = list(files)
+    with ThreadPoolExecutor(_READERS) as pool:
+        slices = [found for per_file in pool.map(read_slices, files) for found in per_file]
+    if not slices:
+        raise UserError(
+            f"none of the {len(files)} files is a DICOM image (the first: {files[0].name}).\n"
+            "  Give the folder or zip that the scanner or PACS exported."
+        )
+    groups = sorted(_grouped(slices), key=lambda group: (_number(group[0]), _time_s(group[0]) or 0.0))
+    numbers = [_number(group[0]) for group in groups]
+    series = []
+    for index, group in enumerate(groups):
+        twin = numbers[:index].count(numbers[index])
+        letter = chr(ord("a") + twin % 26) * (1 + twin // 26) if numbers.count(numbers[index]) > 1 else ""
+        series.append(_described(f"{numbers[index]}{letter}", group))
+    return _phased(series)
+
+
+def choose(series: list[Series], wanted: str | None = None) -> Series:
+    """The wanted series (key or SeriesInstanceUID), or the only one that can be a volume.
+
+    Raises:
+        UserError: No such series, several and none named, or none that can be a volume.
+    """
+    table = "\n".join(f"  {line}" for line in lines(series))
+    if wanted is not None:
+        found = [one for one in series if wanted in (one.key, one.uid)]
+        if not found:
+            raise UserError(f"there is no series {wanted!r}. There are:\n{table}")
+        if len(found) > 1:
+            raise UserError(f"series {wanted!r} holds {len(found)} stacks; name one of them by its number:\n{table}")
+        return found[0]
+    usable = [one for one in series if not one.problem]
+    if not usable:
+        raise UserError(f"no series here can be read as a CT volume:\n{table}")
+    if len(usable) > 1:
+        raise UserError(f"there are {len(usable)} CT series; choose one with --series:\n{table}")
+    return usable[0]
+
+
+def lines(series: list[Series]) -> list[str]:
+    """The series as a table, one line each below a heading; no patient data."""
+    rows = [("series", "modality", "slices", "spacing z y x (mm)", "phase", "description")]
+    for one in series:
+        spacing = " x ".join(f"{size:.3g}" for size in one.spacing_mm) if one.spacing_mm else "-"
+        rows.append((one.key, one.modality or "-", str(len(one.slices)), spacing, one.phase or "-", one.description))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for line, one in enumerate(series, start=1):
+        table[line] += f"  [not usable: {one.problem.splitlines()[0]}]" if one.problem else ""
+    return table
+
+
+def _grouped(slices: list[Slice]) -> list[list[Slice]]:
+    """Images of one series and one plane; then one group per phase where positions repeat."""
+    planes = defaultdict(list)
+    for one in slices:
+        axes = None if one.axes is None else tuple(np.round(one.axes.ravel(), 3) + 0.0)
+        size = (one.get("Rows"), one.get("Columns"), one.spacing_mm and tuple(np.round(one.spacing_mm, 4)))
+        planes[one.text("SeriesInstanceUID"), one.text("SOPClassUID"), one.is_localizer, axes, size].append(one)
+    for key in [key for key in planes if None in (key[3], key[4][2])]:
+        # a slice without geometry belongs to its series' largest plane, and is named there as what is wrong with it
+        others = [other for other in planes if other[:3] == key[:3] and other != key]
+        if others:
+            planes[max(others, key=lambda other: len(planes[other]))] += planes.pop(key)
+    return [group for plane in planes.values() for group in _by_phase(plane)]
+
+
+def _by_phase(plane: list[Slice]) -> list[list[Slice]]:
+    """Split a stack whose positions repeat by the first attribute that makes every part free of repetition."""
+    if not _repeats(plane):
+        return [plane]
+    for keyword in ("AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime"):
+        parts = defaultdict(list)
+        for one in plane:
+            parts[one.text(keyword)].append(one)
+        if 1 < len(parts) <= len(plane) // 2 and not any(_repeats(part) for part in parts.values()):
+            return list(parts.values())
+    return [plane]  # repeated images: dropped or refused when the pixels can be compared
+
+
+def _repeats(plane: list[Slice]) -> bool:
+    positions = [tuple(np.round(one.position_mm, 2)) for one in plane if one.position_mm is not None]
+    return len(set(positions)) < len(positions)
+
+
+def _described(key: str, group: list[Slice]) -> Series:
+    series = Series(key, tuple(group))
+    problem = _not_a_ct(series)
+    if not problem:
+        try:
+            return replace(series, stack=stack(group))
+        except UserError as error:
+            problem = str(error)
+    return replace(series, problem=problem)
+
+
+def _not_a_ct(series: Series) -> str:
+    first = series.slices[0]
+    if first.text("SOPClassUID") not in (CT, *ENHANCED_CT) and first.text("Modality") != "CT":
+        return f"modality {series.modality or 'not stated'}, not CT"
+    if not first.get("Rows"):
+        return "holds no image"
+    if first.is_localizer:
+        return "localizer (scout view)"
+    if int(first.number("SamplesPerPixel") or 1) != 1:
+        return "colour picture, not Hounsfield units (secondary capture)"
+    if first.text("SOPClassUID") not in (CT, *ENHANCED_CT):
+        return "secondary capture or derived object, not a CT image"
+    if len(series.slices) < 3:
+        return f"only {len(series.slices)} slice{'s' if len(series.slices) > 1 else ''}, not a volume"
+    return ""
+
+
+def _phased(series: list[Series]) -> list[Series]:
+    """Add the phase guesses; those by order need all series of the study."""
+    guessed = []
+    for one in series:
+        first = one.slices[0]
+        guess = phases.from_description(one.description, first.text("ProtocolName"))
+        injected, acquired = phases.seconds(first.text("ContrastBolusStartTime")), _time_s(first)
+        delay_s = acquired - injected if injected is not None and acquired is not None else None
+        guess = guess if guess[0] else phases.from_injection(delay_s)
+        guessed.append(replace(one, phase=guess[0], phase_reason=guess[1]) if not one.problem else one)
+    unknown = [one for one in guessed if not one.problem and not one.phase and one.slices[0].get("ContrastBolusAgent")]
+    ordered = phases.from_order([_time_s(one.slices[0]) for one in unknown])
+    by_order = {one.key: guess for one, guess in zip(unknown, ordered, strict=True)}
+    return [
+        replace(one, phase=by_order[one.key][0], phase_reason=by_order[one.key][1]) if one.key in by_order else one
+        for one in guessed
+    ]
+
+
+def _number(one: Slice) -> int:
+    return int(one.number("SeriesNumber") or 0)
+
+
+def _time_s(one: Slice) -> float | None:
+    times = (phases.seconds(one.text(keyword)) for keyword in ("AcquisitionTime", "AcquisitionDateTime", "SeriesTime"))
+    return next((time for time in times if time is not None), None)

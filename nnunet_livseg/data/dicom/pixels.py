@@ -1,0 +1,128 @@
+"""Stored values to Hounsfield units: decompression, slope and intercept, padding."""
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_livseg.data.dicom.headers import Slice, pydicom_module
+from nnunet_livseg.data.hounsfield import AIR_HU
+from nnunet_livseg.errors import UserError
+
+
+class PixelReader:
+    """Reads slices as Hounsfield units, keeping the last file open for the frames of a multi-frame file.
+
+    Args:
+        intercept: Rescale intercept to use where a file has none, or in place of a wrong one.
+        padding_hu: Value for padding and for anything below the scale; None keeps the stored value.
+    """
+
+    def __init__(self, *, intercept: float | None = None, padding_hu: float | None = AIR_HU) -> None:
+        self.intercept = intercept
+        self.padding_hu = padding_hu
+        self.padded = 0
+        self.without_rescale = False
+        self._path = None
+        self._dataset = None
+        self._stored = None
+
+    def read(self, one: Slice) -> np.ndarray:
+        """One slice in Hounsfield units ``(rows, columns)``, int16 where that is exact, else float32.
+
+        Raises:
+            UserError: The pixels cannot be decoded, are cut short, or are in another unit than Hounsfield's.
+        """
+        dataset, stored = self._open(one)
+        slope, intercept = self._rescale(one, dataset)
+        exact = float(slope).is_integer() and float(intercept).is_integer()
+        values = stored.astype(np.int32 if exact else np.float32)
+        values = values * (int(slope) if exact else slope) + (int(intercept) if exact else intercept)
+        if self.padding_hu is not None:
+            outside = _padding(dataset, stored) | (values < AIR_HU)
+            self.padded += int(outside.sum())
+            values[outside] = self.padding_hu
+        fits = exact and np.iinfo(np.int16).min <= values.min() and values.max() <= np.iinfo(np.int16).max
+        return values.astype(np.int16 if fits else np.float32)
+
+    def _open(self, one: Slice) -> tuple[object, np.ndarray]:
+        if one.path != self._path:
+            dataset = pydicom_module().dcmread(one.path, force=True)
+            if not hasattr(dataset.file_meta, "TransferSyntaxUID"):  # very old exports; DICOM's default syntax
+                dataset.file_meta.TransferSyntaxUID = pydicom_module().uid.ImplicitVRLittleEndian
+            self._path, self._dataset, self._stored = one.path, dataset, _decoded(one, dataset)
+        stored = self._stored
+        if one.frame is not None and stored.ndim == 3:
+            stored = stored[one.frame]
+        if stored.ndim != 2:
+            raise UserError(f"{one.path.name} holds pixels of shape {stored.shape}; one grey slice was expected.")
+        return self._dataset, stored
+
+    def _rescale(self, one: Slice, dataset) -> tuple[float, float]:
+        transformation = _transformation(dataset, one.frame)
+        kind = str(transformation.get("RescaleType") or "HU").strip().upper()
+        if kind not in ("HU", "US"):  # US: unspecified
+            raise UserError(f"{one.path.name}: RescaleType is {kind!r}, so the values are not Hounsfield units.")
+        slope, intercept = transformation.get("RescaleSlope"), transformation.get("RescaleIntercept")
+        self.without_rescale |= slope is None or intercept is None
+        if self.intercept is not None:
+            intercept = self.intercept
+        slope = 1.0 if slope is None else float(slope)
+        if slope == 0:
+            raise UserError(f"{one.path.name}: RescaleSlope is 0, so all voxels would be equal. The header is damaged.")
+        return slope, 0.0 if intercept is None else float(intercept)
+
+
+def _transformation(dataset, frame: int | None):
+    """The item that holds slope and intercept: the data set, or the frame's functional group."""
+    if frame is None:
+        return dataset
+    places = [dataset.PerFrameFunctionalGroupsSequence[frame], *dataset.get("SharedFunctionalGroupsSequence", [])]
+    for place in places:
+        if place.get("PixelValueTransformationSequence"):
+            return place.PixelValueTransformationSequence[0]
+    return dataset
+
+
+def _decoded(one: Slice, dataset) -> np.ndarray:
+    """Stored values; where pydicom lacks a decoder, those that SimpleITK's own decoders give."""
+    if "PixelData" not in dataset:
+        raise UserError(f"{one.path.name} has no pixel data: the file is truncated, or only the header was exported.")
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        return dataset.pixel_array
+    except Exception as error:  # every decoder plug-in raises its own kinds
+        if not syntax.is_compressed:
+            raise UserError(
+                f"{one.path.name} is truncated or damaged: {str(error).splitlines()[0]}\n  Export the series again."
+            ) from error
+        return _decoded_by_itk(one, dataset, syntax, error)
+
+
+def _decoded_by_itk(one: Slice, dataset, syntax, error: Exception) -> np.ndarray:
+    transformation = _transformation(dataset, one.frame)
+    slope, intercept = (float(transformation.get(k) or d) for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    try:
+        rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(one.path)))
+    except RuntimeError:
+        raise UserError(
+            f"{one.path.name}: its compression ({syntax.name}) cannot be decoded: {str(error).splitlines()[0]}\n"
+            "  If a decoder is missing: pip install 'nnunet-livseg[dicom]'"
+        ) from error
+    stored = np.rint((rescaled.astype(np.float64) - intercept) / slope).astype(np.int32)
+    return stored[0] if stored.shape[0] == 1 else stored
+
+
+def _padding(dataset, stored: np.ndarray) -> np.ndarray:
+    """Where the stored values are PixelPaddingValue, or lie between it and PixelPaddingRangeLimit."""
+    limits = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    limits = [_signed(int(limit), dataset) for limit in limits if isinstance(limit, int)]
+    if not limits:
+        return np.zeros(stored.shape, bool)
+    return (stored >= min(limits)) & (stored <= max(limits))
+
+
+def _signed(value: int, dataset) -> int:
+    """Padding is often written with the other sign than the pixels: 63536 for -2000."""
+    bits = int(dataset.get("BitsAllocated", 16))
+    if dataset.get("PixelRepresentation") == 1 and value >= 1 << (bits - 1):
+        return value - (1 << bits)
+    return value

@@ -1,0 +1,261 @@
+"""Phases with a known displacement: what registration leaves of it inside the liver, in voxels."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from io_samples import as_image, write
+from scipy import ndimage
+
+from nnunet_livseg.data.align import align
+from nnunet_livseg.data.align.optimizers import rigid, working
+from nnunet_livseg.data.align.quality import mutual_information
+from nnunet_livseg.data.align.registration import displacements_mm
+from nnunet_livseg.data.phantom import make_case
+from nnunet_livseg.errors import UserError
+
+SHAPE, SPACING_MM = (40, 72, 88), (4.0, 3.0, 2.5)
+LIVER_MM = np.array([[75.0, 100.0, 75.0], [36.0, 55.0, 60.0]])  # centre and radii (z, y, x)
+TUMOR_MM = np.array([[75.0, 90.0, 85.0], [14.0, 14.0, 14.0]])
+VESSELS_MM = [(10, 25, -5), (-10, -30, -10), (0, 20, 30), (12, -15, -35), (-12, 10, -30), (-8, 35, 5), (5, -25, 30)]
+# (centre, radii, portal venous HU, arterial HU): contrast changes between the phases, and not by one factor
+ORGANS = (
+    ((80, 108, 110), (200, 95, 100), -80, -80),
+    ((80, 108, 110), (200, 85, 90), 55, 50),
+    (*LIVER_MM.tolist(), 110, 70),
+    ((70, 70, 160), (25, 30, 22), 120, 160),
+    ((50, 140, 60), (28, 18, 20), 180, 220),
+    ((50, 140, 165), (28, 18, 20), 180, 220),
+    ((80, 165, 110), (200, 14, 14), 400, 390),
+    ((80, 140, 105), (200, 9, 9), 150, 320),
+    (*TUMOR_MM.tolist(), 60, 120),
+    *(((75 + dz, 100 + dy, 75 + dx), (20, 5, 5), 170, 75) for dz, dy, dx in VESSELS_MM),
+)
+
+
+def inside(points_mm: np.ndarray, centre, radii) -> np.ndarray:
+    return (((points_mm - centre) / radii) ** 2).sum(axis=-1) < 1
+
+
+def patient_points(warp=None) -> np.ndarray:
+    """Where in the patient each voxel of a scan lies, ``(z, y, x, 3)`` in mm."""
+    points = np.moveaxis(np.indices(SHAPE), 0, -1) * np.array(SPACING_MM)
+    return warp(points) if warp else points
+
+
+def scan(arterial: bool, warp=None) -> sitk.Image:
+    points = patient_points(warp)
+    values = np.full(SHAPE, -1000.0)
+    for centre, radii, venous_hu, arterial_hu in ORGANS:
+        values[inside(points, centre, radii)] = arterial_hu if arterial else venous_hu
+    values = ndimage.gaussian_filter(values, 0.6) + np.random.default_rng(int(arterial)).normal(0, 10, SHAPE)
+    return as_image(values.astype(np.int16), spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))
+
+
+def mask(shape_mm=LIVER_MM, warp=None) -> sitk.Image:
+    found = inside(patient_points(warp), *shape_mm).astype(np.uint8)
+    return as_image(found, spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))
+
+
+def label(warp=None) -> sitk.Image:
+    return mask(warp=warp) + mask(TUMOR_MM, warp)
+
+
+ROTATION = sitk.Euler3DTransform((110, 105, 80), 0.04, -0.05, 0.09, (0.0, 0.0, 0.0))
+SHIFT_MM = np.array([9.0, -7.0, 11.0])  # z, y, x
+
+
+def rigid_warp(points: np.ndarray) -> np.ndarray:
+    """The arterial scan sees, at p, the patient at R(p - c) + c + shift."""
+    rotation = np.reshape(ROTATION.GetMatrix(), (3, 3))[::-1, ::-1]
+    centre = np.array([80, 105, 110])
+    return (points - centre) @ rotation.T + centre + SHIFT_MM
+
+
+def bending_warp(points: np.ndarray) -> np.ndarray:
+    """Breathing tilts and bends the liver: its lobes move by up to 14 mm in opposite directions; the spine stays."""
+    weight = np.exp(-(((points - LIVER_MM[0]) / (60, 90, 90)) ** 2).sum(axis=-1, keepdims=True))
+    side = np.sin((points[..., 2:] - LIVER_MM[0][2]) / 32)
+    return points + weight * side * np.array((14.0, -4.0, 3.0))
+
+
+def residual_voxels(transform: sitk.Transform, warp) -> np.ndarray:
+    """How many voxels (longest side: 4 mm) points of the liver still miss their place by."""
+    grid = mask()
+    liver = sitk.GetArrayFromImage(grid) > 0
+    moved = displacements_mm(transform, grid, liver, limit=400)
+    start = np.argwhere(liver)[:: max(1, int(liver.sum()) // 400)] * np.array(SPACING_MM)
+    landed = warp(start + moved[:, ::-1])  # the patient at the place that the transform chose in the other scan
+    return np.linalg.norm((landed - start) / SPACING_MM, axis=1)
+
+
+@pytest.fixture(scope="module")
+def venous():
+    return scan(arterial=False)
+
+
+@pytest.mark.parametrize("use_mask", [False, True])
+def test_rigid_displacement_is_undone_to_under_one_voxel(venous, use_mask):
+    """Wrong direction of the transform; rotation about the corner; a metric that wants equal contrast."""
+    assert residual_voxels(sitk.Transform(3, sitk.sitkIdentity), rigid_warp).mean() > 3
+    result = align(venous, scan(True, rigid_warp), mask=mask() if use_mask else None)
+    residual = residual_voxels(result.transform, rigid_warp)
+    assert result.method == "rigid"
+    assert residual.max() < 1.0 and residual.mean() < 0.5
+    assert result.after.mutual_information > result.before.mutual_information
+    assert result.after.body_dice > 0.97 > result.before.body_dice
+
+
+@pytest.mark.parametrize("use_mask", [False, True])
+def test_the_projects_phantom_is_aligned_to_under_half_a_voxel(use_mask):
+    """A phantom with vessels, tumors of four kinds and texture, its arterial phase rotated and moved by 16 mm."""
+    case = make_case(5, size=(40, 80, 80), phases=2)
+    spacing_mm = case.grid.spacing_mm
+    place = {"spacing_mm": spacing_mm, "origin_mm": case.grid.origin_mm[::-1]}
+    portal, arterial, label = (as_image(array, **place) for array in (*case.image, case.label))
+    liver = case.label > 0
+    centre = portal.TransformContinuousIndexToPhysicalPoint(np.argwhere(liver).mean(axis=0)[::-1].tolist())
+    moved = sitk.Euler3DTransform(centre, 0.05, -0.04, 0.08, (9.0, -7.0, 12.0))
+    other = sitk.Resample(arterial, arterial, moved.GetInverse(), sitk.sitkLinear, -1024)
+    result = align(portal, other, mask=label if use_mask else None)
+    left_mm = displacements_mm(result.transform, portal, liver) - displacements_mm(moved, portal, liver)
+    assert np.linalg.norm(left_mm / spacing_mm[::-1], axis=1).max() < 0.5
+
+
+@pytest.mark.slow
+def test_bending_needs_the_deformable_step(venous):
+    other = scan(True, bending_warp)
+    stiff = align(venous, other, mask=mask(), method="rigid")
+    deformable = align(venous, other, mask=mask(), method="deformable", other_mask=mask(warp=bending_warp))
+    after = residual_voxels(deformable.transform, bending_warp)
+    assert deformable.method == "deformable"
+    assert residual_voxels(stiff.transform, bending_warp).mean() > 1.5
+    assert after.mean() < 1.0
+    assert deformable.after.liver_dice > 0.95 > deformable.before.liver_dice
+
+
+def test_the_liver_mask_makes_the_liver_fit_when_the_spine_does_not_move(venous):
+    """Without it a rigid registration follows spine and body wall."""
+
+    def lifted(points):
+        return points + inside(points, LIVER_MM[0], LIVER_MM[1] + 20)[..., None] * (8.0, 0, 0)
+
+    other = scan(True, lifted)
+    with_mask, without = (align(venous, other, mask=m) for m in (mask(), None))
+    assert residual_voxels(with_mask.transform, lifted).mean() < 0.5
+    assert residual_voxels(without.transform, lifted).mean() > 1
+
+
+def test_aligned_phases_are_not_moved(venous):
+    """Registration of noise: two phases in place must stay in place."""
+    result = align(venous, scan(True), mask=mask())
+    assert residual_voxels(result.transform, lambda points: points).mean() < 0.2
+
+
+def test_another_grid_is_resampled_with_air_outside(venous):
+    other = scan(True)[10:, :, 5:30]
+    result = align(venous, other, method="none")
+    assert result.image.GetSize() == venous.GetSize()
+    values = sitk.GetArrayFromImage(result.image)
+    assert (values[:5] == -1024).all() and (values[:, :, :10] == -1024).all()
+    np.testing.assert_allclose(values[6:29, 5:-5, 12:-5], sitk.GetArrayFromImage(scan(True))[6:29, 5:-5, 12:-5], atol=1)
+
+
+def test_a_worse_result_is_dropped_and_said(venous, monkeypatch):
+    from nnunet_livseg.data.align import registration
+
+    far = sitk.TranslationTransform(3, (40.0, 0, 0))
+    monkeypatch.setattr(registration, "rigid", lambda *arguments: far)
+    result = align(venous, scan(True))
+    assert result.method == "none" and result.mean_shift_mm == 0
+    assert "rigid registration agreed no better than none" in result.notes[0]
+
+
+def test_mutual_information_is_entropy_for_equal_and_zero_for_independent_values():
+    ours = np.repeat([-100.0, 0, 100, 200], 24)
+    assert mutual_information(ours, -ours) == pytest.approx(np.log(4))  # contrast may be reversed
+    assert mutual_information(ours, np.tile(ours[::24], 24)) == pytest.approx(0, abs=1e-12)
+    assert mutual_information(ours[:0], ours[:0]) == 0
+
+
+def test_tumor_centres_meet_and_the_result_says_that_it_used_ground_truth(venous):
+    def moved(points):
+        return points + np.array((8.0, -6.0, 5.0))
+
+    result = align(venous, scan(True, moved), method="tumor-centre", labels=(label(), label(moved)))
+    assert residual_voxels(result.transform, moved).max() < 0.2
+    assert result.numbers()["uses_ground_truth"] is True
+    assert "uses ground truth, for replication only" in result.notes[0]
+
+
+def test_what_cannot_be_aligned_is_refused(venous):
+    air = sitk.Image(venous.GetSize(), sitk.sitkInt16) - 1000
+    air.CopyInformation(venous)
+    small, both = mask()[:, :, :30], (venous, venous)
+    for message, arguments, options in (
+        ("method 'affine' is unknown", both, {"method": "affine"}),
+        ("the primary phase shows no body", (air, venous), {}),
+        ("the liver mask is empty", both, {"mask": mask() * 0}),
+        (r"the liver mask has size \[88, 72, 30\], the primary phase \[88, 72, 40\]", both, {"mask": small}),
+        ("needs the reference labels of both phases", both, {"method": "tumor-centre"}),
+        ("other phase's label holds no tumor", both, {"method": "tumor-centre", "labels": (label(), mask())}),
+    ):
+        with pytest.raises(UserError, match=message):
+            align(*arguments, **options)
+
+
+def test_scans_far_apart_are_brought_together_or_refused(venous):
+    """Phases exported with different table positions; ITK's own message speaks of samples and buffers."""
+    far = sitk.Image(scan(True))
+    far.SetOrigin((4000, 300, 100))
+    result = align(venous, far)
+    assert result.before.body_dice == 0
+    assert result.after.body_dice > 0.97
+    start = sitk.Euler3DTransform()
+    where = as_image(np.ones(SHAPE, np.uint8), spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))
+    with pytest.raises(UserError, match="the two scans do not overlap enough"):
+        rigid(working(venous), working(far), where, start)
+
+
+def test_a_table_becomes_a_two_channel_dataset(tmp_path, venous, livseg):
+    for n in range(2):
+        write(venous, tmp_path / f"pv{n}.nii.gz")
+        write(scan(True, rigid_warp), tmp_path / f"art{n}.nii.gz")
+        write(label(), tmp_path / f"label{n}.nii.gz")
+    rows = ["case,arterial,portal,label", *(f"p{n},art{n}.nii.gz,pv{n}.nii.gz,label{n}.nii.gz" for n in range(2))]
+    (tmp_path / "phases.csv").write_text("\n".join(rows))
+    command = ("align", tmp_path / "phases.csv", "--id", 4, "--raw", tmp_path, "--primary", "portal", "--folds", 2)
+    status, printed = livseg(*command)
+    assert status == 0, printed
+    folder = tmp_path / "Dataset004_LiverPhases"
+    dataset = json.loads((folder / "dataset.json").read_text())
+    assert dataset["channel_names"] == {"0": "CT", "1": "CT"}
+    assert dataset["livseg"] == {"phases": ["portal", "arterial"]}
+    primary, other = (sitk.ReadImage(str(folder / f"imagesTr/p0_000{channel}.nii.gz")) for channel in (0, 1))
+    assert primary.GetSize() == other.GetSize() and primary.GetOrigin() == other.GetOrigin()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(primary), sitk.GetArrayFromImage(venous))
+    liver = inside(patient_points(), LIVER_MM[0], LIVER_MM[1] * 0.8) & ~inside(patient_points(), *TUMOR_MM * 1.3)
+    assert np.median(sitk.GetArrayFromImage(other)[liver]) == pytest.approx(70, abs=3)  # arterial liver, in place
+    record = json.loads((folder / "conversion.json").read_text())["cases"][0]["phase_1"]
+    assert record["method"] == "rigid" and record["after"]["body_dice"] > record["before"]["body_dice"]
+    assert not record["uses_ground_truth"]
+    assert (folder / "alignment/p1_0001.png").stat().st_size > 10_000
+    assert next(csv.DictReader((folder / "cases.csv").open()))["patient"] == "p0"
+    assert livseg(*command)[0] == 0  # and again: finished cases are kept
+
+
+def test_one_case(tmp_path, venous, livseg):
+    images = {"pv": venous, "art": scan(True, rigid_warp), "liver": mask()}
+    paths = [write(image, tmp_path / f"{name}.nii.gz") for name, image in images.items()]
+    status, printed = livseg("align", *paths[:2], "-o", tmp_path / "out", "--mask", paths[2])
+    assert status == 0 and "art.nii.gz: rigid, moved by" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "pv_0000.nii.gz",
+        "pv_0001.nii.gz",
+        "pv_0001.png",
+        "pv_alignment.json",
+    ]
+    record = json.loads((tmp_path / "out/pv_alignment.json").read_text())["phases"][0]
+    assert record["after"]["mutual_information"] > record["before"]["mutual_information"]
