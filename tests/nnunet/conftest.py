@@ -37,6 +37,7 @@ class Workplace:
             **{f"nnUNet_{name}": str(self.folder / name) for name in ("raw", "preprocessed", "results")},
             "nnUNet_n_proc_DA": "2",
             "nnUNet_def_n_proc": "2",
+            "OMP_WAIT_POLICY": "passive",  # tiny networks on few cores: waiting threads must not spin
             "CUDA_VISIBLE_DEVICES": "",
         }
         self.env.pop("nnUNet_extTrainer", None)  # the start-up file must set it in the child

@@ -105,7 +105,7 @@ def _decoded_by_itk(one: Slice, dataset, syntax, error: Exception) -> np.ndarray
     except RuntimeError:
         raise UserError(
             f"{one.path.name}: its compression ({syntax.name}) cannot be decoded: {str(error).splitlines()[0]}\n"
-            "  If a decoder is missing: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+            "  If a decoder is missing: pip install 'nnunet-livseg[dicom]'"
         ) from error
     stored = np.rint((rescaled.astype(np.float64) - intercept) / slope).astype(np.int32)
     return stored[0] if stored.shape[0] == 1 else stored

@@ -1,0 +1,43 @@
+"""A table of what is known about cases (type, phase, site, ...), as people keep it: a CSV file."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.evaluation.images import file_ending
+
+
+def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Case to column to text. The column ``case`` (else the first) names the case, a file ending is dropped.
+
+    Raises:
+        UserError: No such file, no columns, a case twice, or no row that belongs to any of ``cases``.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the case table {path} cannot be read: {error}") from None
+    first_line = text.partition("\n")[0]
+    separator = max(",;\t", key=first_line.count)
+    rows = list(csv.DictReader(text.splitlines(), delimiter=separator))
+    names = list(rows[0]) if rows else []
+    if len(names) < 2:
+        raise UserError(f"the case table {path} needs a line of column names, at least two columns, and rows below it.")
+    key = next((name for name in names if name.strip().lower() == "case"), names[0])
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        case = (row[key] or "").strip()
+        case = case[: -len(file_ending(case) or "") or None]
+        if case in table:
+            raise UserError(f"the case table {path} has two rows for the case {case!r}.")
+        table[case] = {name.strip(): (row[name] or "").strip() for name in names if name != key and name}
+    wanted = set(cases)
+    if not wanted & table.keys():
+        shown = ", ".join(list(table)[:3])
+        raise UserError(
+            f"no row of the case table {path} belongs to an evaluated case.\n"
+            f"  Its column {key!r} holds {shown}; cases are called {', '.join(sorted(wanted)[:3])}."
+        )
+    return {case: row for case, row in table.items() if case in wanted}

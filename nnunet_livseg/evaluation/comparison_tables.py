@@ -1,0 +1,196 @@
+"""A comparison as files: ``comparison.json``, ``comparison.csv`` and ``comparison.md``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnunet_livseg import __version__
+from nnunet_livseg.evaluation.store import to_json
+from nnunet_livseg.evaluation.tables import definitions, markdown, metrics_of, number, to_csv
+from nnunet_livseg.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from nnunet_livseg.evaluation.compare import Comparison
+
+SCHEMA = "nnunet_livseg.comparison/1"
+SHOWN = (
+    "dice",
+    "jaccard",
+    "voe",
+    "rvd",
+    "assd",
+    "rmsd",
+    "hd95",
+    "hd",
+    "nsd_",
+    "precision",
+    "recall",
+)  # in the paper's table
+PERCENT = {"dice", "jaccard", "voe", "rvd", "precision", "recall"}
+
+
+def write_comparison(comparison: "Comparison", out: Path) -> None:
+    """Write all three files whole."""
+    write_json(out / "comparison.json", to_json(comparison_document(comparison)))
+    write_text(out / "comparison.csv", to_csv([_pair_row(pair) for pair in comparison.pairs]))
+    write_text(out / "comparison.md", comparison_markdown(comparison))
+
+
+def _pair_row(pair: object) -> dict:
+    row = asdict(pair)
+    low, high = row.pop("ci95")
+    verdicts = {"significant": int(pair.significant), "within_noise": int(pair.within_noise)}
+    return row | {"ci95_low": low, "ci95_high": high, **verdicts}
+
+
+def comparison_document(comparison: "Comparison") -> dict:
+    """The content of ``comparison.json``."""
+    first = comparison.methods[0]
+    return {
+        "schema": SCHEMA,
+        "created_with": f"nnunet-livseg {__version__}",
+        "methods": comparison.names,
+        "n_cases": len(comparison.cases),
+        "cases": comparison.cases,
+        "left_out": comparison.left_out,
+        "folds": comparison.folds,
+        "options": first.options.as_dict(),
+        "units": {"length": first.unit},
+        "definitions": definitions(first) | {"tests": TESTS},
+        "tests": [_pair_row(pair) for pair in comparison.pairs],
+        "ranking": comparison.ranking,
+    }
+
+
+TESTS = (
+    "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
+    "pairs "
+    "of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference stand in "
+    "comparison.csv. Where 0 is best (RVD) absolute values are compared. Pairs with an infinite or undefined value "
+    "are left "
+    "out and counted."
+)
+
+
+def shown_metrics(comparison: "Comparison") -> list[str]:
+    """The metrics of the paper's table, in its order."""
+    known = metrics_of(comparison.methods[0])
+    return [
+        name for prefix in SHOWN for name in known if name == prefix or (prefix[-1] == "_" and name.startswith(prefix))
+    ]
+
+
+def comparison_markdown(comparison: "Comparison") -> str:
+    """One table per structure in the papers' format, then the tests, then what to make of them."""
+    structures = list(dict.fromkeys(pair.structure for pair in comparison.pairs))
+    parts = ["# Comparison of " + ", ".join(comparison.names), _cases(comparison)]
+    for structure in structures:
+        parts += [f"## {structure}", paper_table(comparison, structure), tests_table(comparison, structure)]
+    return "\n\n".join(part.strip() for part in [*parts, "## How to read this", reading(comparison)]) + "\n"
+
+
+def _cases(comparison: "Comparison") -> str:
+    text = f"{len(comparison.cases)} cases that every method has; mode {comparison.methods[0].options.mode}."
+    if comparison.left_out:
+        text += " Left out: " + "; ".join(f"{c} (not in {', '.join(m)})" for c, m in comparison.left_out.items()) + "."
+    return text
+
+
+def paper_table(comparison: "Comparison", structure: str) -> str:
+    """Methods as rows; mean ± sd; the best value bold only where it is proven against every other method."""
+    known = metrics_of(comparison.methods[0])
+    metrics = shown_metrics(comparison)
+    header = ["method", *(heading(known[m], comparison.methods[0].unit) for m in metrics)]
+    columns = [comparison_cells(comparison, structure, m) for m in metrics]
+    return markdown(header, [[name, *cells] for name, *cells in zip(comparison.names, *columns, strict=True)])
+
+
+def heading(metric: object, unit: str) -> str:
+    if metric.unit == "length":
+        return f"{metric.title} [{unit}]"
+    return f"{metric.title} [%]" if metric.name in PERCENT or metric.name.startswith("nsd_") else metric.title
+
+
+def comparison_cells(comparison: "Comparison", structure: str, metric: str) -> list[str]:
+    """A metric's column, one cell per method, in Markdown."""
+    values = comparison.values(structure, metric)
+    best, proven = comparison.best(structure, metric)
+    percent = metric in PERCENT or metric.startswith("nsd_")
+    cells = []
+    for name, column in zip(comparison.names, values.T, strict=True):
+        finite = column[np.isfinite(column)] * (100 if percent else 1)
+        sd = finite.std(ddof=1) if len(finite) > 1 else float("nan")
+        mean = finite.mean() if len(finite) else float("nan")
+        n_infinite = int(np.isinf(column).sum())
+        text = f"{number(mean, 2)} ± {number(sd, 2)}" + (f" ({n_infinite} inf)" if n_infinite else "")
+        cells.append(f"**{text}**" if proven and name == best else text)
+    return cells
+
+
+def tests_table(comparison: "Comparison", structure: str) -> str:
+    """The tests of the metrics shown."""
+    header = (
+        "metric",
+        "pair",
+        "cases",
+        "mean difference",
+        "95 % interval",
+        "p (Holm)",
+        "better/equal/worse",
+        "verdict",
+    )
+    known = metrics_of(comparison.methods[0])
+    rows = [
+        (known[p.metric].title, f"{p.a} - {p.b}", f"{p.n}" + (f" ({p.n_left_out} left out)" if p.n_left_out else ""),
+         number(p.difference), f"{number(p.ci95[0])} to {number(p.ci95[1])}", p_text(p.p_holm),
+         f"{p.wins}/{p.ties}/{p.losses}", verdict(p))
+        for metric in shown_metrics(comparison)
+        for p in comparison.pairs
+        if (p.structure, p.metric) == (structure, metric)
+    ]  # fmt: skip
+    return markdown(header, rows, left=2)
+
+
+def p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else number(p)
+
+
+def verdict(pair: object) -> str:
+    """What a pair shows, in words."""
+    if pair.within_noise:
+        return f"within the noise of two runs ({pair.noise_floor:g})"
+    return "significant" if pair.significant else "not significant"
+
+
+def reading(comparison: "Comparison") -> str:
+    """How the numbers were made, and what they cannot show."""
+    floor = next((p.noise_floor for p in comparison.pairs if p.noise_floor is not None), None)
+    lines = [
+        f"- {TESTS}",
+        "- Bold: the best mean, only where it differs significantly from every other method and by more than the "
+        "noise floor.",
+        *(
+            [
+                f"- Noise floor of the tumor Dice: {floor:g}. The same method in two laboratories differs by up to "
+                "0.06 on one "
+                "fold of LiTS and by 0.006 in the mean of five folds; a gain of one fold below 0.06, or of five "
+                "folds below "
+                f"0.01, is no evidence, significant or not. These predictions come from {comparison.folds} fold(s)."
+            ]
+            if floor is not None
+            else []
+        ),
+        "- A test over cases says whether the difference would hold for other patients, not for another training of "
+        "the same "
+        "method: only repeated trainings show that.",
+    ]
+    if len(comparison.cases) < 6:
+        lines.append(
+            f"- With {len(comparison.cases)} cases the Wilcoxon test cannot reach p < 0.05, whatever the difference: "
+            "it needs 6."
+        )
+    metrics = metrics_of(comparison.methods[0])
+    lines += [f"- {metrics[m].title}: {metrics[m].definition}" for m in shown_metrics(comparison)]
+    return "\n".join(lines)

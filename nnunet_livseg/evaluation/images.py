@@ -1,0 +1,150 @@
+"""Reading label maps: one orientation, one unit, and the question whether two lie on the same grid."""
+
+import gzip
+import itertools
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_livseg.errors import UserError
+
+PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # no physical size: pixels are the unit
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", *PIXEL_ENDINGS)
+_SAME_GRID = 0.05  # largest shift of any image corner, in voxels: headers are rounded to single precision
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """A label map in the orientation LPS (3D), so that axis 0 runs along the patient.
+
+    Args:
+        labels: Integers ``(z, y, x)`` or ``(y, x)``.
+        spacing_mm: Per axis of ``labels``; ones where the unit is pixels.
+        unit: ``mm`` or ``px``.
+        image: The SimpleITK image behind it.
+        notes: What a reader of the results should know.
+    """
+
+    labels: np.ndarray
+    spacing_mm: tuple[float, ...]
+    unit: str
+    image: sitk.Image
+    notes: tuple[str, ...] = field(default=())
+
+
+def file_ending(name: str) -> str | None:
+    """The ending of a file name that we can read (``.nii.gz``), or ``None``."""
+    return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
+
+
+def read_image(path: Path) -> sitk.Image:
+    """The image as it is on disk, 3D images turned to LPS.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _check_whole(path)
+        image = sitk.ReadImage(str(path))
+    except (RuntimeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = _itk_reason(error)
+        raise UserError(f"{path.name} cannot be read: damaged, truncated or no image ({reason}).") from None
+    return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
+
+
+def _check_whole(path: Path) -> None:
+    """ITK reads a truncated NIfTI file without a word and fills the rest with anything: look first."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    fields = {name: float(reader.GetMetaData(name)) for name in ("bitpix", "vox_offset") if reader.HasMetaDataKey(name)}
+    wanted = int(np.prod(reader.GetSize())) * fields.get("bitpix", 8.0) / 8 + fields.get("vox_offset", 0.0)
+    size = path.stat().st_size
+    if path.name.lower().endswith(".gz"):
+        size = 0
+        with gzip.open(path) as stream:  # checks the checksum at the end
+            while block := stream.read(1 << 22):
+                size += len(block)
+    if size < wanted:
+        raise EOFError(f"{size} bytes of {wanted:.0f}")
+
+
+def read_labels(path: Path) -> LabelImage:
+    """Read a label map.
+
+    Raises:
+        UserError: The file cannot be read, has colour channels or four dimensions, or holds fractions.
+    """
+    image = read_image(path)
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise UserError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} channels, but a label map has one.")
+    if image.GetDimension() not in (2, 3):
+        raise UserError(f"{path.name} has {image.GetDimension()} dimensions, but a label map has 2 or 3.")
+    labels, notes = _integers(sitk.GetArrayFromImage(image), path.name)
+    pixels = path.name.lower().endswith(PIXEL_ENDINGS)
+    spacing = (1.0,) * labels.ndim if pixels else tuple(float(s) for s in image.GetSpacing()[::-1])
+    return LabelImage(labels, spacing, "px" if pixels else "mm", image, notes)
+
+
+def _integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as integers; floating point is taken where it holds nothing else, slice by slice to spare memory."""
+    if array.dtype.kind in "iu":
+        return array, ()
+    labels = np.empty(array.shape, dtype=np.int32)
+    for part, into in zip(array, labels, strict=True):
+        whole = np.isfinite(part) & (part == np.rint(part)) & (np.abs(part) < 2**31)
+        if not whole.all():
+            value = part[~whole][0]
+            raise UserError(
+                f"{name} holds the value {value:g}: probabilities or an interpolated image, not a label map.\n"
+                "  Export integer labels (nnU-Net's own output is one)."
+            )
+        into[...] = part
+    return labels, (f"{name} stores its labels as {array.dtype}",)
+
+
+def _itk_reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if "ERROR" in line or "xception" in line]
+    return (lines[-1] if lines else str(error).strip().splitlines()[-1]).split("): ")[-1][:200]
+
+
+def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:
+    """Empty where both lie on one grid, else what differs, both values shown."""
+    if predicted.labels.shape != reference.labels.shape:
+        return _both("shape (z, y, x)", predicted.labels.shape, reference.labels.shape)
+    if "px" in (predicted.unit, reference.unit):
+        return ""
+    one, other = predicted.image, reference.image
+    corners = itertools.product(*((0, size - 1) for size in other.GetSize()))
+    points = [(one.TransformIndexToPhysicalPoint(c), other.TransformIndexToPhysicalPoint(c)) for c in corners]
+    shift = max(float(np.linalg.norm(np.subtract(p, q))) for p, q in points)
+    spacing_differs = not np.allclose(one.GetSpacing(), other.GetSpacing(), rtol=1e-2)  # images of one voxel's width
+    if shift <= _SAME_GRID * min(reference.spacing_mm) and not spacing_differs:
+        return ""
+    parts = (("spacing", "GetSpacing", 1e-4), ("origin", "GetOrigin", 1e-3), ("direction", "GetDirection", 1e-5))
+    different = [
+        _both(f"{name} (x, y, z)", getattr(one, get)(), getattr(other, get)())
+        for name, get, tolerance in parts
+        if not np.allclose(getattr(one, get)(), getattr(other, get)(), rtol=0, atol=tolerance)
+    ]
+    return "; ".join(different)
+
+
+def _both(what: str, predicted: tuple, reference: tuple) -> str:
+    return f"{what}: prediction {_numbers(predicted)}, reference {_numbers(reference)}"
+
+
+def _numbers(values: tuple) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def resampled(predicted: LabelImage, reference: LabelImage) -> LabelImage:
+    """The prediction on the reference's grid by nearest neighbour; outside of it there is background."""
+    image = sitk.Resample(predicted.image, reference.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+    labels, _ = _integers(sitk.GetArrayFromImage(image), "the prediction")
+    note = "prediction resampled to the reference's grid (nearest neighbour)"
+    return LabelImage(labels, reference.spacing_mm, reference.unit, image, (*predicted.notes, note))

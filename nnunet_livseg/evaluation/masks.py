@@ -1,0 +1,86 @@
+"""Two masks on one grid, cut down to the box that holds both, and what can be counted on them."""
+
+# Shapes: *S the image's spatial sizes (z, y, x) or (y, x); *C the sizes of the joint bounding box
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+_RANK = {6: 1, 18: 2, 26: 3}
+
+
+def neighbourhood(neighbours: int, ndim: int) -> np.ndarray:
+    """Structuring element ``(3,) * ndim`` of 6, 18 or 26 neighbours (2D: 4, 8, 8)."""
+    return ndimage.generate_binary_structure(ndim, min(_RANK[neighbours], ndim))
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest box around the true voxels of ``mask (*S)``; its first voxel where there are none."""
+    box = []
+    for axis in range(mask.ndim):
+        # axes already cut make the next reduction cheap
+        view = mask[tuple(box)] if box else mask
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        hit = np.flatnonzero(view.any(axis=others))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1))
+    return tuple(box)
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """A predicted and a reference mask ``(*C)`` cropped to the box that holds both.
+
+    Args:
+        predicted: Boolean mask ``(*C)``.
+        reference: Boolean mask ``(*C)``.
+        spacing_mm: Voxel spacing per axis, ``(z, y, x)`` or ``(y, x)``; 1 for images in pixels.
+        n_voxels: Number of voxels of the whole image (true negatives are counted over it).
+        shape: Sizes of the whole image.
+        corner: Index of the box's first voxel in the whole image.
+    """
+
+    predicted: np.ndarray
+    reference: np.ndarray
+    spacing_mm: tuple[float, ...]
+    n_voxels: int
+    shape: tuple[int, ...]
+    corner: tuple[int, ...] = ()
+
+    @classmethod
+    def of(
+        cls, predicted: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...], *, n_voxels: int | None = None
+    ) -> "MaskPair":
+        """Crop two boolean masks ``(*S)``.
+
+        Raises:
+            ValueError: Shapes, dimensions and spacing do not fit together.
+        """
+        if predicted.shape != reference.shape:
+            raise ValueError(f"prediction has shape {predicted.shape}, reference {reference.shape}: not one grid")
+        if len(spacing_mm) != reference.ndim or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
+            raise ValueError(f"spacing {spacing_mm} is not one positive number per axis of shape {reference.shape}")
+        predicted, reference = predicted.astype(bool, copy=False), reference.astype(bool, copy=False)
+        box = bounding_box(predicted | reference)
+        spacing = tuple(float(s) for s in spacing_mm)
+        n_voxels = reference.size if n_voxels is None else n_voxels
+        masks = (np.ascontiguousarray(mask[box]) for mask in (predicted, reference))
+        return cls(*masks, spacing, n_voxels, reference.shape, tuple(part.start for part in box))
+
+    @cached_property
+    def n_predicted(self) -> int:
+        return int(np.count_nonzero(self.predicted))
+
+    @cached_property
+    def n_reference(self) -> int:
+        return int(np.count_nonzero(self.reference))
+
+    @cached_property
+    def n_both(self) -> int:
+        return int(np.count_nonzero(self.predicted & self.reference))
+
+    @property
+    def diagonal_mm(self) -> float:
+        """Length of the whole image's diagonal."""
+        return float(np.linalg.norm(np.multiply(self.shape, self.spacing_mm)))

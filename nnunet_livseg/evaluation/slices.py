@@ -1,0 +1,38 @@
+"""Axial slices one by one, in pixels, as 2D papers report them.
+
+Pang et al., "Correlation Matters", PAKDD 2020 (MFCNet): means over the slices that contain tumor, Hausdorff distance in
+pixels, F1 as the harmonic mean of the mean precision and the mean recall.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.overlap import Confusion, overlap_scores, ratio
+from nnunet_livseg.evaluation.statistics import describe
+from nnunet_livseg.evaluation.surfaces import SurfaceDistances
+
+SCORES = ("dice", "jaccard", "precision", "recall", "specificity", "hd")
+
+
+def slice_scores(pair: MaskPair, neighbours: int) -> dict[str, list[float]]:
+    """Scores of every axial slice (axis 0) whose reference holds the structure; ``hd`` in pixels."""
+    scores: dict[str, list[float]] = {name: [] for name in SCORES}
+    n_pixels = int(np.prod(pair.shape[1:]))
+    for predicted, reference in zip(pair.predicted, pair.reference, strict=True):
+        if reference.any():
+            plane = MaskPair.of(predicted, reference, (1.0, 1.0), n_voxels=n_pixels)
+            found = overlap_scores(Confusion.of(plane))
+            found["hd"] = SurfaceDistances.of(plane, neighbours).hd_mm() if plane.n_predicted else math.inf
+            for name in SCORES:
+                scores[name].append(found[name])
+    return scores
+
+
+def summarise_slices(cases: Sequence[dict[str, list[float]]]) -> dict:
+    """Every score over all slices of all cases, and MFCNet's F1."""
+    pooled = {name: describe([value for case in cases for value in case[name]]) for name in SCORES}
+    precision, recall = pooled["precision"]["mean"], pooled["recall"]["mean"]
+    return pooled | {"f1": ratio(2 * precision * recall, precision + recall), "n_slices": pooled["dice"]["n"]}

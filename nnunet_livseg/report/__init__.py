@@ -1,0 +1,1 @@
+"""Measurements for people: self-contained HTML pages with figures drawn as SVG."""

@@ -1,0 +1,103 @@
+"""The pieces every report is built of: a page, sections, tables, key figures, a grid of figures.
+
+All functions return HTML text; what comes from outside passes ``escape``. A page needs nothing but itself: no script,
+no
+font, no picture from elsewhere.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+
+def escape(text: object) -> str:
+    """Text made safe for HTML."""
+    return html.escape(str(text))
+
+
+def page(title: str, *, kicker: str, facts: Iterable[str], body: Iterable[str], footer: str) -> str:
+    """A whole document.
+
+    Args:
+        title: Heading, plain text.
+        kicker: Small line above it, plain text.
+        facts: Short facts below it, plain text.
+        body: Sections, HTML.
+        footer: Last line, plain text.
+    """
+    css = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    facts = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+    header = f'<p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1><ul class="facts">{facts}</ul>'
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
+        f"<header>{header}</header>\n"
+        + "\n".join(part for part in body if part)
+        + f"\n<footer>{escape(footer)}</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, *parts: str, lead: str = "") -> str:
+    """A headed section; ``lead`` is a plain sentence below the heading."""
+    lead = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return f"<section><h2>{escape(title)}</h2>{lead}\n" + "\n".join(part for part in parts if part) + "\n</section>"
+
+
+def key_figures(figures: Iterable[tuple[str, str, str]]) -> str:
+    """A row of large numbers: (label, number, small print)."""
+    cells = "".join(
+        f"<div><dt>{escape(label)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for label, value, note in figures
+    )
+    return f'<dl class="figures">{cells}</dl>'
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, caption: str = "") -> str:
+    """A table; the first ``left`` columns are text, the others numbers."""
+
+    def cell(text: str, index: int, tag: str) -> str:
+        side = ' class="t"' if index < left else ""
+        return f"<{tag}{side}>{rich(text)}</{tag}>"
+
+    head = "".join(cell(text, i, "th") for i, text in enumerate(header))
+    body = "".join("<tr>" + "".join(cell(c, i, "td") for i, c in enumerate(row)) + "</tr>\n" for row in rows)
+    caption = f"<caption>{escape(caption)}</caption>" if caption else ""
+    dense = ' class="dense"' if len(header) > 8 else ""
+    rows = f"<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody>"
+    return f'<div class="scroll"><table{dense}>{caption}{rows}</table></div>'
+
+
+def rich(cell: str) -> str:
+    """A Markdown cell as HTML: ``**bold**``, what follows a ± in grey, the number of infinite values below."""
+    text = re.sub(r"\*\*(.+)\*\*", r"<b>\1</b>", escape(cell))
+    text = re.sub(r" \((\d+ inf)\)", r"<small>\1</small>", text)
+    return re.sub(r"( ± [^<(]+)", r"<i>\1</i>", text)
+
+
+def figure(svg: str, title: str = "", note: str = "") -> str:
+    """A figure with its title above and a note below, both plain text."""
+    title = f"<figcaption>{escape(title)}</figcaption>" if title else ""
+    note = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<figure>{title}{svg}{note}</figure>"
+
+
+def figures(*items: str) -> str:
+    """Figures side by side as the width allows."""
+    return '<div class="grid">' + "\n".join(item for item in items if item) + "</div>"
+
+
+def warning(title: str, items: Iterable[tuple[str, str]]) -> str:
+    """A box that cannot be overlooked: (name, reason) each."""
+    rows = "".join(f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in items)
+    return f'<aside class="warning"><h2>{escape(title)}</h2><ul>{rows}</ul></aside>'
+
+
+def definitions(items: Iterable[tuple[str, str]]) -> str:
+    """Terms and what they mean."""
+    return (
+        '<dl class="defs">'
+        + "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in items)
+        + "</dl>"
+    )

@@ -1,0 +1,46 @@
+"""Axial slices one by one, as MFCNet reports them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nnunet_livseg.evaluation.case import evaluate_case
+from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.slices import slice_scores, summarise_slices
+from nnunet_livseg.evaluation.summary import summarise
+
+
+@pytest.fixture
+def pair():
+    """Three slices with tumor: found, shifted by 2 pixels, missed; one slice with a false alarm."""
+    predicted, reference = np.zeros((6, 20, 20), dtype=bool), np.zeros((6, 20, 20), dtype=bool)
+    reference[1:4, 5:9, 5:9] = True
+    predicted[1, 5:9, 5:9] = predicted[2, 5:9, 7:11] = predicted[5, 5:9, 5:9] = True
+    return MaskPair.of(predicted, reference, (5.0, 0.7, 0.7))
+
+
+def test_slices_with_reference_count_in_pixels(pair):
+    found = slice_scores(pair, 6)
+    assert found["dice"] == [1.0, 0.5, 0.0]
+    assert found["hd"] == [0.0, 2.0, math.inf]
+    assert found["specificity"] == pytest.approx([1, 1 - 8 / 384, 1])
+    assert found["precision"][:2] == [1.0, 0.5]
+    assert math.isnan(found["precision"][2])
+
+
+def test_f1_is_of_the_mean_precision_and_recall(pair):
+    found = summarise_slices([slice_scores(pair, 6)])
+    assert found["n_slices"] == 3
+    assert found["f1"] == pytest.approx(2 * 0.75 * 0.5 / (0.75 + 0.5))
+    assert (found["hd"]["mean"], found["hd"]["n_infinite"]) == (1.0, 1)
+
+
+def test_slices_come_through_a_case_and_its_summary(pair):
+    labels = [np.pad(mask.astype(np.uint8) * 2, 3) for mask in (pair.predicted, pair.reference)]
+    options = Options(slices=True)
+    case = evaluate_case(*labels, spacing_mm=(5.0, 0.7, 0.7), options=options)
+    assert case.slices["tumor"]["dice"] == [1.0, 0.5, 0.0]
+    assert summarise([case], options)["slices"]["tumor"]["dice"]["mean"] == 0.5
+    assert evaluate_case(*labels, spacing_mm=(5.0, 0.7, 0.7)).slices == {}
