@@ -17,7 +17,7 @@ from tqdm import tqdm
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
-from nnunet_livseg.reference import PATCH, build, stock_configuration
+from nnunet_livseg.reference import PATCH, build, channels_of, stock_configuration
 from nnunet_livseg.variants import Variant
 
 STOCK = "nnU-Net"
@@ -114,7 +114,8 @@ class _Subject:
         self.optimizer = torch.optim.SGD(self.bare.parameters(), 1e-3)
         self.scaler = torch.amp.GradScaler(setting.device, enabled=setting.device == "cuda")
         generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(setting.batch, 1, *setting.patch, generator=generator).to(setting.device)
+        channels = channels_of(variant)
+        self.x = torch.randn(setting.batch, channels, *setting.patch, generator=generator).to(setting.device)
         label = torch.randint(0, 3, (setting.batch, 1, *setting.patch), generator=generator).to(setting.device)
         self.targets = [label[(..., *(slice(None, None, s) for s in stride))] for stride in target_strides(outputs)]
         parameters = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)

@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
+from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
 from nnunet_livseg.variants import Variant
 
@@ -35,7 +36,7 @@ def write_plans(
 
     Raises:
         UserError: The source plans are missing or not nnU-Net's, the name belongs to other plans, or an argument is
-            wrong; nothing is written then.
+            wrong, or the dataset has too few phases; nothing is written then.
     """
     overrides = _with_absolute_init(overrides or Overrides())
     name = name or plans_name(variant, preset)
@@ -43,10 +44,22 @@ def write_plans(
     path = dataset / f"{name}.json"
     _refuse_to_replace(path, name, variant, preset)
     content = make_plans(stock, variant, preset=preset, name=name, overrides=overrides)
+    _require_phases(dataset, variant, content)
     changed = not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(content))
     if changed:
         write_json(path, content)
     return WrittenPlans(path, content, stock, changed)
+
+
+def _require_phases(dataset: Path, variant: Variant, plans: Mapping[str, Any]) -> None:
+    """As early as possible: the trainer would say the same, after preprocessing."""
+    described = dataset / "dataset.json"
+    if not variant.phases or not described.is_file():
+        return
+    channels = list(json.loads(described.read_text())["channel_names"].values())
+    for configuration in plans["configurations"].values():
+        if "inherits_from" not in configuration:
+            require_phases(variant, configuration["architecture"], channels)
 
 
 def _with_absolute_init(overrides: Overrides) -> Overrides:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.phases import phase_options
 from nnunet_livseg.recipes import NNUNET, Recipe
 from nnunet_livseg.variants import VARIANTS, Preset, Variant, require_options
 
@@ -35,8 +36,10 @@ class Settings:
     recipe: Recipe
 
 
-def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
-    """Network, loss and recipe of ``variant`` for one resolved configuration of any plans.
+def settings(variant: Variant, configuration: Mapping[str, Any], plans: Mapping[str, Any] | None = None) -> Settings:
+    """Network, loss and recipe of ``variant`` for one resolved configuration of any ``plans``.
+
+    The plans tell a network that knows phases which of its input channels are the image's: a cascade adds others.
 
     Raises:
         UserError: The plans hold another variant's network, or a geometry that the variant does not exist in.
@@ -53,7 +56,7 @@ def settings(variant: Variant, configuration: Mapping[str, Any]) -> Settings:
     if ours.get("variant", variant.name) != variant.name or found not in (variant.network, *STOCK_UNETS):
         raise UserError(_other_variant(variant, found, ours.get("variant")))
     if found in STOCK_UNETS:
-        architecture = _with_network(architecture, variant, variant.options)
+        architecture = _with_network(architecture, variant, {**variant.options, **phase_options(variant, plans)})
     if ours.get("regions") and variant.region_options:
         architecture = _with_network(architecture, variant, variant.region_options)
     recipe = variant.recipe.with_entries(ours.get("recipe", {}))
@@ -202,7 +205,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
-    options = {**variant.options, **preset.options, **overrides.options}
+    options = {**variant.options, **preset.options, **overrides.options, **phase_options(variant, plans)}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
 
 

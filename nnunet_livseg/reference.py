@@ -1,7 +1,7 @@
 """Networks at a reference geometry, to count and compare them without a dataset.
 
 The geometry is the one that nnU-Net plans for LiTS (Task03 of the Medical Segmentation Decathlon): 3d_fullres with a
-patch of 128^3 and 2d with 512^2, one channel, three classes.
+patch of 128^3 and 2d with 512^2, three classes, one channel (as many as a multi-phase network has phases).
 """
 
 from typing import Any
@@ -50,22 +50,30 @@ def stock_configuration(
     }
 
 
+def channels_of(variant: Variant | None) -> int:
+    """Channels at the reference geometry: one, or one per phase that the variant needs."""
+    return 1 if variant is None else max(1, variant.phases)
+
+
 def build(
     configuration: dict[str, Any],
     variant: Variant | None = None,
     *,
-    channels: int = 1,
+    channels: int | None = None,
     classes: int = 3,
     deep_supervision: bool = True,
     initialize: bool = True,
 ) -> nn.Module:
-    """The variant's network for a configuration, or the network that the configuration itself names."""
+    """The variant's network for a configuration, or the network that the configuration itself names.
+
+    ``channels`` are those of the input, by default ``channels_of(variant)``.
+    """
     architecture = configuration["architecture"] if variant is None else settings(variant, configuration).architecture
     return get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],
         architecture["_kw_requires_import"],
-        channels,
+        channels or channels_of(variant),
         classes,
         allow_init=initialize,
         deep_supervision=deep_supervision,

@@ -23,6 +23,7 @@ from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
+from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import KEY, Settings, settings
 from nnunet_livseg.recipes import Recipe, is_best, learning_rate, reason_to_stop
 from nnunet_livseg.transfer import load_matching
@@ -50,9 +51,14 @@ class LivSegTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
         plans = self._with_regions(plans, configuration, dataset_json)
-        chosen = self._settings(PlansManager(plans).get_configuration(configuration))  # refuses before files are made
+        chosen = self._settings(  # refuses before files are made
+            PlansManager(plans), PlansManager(plans).get_configuration(configuration)
+        )
         LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
         checked_scales(chosen.recipe.validation_scales)
+        if self.variant.phases:
+            names = dataset_json.get("channel_names") or dataset_json["modality"]  # as nnU-Net reads both
+            require_phases(self.variant, chosen.architecture, list(names.values()))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe, self.loss_name = chosen.recipe, chosen.loss
         self.initial_lr = self.recipe.learning_rate
@@ -66,8 +72,8 @@ class LivSegTrainer(nnUNetTrainer):
         self._has_weights = False  # from a checkpoint or from the recipe
 
     @classmethod
-    def _settings(cls, configuration_manager: ConfigurationManager) -> Settings:
-        return settings(cls.variant, configuration_manager.configuration)
+    def _settings(cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager) -> Settings:
+        return settings(cls.variant, configuration_manager.configuration, plans_manager.plans)
 
     @classmethod
     def _with_regions(cls, plans: dict, configuration: str, dataset_json: dict) -> dict:
@@ -92,7 +98,7 @@ class LivSegTrainer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """The variant's network at the plans' geometry; nnU-Net calls this for training and for prediction."""
-        architecture = cls._settings(configuration_manager).architecture
+        architecture = cls._settings(plans_manager, configuration_manager).architecture
         return get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],

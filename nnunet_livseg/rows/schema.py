@@ -48,6 +48,8 @@ class Variant:
         reproduces: The printed row or rows.
         presets: What ``livseg plan --preset`` knows beside ``default``.
         dims: Numbers of spatial dimensions that it exists in.
+        phases: Least number of contrast phases (image channels) that the row is about; 0 where the network does not
+            tell phases apart and takes any channels.
         note: A remark for the tables, if the row needs one.
     """
 
@@ -62,4 +64,5 @@ class Variant:
     recipe: Recipe = NNUNET
     presets: Mapping[str, Preset] = field(default_factory=dict)
     dims: tuple[int, ...] = (2, 3)
+    phases: int = 0
     note: str = ""

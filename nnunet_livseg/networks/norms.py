@@ -1,0 +1,24 @@
+"""Which normalisation the modules of a network have."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from nnunet_livseg.networks.unet import Geometry
+
+NORMS = ("plans", "batch")
+
+
+def norms(g: Geometry, norm: str) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
+    """What makes normalisations, of maps and of globally pooled maps.
+
+    Over one position instance normalisation is undefined, so outside batch normalisation pooled maps are normalised
+    over their channels.
+    """
+    if norm == "batch":
+        batch = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[g.dim]
+        return batch, batch
+    if g.norm_op is None:
+        return lambda channels: nn.Identity(), lambda channels: nn.Identity()
+    return partial(g.norm_op, **(g.norm_op_kwargs or {})), partial(nn.GroupNorm, 1)
