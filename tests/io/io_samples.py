@@ -107,6 +107,23 @@ def save_slices(slices: list, folder, *, shuffled: bool = True) -> None:
         one.save_as(folder / f"I{name + 1000 * int(one.SeriesNumber):06d}", enforce_file_format=True)
 
 
+def compress_files(folder, syntax: str) -> None:
+    """Compress every file of a folder in place; ``syntax`` as gdcm spells it, e.g. ``JPEG2000Lossless``."""
+    import gdcm
+
+    for path in folder.iterdir():
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+
+
 def rotated(degrees=(10.0, -20.0, 30.0)) -> np.ndarray:
     """An oblique right-handed direction matrix."""
     from scipy.spatial.transform import Rotation

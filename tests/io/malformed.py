@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from io_samples import as_image, ct_array, dicom_slices, enhanced, label_array, save_slices, write
+from io_samples import as_image, compress_files, ct_array, dicom_slices, enhanced, label_array, save_slices, write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/inputs.md"
 
@@ -472,15 +472,15 @@ def _(folder):
 
 @malformed("DICOM: compressed pixels damaged")
 def _(folder):
-    from pydicom import uid
-    from pydicom.encaps import encapsulate
+    import pydicom
 
-    def damaged(slices):
-        for one in slices:
-            one.compress(uid.JPEG2000Lossless, generate_instance_uid=False)
-        slices[3].PixelData = encapsulate([b"\xff\x4f\x00\x00 not a codestream"])
-
-    return study(folder, damaged)
+    command = study(folder)
+    compress_files(folder / "study", "JPEG2000Lossless")
+    path = sorted((folder / "study").iterdir())[3]
+    damaged = pydicom.dcmread(path)
+    damaged.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\x00\x00 not a codestream"])
+    damaged.save_as(path)
+    return command
 
 
 @malformed("DICOM: several CT series, none chosen")

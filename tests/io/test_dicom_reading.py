@@ -5,7 +5,7 @@ import tarfile
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from io_samples import SPACING_MM, ct_array, dicom_slices, rotated, save_slices
+from io_samples import SPACING_MM, compress_files, ct_array, dicom_slices, rotated, save_slices
 
 from nnunet_livseg.data.dicom import dicom_files, list_series, read_series
 from nnunet_livseg.errors import UserError
@@ -203,33 +203,30 @@ def test_two_phases_under_one_series_number_are_listed_apart(tmp_path):
         read_series(tmp_path / "study", "1.2.826.0.1.3")
 
 
-@pytest.mark.parametrize("syntax", ["RLELossless", "JPEG2000Lossless", "JPEGLSLossless"])
-def test_compressed_slices_are_decoded(tmp_path, syntax):
-    from pydicom import uid
-
-    ct = ct_array()
-    slices = dicom_slices(ct)
-    for one in slices:
-        one.compress(getattr(uid, syntax), generate_instance_uid=False)
-    save_slices(slices, tmp_path / "study")
-    image, _ = read_series(tmp_path / "study")
-    np.testing.assert_array_equal(array(image), ct)
+SYNTAXES = {
+    "RLELossless": "1.2.840.10008.1.2.5",
+    "JPEGLosslessProcess14_1": "1.2.840.10008.1.2.4.70",
+    "JPEGLSLossless": "1.2.840.10008.1.2.4.80",
+    "JPEG2000Lossless": "1.2.840.10008.1.2.4.90",
+}
 
 
-def test_slices_that_pydicom_cannot_decode_are_left_to_simpleitk(tmp_path, monkeypatch):
-    """Without decoder plug-ins compressed series would be refused, although SimpleITK decodes them."""
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("plugins", [True, False], ids=["pydicom", "simpleitk"])
+def test_compressed_slices_are_decoded(tmp_path, monkeypatch, syntax, plugins):
+    """By pydicom's plug-ins and, where these lack, by SimpleITK, which would otherwise be asked in vain."""
     import pydicom
-
-    ct = ct_array()
-    slices = dicom_slices(ct)
-    for one in slices:
-        one.compress(pydicom.uid.JPEG2000Lossless, generate_instance_uid=False)
-    save_slices(slices, tmp_path / "study")
 
     def no_decoder(self):
         raise RuntimeError("no plug-in")
 
-    monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(no_decoder))
+    ct = ct_array()
+    save_slices(dicom_slices(ct), tmp_path / "study")
+    compress_files(tmp_path / "study", syntax)
+    example = pydicom.dcmread(next((tmp_path / "study").iterdir()), stop_before_pixels=True)
+    assert example.file_meta.TransferSyntaxUID == SYNTAXES[syntax]
+    if not plugins:
+        monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(no_decoder))
     image, _ = read_series(tmp_path / "study")
     np.testing.assert_array_equal(array(image), ct)
 

@@ -34,6 +34,7 @@ for variant in VARIANTS:
     assert trainer.current_epoch == 2, variant.name
     predictor = nnUNetPredictor(use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"))
     predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,))
+    Path(out, variant.name).mkdir(parents=True)
     predictor.predict_from_files_sequential(images, f"{out}/{variant.name}")
     print("trained and predicted:", variant.name, flush=True)
 """
