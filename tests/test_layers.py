@@ -62,3 +62,12 @@ def test_commands_that_need_no_torch_do_not_import_it(command):
 def test_importing_the_package_imports_next_to_nothing():
     code = "import sys; import nnunet_livseg, nnunet_livseg.variants; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_is_there():
+    import nnunet_livseg
+
+    for name in nnunet_livseg.__all__:
+        assert getattr(nnunet_livseg, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = nnunet_livseg.nonsense
