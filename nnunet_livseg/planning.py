@@ -36,7 +36,7 @@ def write_plans(
 
     Raises:
         UserError: The source plans are missing or not nnU-Net's, the name belongs to other plans, or an argument is
-            wrong, or the dataset has too few phases; nothing is written then.
+            wrong, the dataset has too few phases, or the network refuses the geometry; nothing is written then.
     """
     overrides = _with_absolute_init(overrides or Overrides())
     name = name or plans_name(variant, preset)
@@ -45,6 +45,7 @@ def write_plans(
     _refuse_to_replace(path, name, variant, preset)
     content = make_plans(stock, variant, preset=preset, name=name, overrides=overrides)
     _require_phases(dataset, variant, content)
+    _require_networks(content)
     changed = not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(content))
     if changed:
         write_json(path, content)
@@ -60,6 +61,19 @@ def _require_phases(dataset: Path, variant: Variant, plans: Mapping[str, Any]) -
     for configuration in plans["configurations"].values():
         if "inherits_from" not in configuration:
             require_phases(variant, configuration["architecture"], channels)
+
+
+def _require_networks(plans: Mapping[str, Any]) -> None:
+    """Build every network once, without memory for its weights: what it refuses is not written."""
+    import torch
+
+    from nnunet_livseg.reference import build
+
+    channels = len(plans["foreground_intensity_properties_per_channel"])
+    for configuration in plans["configurations"].values():
+        if "inherits_from" not in configuration:
+            with torch.device("meta"):
+                build(configuration, channels=channels, initialize=False)
 
 
 def _with_absolute_init(overrides: Overrides) -> Overrides:

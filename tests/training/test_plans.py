@@ -214,6 +214,20 @@ def test_bad_arguments_are_refused_and_nothing_is_written(dataset, capsys, args,
     assert (dataset / "nnUNetPlans.json").read_bytes() == before
 
 
+def test_what_the_network_refuses_is_not_written(dataset, stock, capsys):
+    """A residual encoder has no pooling to put the paper's convolutions in the place of."""
+    for configuration in stock["configurations"].values():
+        if "architecture" in configuration:
+            architecture = configuration["architecture"]
+            architecture["network_class_name"] = STOCK_UNETS[1]
+            architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
+    (dataset / "ResEncPlans.json").write_text(json.dumps(stock))
+    assert plan("-m", "dpcnet", "-p", "ResEncPlans", "--preset", "paper", "-o", "NewPlans") == 1
+    assert "a residual encoder has strided convolutions; it cannot down-sample by 'separate'" in capsys.readouterr().err
+    assert not (dataset / "NewPlans.json").exists()
+    assert plan("-m", "dpcnet", "-p", "ResEncPlans", "-o", "NewPlans") == 0
+
+
 def test_plans_of_another_variant_stay(dataset, capsys):
     assert plan("-m", "dpcnet", "-o", "MyPlans") == 0
     assert plan("-m", "dpcnet-ag", "-o", "MyPlans") == 1
