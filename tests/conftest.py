@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny networks: threads that wait for each other cost more than they bring
+
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
