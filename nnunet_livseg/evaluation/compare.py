@@ -178,7 +178,7 @@ def compare_results(results: Sequence[FolderResult], *, folds: int | None = None
 def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
     if names and len(names) != len(methods):
         raise UserError(f"there are {len(methods)} methods, but {len(names)} names: {', '.join(names)}")
-    found = list(names) if names else [Path(method).resolve().name for method in methods]
+    found = list(names) if names else _what_differs([Path(method).resolve().name for method in methods])
     if not names and len(set(found)) < len(found):  # runs/a/predictions and runs/b/predictions
         found = ["_".join(Path(method).resolve().parts[-2:]) for method in methods]
     if len(set(found)) < len(found):
@@ -186,6 +186,15 @@ def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[s
             f"the methods need different names, but are called {', '.join(found)}.\n  Name them: --names A B ..."
         )
     return found
+
+
+def _what_differs(names: list[str]) -> list[str]:
+    """``TRAINER__PLANS__CONFIGURATION`` without the parts that all trainings share."""
+    parts = [name.split("__") for name in names]
+    if {len(split) for split in parts} != {3} or len(set(names)) < len(names):
+        return names
+    differing = [index for index in range(3) if len({split[index] for split in parts}) > 1]
+    return ["__".join(split[index] for index in differing) for split in parts]
 
 
 def _common_structures(results: Sequence[FolderResult]) -> list[str]:

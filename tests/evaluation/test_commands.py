@@ -1,6 +1,7 @@
 """``livseg evaluate`` and ``livseg compare`` as a user calls them."""
 
 import json
+import shutil
 
 import pytest
 import SimpleITK as sitk
@@ -121,6 +122,22 @@ def test_compare_names_cases_that_only_some_have(folders, capsys):
     (folders / "a" / "c0.nii.gz").unlink()
     assert compare(folders, "--no-report") == 3
     assert "left out of the comparison: c0, which a lacks" in capsys.readouterr().out
+
+
+def test_compare_reads_trainings_and_names_them_by_what_differs(folders, monkeypatch, capsys):
+    """No references are given; two trainers with the same plans and configuration."""
+    monkeypatch.setenv("nnUNet_raw", str(folders / "raw"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    shutil.copytree(folders / "ref", folders / "raw" / "Dataset003_Liver" / "labelsTr")
+    trainings = []
+    for trainer, source in (("DPCNetTrainer", "a"), ("nnUNetTrainer", "b")):
+        training = folders / "results" / "Dataset003_Liver" / f"{trainer}__nnUNetPlans__3d_fullres"
+        shutil.copytree(folders / source, training / "fold_0" / "validation")
+        (training / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1, "tumor": 2}}')
+        trainings.append(str(training))
+    command = ["compare", *trainings, "--out", str(folders / "cmp"), "--workers", "1", "--quiet", "--no-report"]
+    assert main(command) == 0
+    assert "Comparison of DPCNetTrainer, nnUNetTrainer" in capsys.readouterr().out
 
 
 def test_compare_needs_references(folders, capsys):
