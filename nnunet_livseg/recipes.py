@@ -142,11 +142,6 @@ def is_best(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool
     return last in allowed and all(validation_dice[last] > validation_dice[epoch] for epoch in allowed[:-1])
 
 
-def should_stop(recipe: Recipe, validation_losses: Sequence[float]) -> bool:
-    """Whether the recipe ends the training after these epochs, see ``reason_to_stop``."""
-    return reason_to_stop(recipe, validation_losses) is not None
-
-
 def reason_to_stop(recipe: Recipe, validation_losses: Sequence[float]) -> str | None:
     """Why the recipe ends the training after these epochs, or ``None`` if it does not."""
     waited, epoch = 0, len(validation_losses)

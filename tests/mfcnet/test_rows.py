@@ -6,7 +6,7 @@ import torch
 from nnunet_livseg.cli.plan import _option
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.plans import Overrides, make_plans, settings
-from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop, should_stop
+from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
 from nnunet_livseg.reference import build, stock_configuration
 from nnunet_livseg.rows.mfcnet import RECIPE, ROWS
 from nnunet_livseg.trainers import TRAINERS
@@ -70,8 +70,8 @@ def test_rate_is_halved_after_ten_epochs_without_a_better_loss():
 
 
 def test_training_stops_after_20_epochs_without_a_better_loss():
-    assert not should_stop(RECIPE, [1.0, *[2.0] * 19])
-    assert should_stop(RECIPE, [1.0, *[2.0] * 20])
+    assert reason_to_stop(RECIPE, [1.0, *[2.0] * 19]) is None
+    assert reason_to_stop(RECIPE, [1.0, *[2.0] * 20]) is not None
 
 
 def test_training_stops_when_the_rate_is_too_small():
@@ -79,12 +79,12 @@ def test_training_stops_when_the_rate_is_too_small():
     for cycle in range(9):  # a better loss, then 11 epochs that halve the rate: 2e-4 / 2**9 < 5e-7 < 2e-4 / 2**8
         losses += [1 - cycle / 10, *[2.0] * 11]
     assert learning_rate(RECIPE, len(losses) - 1, losses) == pytest.approx(2e-4 / 2**8)
-    assert not should_stop(RECIPE, losses[:-1])
-    assert should_stop(RECIPE, losses)
+    assert reason_to_stop(RECIPE, losses[:-1]) is None
+    assert reason_to_stop(RECIPE, losses) is not None
     assert reason_to_stop(RECIPE, losses) == "The learning rate would fall to 3.9e-07, below 5e-07"
-    assert not should_stop(RECIPE.but(stop_below=None), losses)
+    assert reason_to_stop(RECIPE.but(stop_below=None), losses) is None
     at_its_end = Recipe(epochs=3, stop_below=1.0)  # nnU-Net's schedule is at 0 there, and the training over anyway
-    assert not should_stop(at_its_end, [1.0, 1.0, 1.0])
+    assert reason_to_stop(at_its_end, [1.0, 1.0, 1.0]) is None
 
 
 # --- options on the command line --------------------------------------------------------------------------------------

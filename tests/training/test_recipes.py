@@ -7,7 +7,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.recipes import Recipe, learning_rate, should_stop
+from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
 
 LOSSES = [1.0, 0.9, 0.95, 0.91, 0.9, 0.89999, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85, 0.86]
 
@@ -46,9 +46,9 @@ def test_step_decay():
 
 def test_early_stopping():
     recipe = Recipe(stop_after=3)
-    assert not should_stop(recipe, [1.0, 0.9, 0.95, 0.93])
-    assert should_stop(recipe, [1.0, 0.9, 0.95, 0.93, 0.92])
-    assert not should_stop(Recipe(), [1.0] * 500)
+    assert reason_to_stop(recipe, [1.0, 0.9, 0.95, 0.93]) is None
+    assert reason_to_stop(recipe, [1.0, 0.9, 0.95, 0.93, 0.92]) is not None
+    assert reason_to_stop(Recipe(), [1.0] * 500) is None
 
 
 def test_plans_hold_a_recipe_whole():
