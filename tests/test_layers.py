@@ -20,7 +20,8 @@ ALLOWED = {
     "plans": {"phases", "recipes", "variants"},
     "data": set(),
     "evaluation": {"data"},
-    "report": {"evaluation", "data"},
+    "patient": {"evaluation", "data"},
+    "report": {"evaluation", "data", "patient"},
 }
 COMMON = {"__version__", "errors", "names", "files", "folders"}
 
