@@ -150,7 +150,8 @@ def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> Non
 
 def _grid(image: sitk.Image) -> str:
     size, spacing = image.GetSize()[::-1], image.GetSpacing()[::-1]
-    return f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{s:.3g}' for s in spacing)} mm"
+    origin = ", ".join(f"{mm:.4g}" for mm in image.GetOrigin())
+    return f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{s:.3g}' for s in spacing)} mm from {origin} mm"
 
 
 def _safe(name: str) -> str:
