@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder for the results")
     parser.add_argument("--channels", action="store_true", help="the INPUTs are the channels (phases) of one CT")
     parser.add_argument("--series", help="which DICOM series, as `livseg dicom list` shows it")
+    parser.add_argument("--interpolate", action="store_true", help="fill missing DICOM slices, even out distances")
+    parser.add_argument("--intercept", type=float, metavar="HU", help="of a DICOM series that lost it: -1024")
     parser.add_argument("--name", help="of the result (default: the file's name; of DICOM a digest)")
     parser.add_argument("--quality", default="standard", help="fast, standard or best (default: standard)")
     parser.add_argument("-f", "--folds", nargs="+", metavar="F", help="folds (default: what the quality says)")
@@ -75,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
         segmenter,
         args.out,
         contents=contents,
+        overwrite=args.overwrite,
         name=args.name,
         series=args.series,
-        overwrite=args.overwrite,
+        interpolate=args.interpolate,
+        intercept=args.intercept,
     )

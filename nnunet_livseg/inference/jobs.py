@@ -14,6 +14,7 @@ from nnunet_livseg.inference.sources import open_source
 from nnunet_livseg.patient.result import Segmentation
 from nnunet_livseg.report.result_folder import RECORD, Contents, write_result
 
+READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
 Given = object  # whatever ``sources.open_source`` takes
 
 
@@ -29,15 +30,16 @@ def segment(
         model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
         output: Folder to write; left out, nothing is written.
         contents: What is written beside label map and measurements.
-        options: ``name``, ``series``, ``spacing_mm`` of ``Segmenter.segment``; all others are ``Segmenter``'s.
+        options: Those of ``sources.open_source`` (``name``, ``spacing_mm``, ``series``, ...); all others are
+            ``Segmenter``'s.
 
     Raises:
         UserError: The model cannot be used, or the CT not be read.
     """
-    of_case = {key: options.pop(key) for key in ("name", "series", "spacing_mm") if key in options}
+    reading = {key: options.pop(key) for key in READING if key in options}
     segmenter = Segmenter(model, **options)
     with unpacked(given) as place:
-        result = segmenter.segment(place, **of_case)
+        result = segmenter.segment(place, **reading)
         if output is not None:
             write_result(result, output, contents=contents)
     return result
@@ -49,10 +51,9 @@ def segment_all(
     out: Path,
     *,
     contents: Contents | None = None,
-    name: str | None = None,
-    series: str | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
+    **reading,
 ) -> list[Path]:
     """Segment every input and write its folder; a wrong input does not keep the others from being segmented.
 
@@ -61,10 +62,9 @@ def segment_all(
         segmenter: The model.
         out: For one input its folder; for several the folder of their folders, which are named as the results are.
         contents: What is written beside label map and measurements.
-        name: Of the result, for one input.
-        series: Which DICOM series.
         overwrite: Segment again what the same call has finished before.
         say: Takes one line of progress.
+        reading: Options of ``sources.open_source``.
 
     Returns:
         Folders of the results, in the order of the inputs.
@@ -77,14 +77,14 @@ def segment_all(
     folders: list[Path] = []
     failed: list[str] = []
     for given in inputs:
-        request = _request(given, segmenter, contents, name, series)
+        request = _request(given, segmenter, contents, reading)
         if request in finished:
             say(f"{finished[request]}: finished before; --overwrite segments it again")
             folders.append(finished[request])
             continue
         try:
             with unpacked(given) as place:
-                result = segmenter.segment(open_source(place, name=name, series=series))
+                result = segmenter.segment(open_source(place, **reading))
                 folder = out if alone else _free(out / result.name, folders)
                 write_result(result, folder, contents=contents, request=request)
         except UserError as error:
@@ -121,9 +121,7 @@ def summary(result: Segmentation) -> str:
     return f"{', '.join(parts)} in {result.provenance.seconds:.0f} s"
 
 
-def _request(
-    given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Contents, name: str | None, series: str | None
-) -> str:
+def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Contents, reading: dict) -> str:
     """Digest of everything that a result depends on. Paths of inputs may name patients, so nothing else is kept."""
     paths = given if isinstance(given, tuple) else (given,)
     wish = {
@@ -132,8 +130,7 @@ def _request(
         "quality": asdict(segmenter.quality),
         "wishes": asdict(segmenter.wishes),
         "contents": asdict(contents),
-        "name": name,
-        "series": series,
+        "reading": reading,
     }
     return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
 

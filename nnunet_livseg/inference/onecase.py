@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,10 +99,12 @@ class CasePredictor:
                 self.nnunet.initialize_from_trained_model_folder(str(self.model.folder), folds, self.model.checkpoint)
         except UserError:
             raise
-        except RuntimeError as error:  # nnU-Net finds no trainer of that name, or the weights do not fit
+        except (RuntimeError, UnpicklingError, EOFError) as error:  # no trainer of that name, or damaged weights
+            reason = (str(error).strip() or "a file of weights ends early").splitlines()[0].split(". ")[0]
             raise UserError(
-                f"{self.model.folder.name} cannot be loaded: {str(error).strip().splitlines()[0]}"
-                "\n  Was it trained with an extension of nnU-Net that is not installed here? See livseg doctor."
+                f"{self.model.folder.name} cannot be loaded: {reason}"
+                "\n  Was it copied completely? Was it trained with an extension of nnU-Net that is not installed here?"
+                " See livseg doctor."
             ) from error
 
     def _channels(self, values: tuple[int, ...]) -> tuple[int, ...]:

@@ -100,23 +100,14 @@ class Segmenter:
             self.finder, quality=quality_of("fast"), device=self.device, members=False, progress=self.progress
         )
 
-    def segment(
-        self,
-        given: object,
-        *,
-        name: str | None = None,
-        series: str | None = None,
-        spacing_mm: Sequence[float] | None = None,
-    ) -> Segmentation:
-        """Segment one CT; see ``sources.open_source`` for what it may be.
+    def segment(self, given: object, **reading) -> Segmentation:
+        """Segment one CT; ``given`` and ``reading`` are those of ``sources.open_source``.
 
         Raises:
             UserError: The CT cannot be read, or does not fit the model.
         """
         start = time.perf_counter()
-        source = given
-        if not isinstance(given, Source):
-            source = open_source(given, name=name, series=series, spacing_mm=spacing_mm)
+        source = given if isinstance(given, Source) else open_source(given, **reading)
         self._check(source)
         prediction, structures, notes = self._predicted(source)
         labels = _on_grid(prediction.labels, source.image)
@@ -160,7 +151,7 @@ class Segmenter:
                 f" {len(channels)} ({', '.join(channels)}).\n  Give one image per channel, in this order."
             )
         if channels[0].lower() == "ct":
-            require_hounsfield(sitk.GetArrayViewFromImage(source.image), source.name, remedy="the intercept, -1024")
+            require_hounsfield(sitk.GetArrayViewFromImage(source.image), source.name, remedy="-1024 to its values")
 
     def _predicted(self, source: Source) -> tuple[Prediction, dict[str, tuple[int, ...]], list[str]]:
         wanted = self.model.structures if self.wishes.probabilities else ()

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
-from nnunet_livseg.data.volumes import ending, read_volume, stem
+from nnunet_livseg.data.volumes import is_no_dicom, read_volume, stem
 from nnunet_livseg.errors import UserError
 
 _SAME_MM = 0.01  # origins and spacings of two phases may differ by rounding
@@ -47,7 +47,7 @@ class Source:
 
 
 def open_source(
-    given: object, *, name: str | None = None, series: str | None = None, spacing_mm: Sequence[float] | None = None
+    given: object, *, name: str | None = None, spacing_mm: Sequence[float] | None = None, **dicom
 ) -> Source:
     """Read one CT; a tuple or list of inputs is one CT with several channels.
 
@@ -55,18 +55,18 @@ def open_source(
         given: Path of a DICOM folder, zip or multi-frame file or of a volume file; a SimpleITK or nibabel image; an
             array ``(Z, Y, X)`` in HU.
         name: Instead of the one made from the path.
-        series: Which DICOM series, where there are several.
         spacing_mm: (z, y, x), for an array.
+        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``.
 
     Raises:
         UserError: What cannot be read and why.
     """
     if not isinstance(given, tuple | list):
-        source = _one(given, series, spacing_mm)
+        source = _one(given, spacing_mm, dicom)
         return Source(_safe(name or source.name), source.images, source.series, source.notes)
     if not given:
         raise UserError("no image was given.")
-    parts = [_one(part, series, spacing_mm) for part in given]
+    parts = [_one(part, spacing_mm, dicom) for part in given]
     images = tuple(part.image for part in parts)
     for index, image in enumerate(images[1:], start=1):
         _require_one_grid(images[0], image, index)
@@ -74,9 +74,9 @@ def open_source(
     return Source(_safe(name or parts[0].name), images, parts[0].series, notes)
 
 
-def _one(given: object, series: str | None, spacing_mm: Sequence[float] | None) -> Source:
+def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Source:
     if isinstance(given, str | Path):
-        return _from_path(Path(given), series)
+        return _from_path(Path(given), dicom)
     if isinstance(given, sitk.Image):
         return Source("ct", (_scalar_volume(given),))
     if isinstance(given, np.ndarray):
@@ -88,13 +88,13 @@ def _one(given: object, series: str | None, spacing_mm: Sequence[float] | None) 
     )
 
 
-def _from_path(path: Path, series: str | None) -> Source:
-    if path.is_file() and ending(path):
-        if series is not None:
-            raise UserError(f"{path} is one volume file: there is no series {series!r} to choose in it.")
+def _from_path(path: Path, dicom: dict) -> Source:
+    if path.is_file() and is_no_dicom(path):
+        if dicom.get("series") is not None:
+            raise UserError(f"{path} is one volume file: there is no series {dicom['series']!r} to choose in it.")
         volume = read_volume(path)
         return Source(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
-    image, info = read_series(path, series)
+    image, info = read_series(path, **dicom)
     digest = hashlib.sha256(info.series_uid.encode()).hexdigest()[:8]
     return Source(f"ct-{digest}", (image,), info, info.notes)
 

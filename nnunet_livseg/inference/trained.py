@@ -90,7 +90,9 @@ def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
     if found:
         return tuple(found)
     others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")})
-    remedy = f"It has {', '.join(others)}: give one as checkpoint." if others else "Its training has not ended yet."
+    remedy = "Its training has not begun or was copied without weights."
+    if others:
+        remedy = f"It has {', '.join(others)}. Wait for the end of the training, or take it as it is: -chk {others[0]}"
     raise UserError(f"{folder.name} has no fold with {checkpoint}.\n  {remedy}")
 
 

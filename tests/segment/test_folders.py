@@ -6,13 +6,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from io_samples import as_image, dicom_slices, save_slices, write
+from known_model import drawing
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.patient.result import Lesion
 from nnunet_livseg.report.result_folder import RECORD
-
-from ..io.io_samples import as_image, dicom_slices, save_slices, write
-from .conftest import drawing
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
 

@@ -6,13 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from io_samples import as_image, dicom_slices, rotated, save_slices
+from known_model import TUMOR_HU, drawing, make_model
 
 from nnunet_livseg import segment
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.segment import Segmenter, Wishes
-
-from ..io.io_samples import as_image, dicom_slices, rotated, save_slices
-from .conftest import TUMOR_HU, drawing, make_model
 
 SPACING_MM = (2.5, 0.8, 0.7)
 FLIPPED = np.diag([-1.0, 1.0, -1.0])
@@ -188,7 +187,10 @@ def test_presets(tmp_path):
     [
         ({"quality": "bst"}, r"no quality 'bst'. Did you mean best"),
         ({"folds": [7]}, r"no checkpoint_final.pth of fold 7; trained are 0"),
-        ({"checkpoint": "checkpoint_best.pth"}, r"no fold with checkpoint_best.pth.*It has checkpoint_final.pth"),
+        (
+            {"checkpoint": "checkpoint_best.pth"},
+            r"no fold with checkpoint_best.pth.*It has checkpoint_final.pth.*-chk",
+        ),
     ],
 )
 def test_wrong_wishes_are_explained(model, options, message):
