@@ -1,4 +1,4 @@
-"""remove what cannot be liver or tumor from predictions: find out which rules help a model, and apply them
+"""remove what is no liver or tumor from predictions, by rules that help on the cross-validation
 
 tune    tries the rules on the validation cases of a model's folds, keeps those that help, and writes
         livseg_postprocessing.json into the model's folder

@@ -24,6 +24,7 @@ from nnunet_livseg.postprocessing.steps import LESION_NEIGHBOURS, Step, apply
 
 Steps = tuple[Step, ...]
 DETECTION_RULE = "group_0"  # any overlap finds a lesion; evaluation.lesions explains it
+_MORE_THAN_EVALUATION = 1.5  # memory: both label maps stay while steps are tried (docs/postprocessing.md)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ScoreTable:
         found: dict[str, list[CaseScore]] = {}
         problems: list[Problem] = []
         work = partial(score_case, structures=self.structures, many=many)
-        need = max(memory_need_bytes(paths.predicted) for paths in self.cases)
+        need = int(_MORE_THAN_EVALUATION * max(memory_need_bytes(paths.predicted) for paths in self.cases))
         workers = worker_count(len(self.cases), need, workers=self._workers)
         with tqdm(total=len(self.cases), unit="case", disable=not self._progress) as bar:
             for paths, result in run_jobs(work, self.cases, workers=workers):

@@ -115,7 +115,7 @@ def _stages(table: ScoreTable, smallest: list[Step]) -> list[list[Step]]:
     """What is tried, stage by stage; of each stage one step is kept at most."""
     stages = [[LargestLiver()], [TumorInLiver(share) for share in SHARES], smallest or _smallest_lesions(table)]
     present = table.structures.values.keys()
-    return [stage for stage in stages if stage and set(stage[0].needs) <= present]
+    return [stage for stage in stages if set(stage[0].needs) <= present]
 
 
 def _smallest_lesions(table: ScoreTable) -> list[Step]:
