@@ -34,7 +34,7 @@ def _rows(tuning: Tuning) -> list[list[str]]:
     header = ["step", *(f"Dice {name}" for name in names), *(["lesion F1", "false/case"] * lesions), "gain", "verdict"]
     rows = [header, ["(as predicted)", *_scores(tuning.before, lesions), "", ""]]
     for trial in tuning.trials:
-        gain = _gain(trial.gain, trial.gain_ci95)
+        gain = gain_text(trial.gain, trial.gain_ci95)
         rows.append([as_text(trial.step), *_scores(trial.after, lesions), gain, trial.verdict])
     return rows
 
@@ -48,10 +48,12 @@ def _number(value: float, digits: int) -> str:
     return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _gain(gain: float, ci95: tuple[float, float]) -> str:
+def gain_text(gain: float, ci95: tuple[float, float]) -> str:
+    """``+0.0123 [+0.0100, +0.0150]``; a gain that four digits would hide, but that decides, as ``+2e-05``."""
     if math.isnan(gain):
         return "-"
-    return f"{gain:+.4f}" + ("" if math.isnan(ci95[0]) else f" [{ci95[0]:+.4f}, {ci95[1]:+.4f}]")
+    digits = "+.0e" if 0 < abs(gain) < 5e-5 else "+.4f"
+    return f"{gain:{digits}}" + ("" if math.isnan(ci95[0]) else f" [{ci95[0]:{digits}}, {ci95[1]:{digits}}]")
 
 
 def _aligned(rows: list[list[str]]) -> str:
@@ -73,7 +75,7 @@ def _trust(tuning: Tuning) -> str:
     if tuning.held_out is None:
         return f"{text}\nWith a second fold, the gain on left-out folds would stand here."
     held = tuning.held_out
-    text += f"\nOn left-out folds, with the steps that the others choose: {_gain(held.gain, held.gain_ci95)}"
+    text += f"\nOn left-out folds, with the steps that the others choose: {gain_text(held.gain, held.gain_ci95)}"
     others = {fold: steps for fold, steps in held.steps.items() if steps != tuning.steps}
     text += "".join(f"\n  without fold {fold} they choose: {steps_text(steps)}" for fold, steps in others.items())
     if tuning.steps and not held.gain > 0:

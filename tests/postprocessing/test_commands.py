@@ -1,6 +1,7 @@
 """``livseg postprocess`` as a user calls it, on phantoms with the mistakes that networks make."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation import evaluate_folder
 from nnunet_livseg.postprocessing import LargestLiver, load_postprocessing
 from nnunet_livseg.postprocessing.record import FILE
+from nnunet_livseg.postprocessing.table import gain_text
 
 
 def mistaken(case, seed):
@@ -95,6 +97,13 @@ def test_folds_and_volumes_can_be_chosen(drawn, capsys):
     printed = capsys.readouterr().out
     assert "2 validation cases of fold 1" in printed and "smallest-lesion=5 " in printed
     assert "smallest-lesion=10" not in printed and "With a second fold" in printed
+
+
+def test_a_gain_that_decides_is_never_printed_as_zero():
+    assert gain_text(0.01234, (0.0, 0.02)) == "+0.0123 [+0.0000, +0.0200]"
+    assert gain_text(2e-5, (1e-5, 3e-5)) == "+2e-05 [+1e-05, +3e-05]"
+    assert gain_text(0.5, (math.nan, math.nan)) == "+0.5000"
+    assert gain_text(math.nan, (math.nan, math.nan)) == "-"
 
 
 def test_nothing_helps_is_an_outcome_too(training, tmp_path, capsys):
