@@ -163,14 +163,15 @@ def test_a_lesion_of_the_smallest_volume_stays():
     assert (apply(labels, (2.0, 5.0, 1.0), BOTH, [SmallestLesion(30.1)])[0] == 1).all()
 
 
-def test_small_lesions_take_the_liver_value_that_they_border_most():
+@pytest.mark.parametrize(("most", "least"), [(4, 7), (7, 4)])
+def test_small_lesions_take_the_liver_value_that_they_border_most(most, least):
     """Liver segments 4 and 7, tumor 9."""
-    labels = np.full((3, 3, 6), 4, np.uint8)
-    labels[:, :, 3:] = 7
-    labels[1, 1, 3] = 9  # five faces to 7, one to 4
+    labels = np.full((3, 3, 6), least, np.uint8)
+    labels[:, :, 3:] = most
+    labels[1, 1, 3] = 9  # five faces to one segment, one to the other
     structures = Structures({"liver": (4, 7, 9), "tumor": (9,)})
     found, _ = apply(labels, (1.0, 1.0, 1.0), structures, [SmallestLesion(5.0)])
-    assert found[1, 1, 3] == 7
+    assert found[1, 1, 3] == most
 
 
 def test_regions_of_nnunet_are_understood():

@@ -129,6 +129,7 @@ def test_false_alarms_in_tumor_free_cases_are_counted(training):
     assert tuning.steps == (SmallestLesion(10.0),)
     assert (tuning.before.tumor_free_cases, tuning.before.false_alarms, tuning.after.false_alarms) == (2, 1, 0)
     assert tuning.before.dice["tumor"] == pytest.approx(2 / 3) and tuning.after.dice["tumor"] == 1.0
+    assert tuning.before.mean_dice == pytest.approx((1 + 2 / 3) / 2)  # of structures, not of all values
 
 
 def test_only_tumor_free_cases_gain_nothing_that_nnunet_would_count(training):
