@@ -224,7 +224,11 @@ def png(pixels: np.ndarray) -> bytes:
     if pixels.ndim == 2:
         picture = Image.fromarray(pixels // _GREY_STEP * _GREY_STEP + _GREY_STEP // 2)
     else:
-        picture = Image.fromarray(pixels).quantize(_COLOURS, dither=Image.Dither.NONE)
+        picture = Image.fromarray(pixels).quantize(
+            _COLOURS,
+            method=Image.Quantize.MAXCOVERAGE,  # the default method loses the colour of a few pixels: a small lesion
+            dither=Image.Dither.NONE,
+        )
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
     return stream.getvalue()

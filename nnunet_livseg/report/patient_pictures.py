@@ -1,6 +1,7 @@
 """The sections with pictures of a patient's report: projections, key slices, uncertainty; and those of the preview."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR
 from nnunet_livseg.patient.result import Lesion
@@ -50,7 +51,7 @@ def preview_pictures(slices: KeySlices) -> list[MarkedImage]:
     """Slices of the largest lesion, or of the liver, and the liver from the front."""
     lesions = _pictured(slices)
     found = slices.of_lesion(lesions[0]) if lesions else slices.of_liver()
-    return [one.picture for one in found] + [picture for _, picture in _views(slices)][:1]
+    return [one.picture for one in found] + [picture for _, picture in islice(_views(slices), 1)]
 
 
 def _pictured(slices: KeySlices) -> tuple[Lesion, ...]:

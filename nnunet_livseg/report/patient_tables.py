@@ -38,7 +38,7 @@ def lesion_section(result: Segmentation, *, axial: bool) -> str:
     header = ["no.", "volume [ml]", "diameter [mm]", within, "slice", "mean ± sd [HU]", "centre [mm]"]
     known = [name for name in _CERTAINTIES if any(getattr(lesion, name) is not None for lesion in lesions)]
     rows = [[*_lesion_row(lesion), *(_percent(getattr(lesion, name)) for name in known)] for lesion in lesions]
-    return page.section("Lesions", page.table([*header, *known], rows))
+    return page.section("Lesions", page.table([*header, *known], rows, left=0))
 
 
 def structure_section(result: Segmentation) -> str:
