@@ -1,7 +1,7 @@
 """Key slices of one segmented CT: each lesion where it is measured, the liver where there is no lesion, and doubt.
 
 A picture shows the liver with its surroundings, all at the same scale, so that lesions can be found again in the CT.
-Slices are numbered as in the image's own grid, from 0.
+Slices, rows and columns are numbered as in the image's own array, from 0.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ from nnunet_livseg.report.overlays import WINDOW_HU, crop_window
 from nnunet_livseg.report.svg import PALETTE
 
 LIVER_COLOUR, LESION_COLOUR = PALETTE[4], PALETTE[5]
-_NAMES = {AXIAL: "axial, slice", CORONAL: "coronal, row"}
+_NAMES = {AXIAL: "axial", CORONAL: "coronal"}
+_OWN_NAMES = ("slice", "row", "column")  # along the axes of the image's own array
 _SURROUNDINGS_MM = 18.0
 _AIR_BELOW_HU = -200  # a CT shows air or at least lung; an image without such values is not in HU
 _LEAST_DOUBT = 0.1  # uncertainty worth a picture
@@ -87,11 +88,11 @@ class KeySlices:
         return (AXIAL, CORONAL) if min(self.view.shape) > 1 else (AXIAL,)
 
     def of_lesion(self, lesion: Lesion) -> Iterator[KeySlice]:
-        """The axial slice in which a lesion's axial diameter was measured, and the coronal one of its largest area."""
+        """The slice in which a lesion's diameter was measured, and the one of its largest area across the other axis."""
         box = self.view.box(lesion.box)
         mask = self.lesions[box] == lesion.number
         for axis in self.axes:
-            measured = lesion.axial_diameter.slice_index if axis == AXIAL and self.view.slices_are_axial else None
+            measured = lesion.axial_diameter.slice_index if self.view.order[axis] == 0 else None
             position = _largest(mask, box, axis) if measured is None else self.view.index(axis, measured)
             yield self._draw(Cut(axis, position, self.box), focus=lesion)
 
@@ -119,20 +120,20 @@ class KeySlices:
 
     def _draw(self, cut: Cut, *, focus: Lesion | None = None, uncertainty: np.ndarray | None = None) -> KeySlice:
         """A slice with liver, lesions and their numbers, and of ``focus`` the diameter if it lies in the slice."""
-        name = _NAMES[cut.axis]
         pixels = grey_levels(cut.of(self.image), self.window)
         lesions = self._lesions_in(cut, focus)
         picture = MarkedImage(
             pixels if uncertainty is None else over_grey(pixels, cut.of(uncertainty)),
             tuple(self.view.spacing_mm[i] for i in cut.plane),
-            f"{name.split(',')[0]} slice with outlines of liver and lesions",
+            f"{_NAMES[cut.axis]} slice with outlines of liver and lesions",
             tuple(self._outlines(cut, lesions)),
             tuple(self._diameter(cut, focus)) if focus else (),
             tuple(_number(lesion, mask, focus) for lesion, mask in lesions.items()),
             sides=("R", "L"),
             scale_bar=True,
         )
-        return KeySlice(picture, f"{name} {self.view.index(cut.axis, cut.position)}")
+        own_name = _OWN_NAMES[self.view.order[cut.axis]]
+        return KeySlice(picture, f"{_NAMES[cut.axis]}, {own_name} {self.view.index(cut.axis, cut.position)}")
 
     def _lesions_in(self, cut: Cut, focus: Lesion | None) -> dict[int, np.ndarray]:
         """Masks of the lesions in a slice by number, the focus first, then from large to small."""
