@@ -10,6 +10,8 @@ import SimpleITK as sitk
 
 from nnunet_livseg.evaluation.folder import evaluate_folder
 
+from . import virtual_patient
+
 LIVER = (slice(2, 10), slice(3, 21), slice(3, 25))
 LESIONS = [(slice(3, 6), slice(5, 10), slice(5, 10)), (slice(6, 9), slice(12, 18), slice(12, 20))]
 
@@ -103,3 +105,10 @@ def _check(html):
 @pytest.fixture(scope="session")
 def check():
     return _check
+
+
+@pytest.fixture(scope="session")
+def upright():
+    image, labels = virtual_patient.scan()
+    certain = np.where(sitk.GetArrayViewFromImage(labels) == 2, 0.75, 0).astype(np.float32)
+    return virtual_patient.segmented(image, labels, probability=certain)
