@@ -17,8 +17,7 @@ from skimage.measure import find_contours
 
 WIDTH = 320
 DARK, LIGHT = "#14181d", "#e8edf2"
-_GREY_STEP = 4  # 64 grey levels: finer ones are noise of the CT that no eye sees and no PNG packs
-_COLOURS = 256
+_STEP = 4  # 64 levels: finer ones are noise of the CT that no eye sees and no PNG packs
 _BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 _LETTER, _LINE_HEIGHT = 6.6, 13  # extent of text of size 11
 _AROUND = np.array([(-0.7, 0.7), (-0.7, -0.7), (0.7, 0.7), (0.7, -0.7), (0, 1), (0, -1), (-1, 0), (1, 0)])
@@ -220,16 +219,9 @@ def _overlap(a: Box, b: Box) -> bool:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Grey or colour pixels as a small PNG."""
-    if pixels.ndim == 2:
-        picture = Image.fromarray(pixels // _GREY_STEP * _GREY_STEP + _GREY_STEP // 2)
-    else:
-        picture = Image.fromarray(pixels).quantize(
-            _COLOURS,
-            method=Image.Quantize.MAXCOVERAGE,  # the default method loses the colour of a few pixels: a small lesion
-            dither=Image.Dither.NONE,
-        )
+    """Grey or colour pixels as a small PNG. No palette: it would tint greys and lose the colour of a small lesion."""
     stream = io.BytesIO()
+    picture = Image.fromarray(pixels // _STEP * _STEP + _STEP // 2)
     picture.save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 

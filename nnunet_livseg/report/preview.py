@@ -1,12 +1,11 @@
 """Pictures with their marks as pixels: the small PNG that shows a result where no page can be opened."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from nnunet_livseg.report.marked_image import DARK, WIDTH, MarkedImage
+from nnunet_livseg.report.marked_image import DARK, WIDTH, MarkedImage, png
 
 HEIGHT_PX, _WIDEST_PX = 420, 600  # of one picture
 _GAP_PX = 6
@@ -21,9 +20,7 @@ def preview_png(pictures: Sequence[MarkedImage]) -> bytes:
     for one in drawn:
         sheet.paste(one, (left, (HEIGHT_PX - one.height) // 2))
         left += one.width + _GAP_PX
-    stream = io.BytesIO()
-    sheet.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+    return png(np.asarray(sheet))
 
 
 def rasterized(picture: MarkedImage) -> Image.Image:
