@@ -221,8 +221,8 @@ def _overlap(a: Box, b: Box) -> bool:
 def png(pixels: np.ndarray) -> bytes:
     """Grey or colour pixels as a small PNG. No palette: it would tint greys and lose the colour of a small lesion."""
     stream = io.BytesIO()
-    picture = Image.fromarray(pixels // _STEP * _STEP + _STEP // 2)
-    picture.save(stream, format="PNG", optimize=True)
+    levels = pixels.astype(np.uint16) // _STEP * 255 // (255 // _STEP)  # black and white stay what they are
+    Image.fromarray(levels.astype(np.uint8)).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
