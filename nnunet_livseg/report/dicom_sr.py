@@ -41,7 +41,10 @@ def write_sr(result: Segmentation, path: str | Path, *, seg: str | Path) -> Path
     images = _source_images(header)
     groups = [*_structure_groups(result), *_segment_groups(result, header, numbers, segments, images)]
     made = highdicom.sr.ComprehensiveSR(
-        evidence=[*images.values(), _named(header, header.SOPClassUID, header.SOPInstanceUID, header.SeriesInstanceUID)],
+        evidence=[
+            *images.values(),
+            _named(header, header.SOPClassUID, header.SOPInstanceUID, header.SeriesInstanceUID),
+        ],
         content=highdicom.sr.MeasurementReport(
             observation_context=_observer(result.provenance),
             procedure_reported=codes.PROCEDURE.code,
@@ -190,9 +193,7 @@ def _lesion(lesion: Lesion, result: Segmentation, images: dict[str, object]) -> 
     seen_in = highdicom_module().sr.SourceImageForMeasurement(
         images[uid].SOPClassUID, uid, None if frame is None else [frame + 1]
     )
-    yield _measured(
-        codes.LONG_AXIS, lesion.axial_diameter.length_mm, codes.MILLIMETER, referenced_images=[seen_in]
-    )
+    yield _measured(codes.LONG_AXIS, lesion.axial_diameter.length_mm, codes.MILLIMETER, referenced_images=[seen_in])
     yield from _density(lesion)
 
 

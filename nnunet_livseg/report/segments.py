@@ -54,7 +54,7 @@ def segment_map(result: Segmentation) -> tuple[np.ndarray, tuple[Segment, ...]]:
 
 
 def _owned(result: Segmentation) -> dict[str, tuple[int, ...]]:
-    """The label values of every structure that no smaller structure has; without the tumor's where lesions are known."""
+    """The label values that no smaller structure has, by structure; without the tumor where lesions are known."""
     owned: dict[str, list[int]] = {name: [] for name in result.structures}
     for value in sorted({value for values in result.structures.values() for value in values}):
         holders = [name for name, values in result.structures.items() if value in values]
