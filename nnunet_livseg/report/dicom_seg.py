@@ -45,11 +45,13 @@ def write_seg(
         series_number=source.series_number + SERIES_OFFSET,
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
+        omit_empty_frames=bool(numbers.any()),  # a SEG without any frame is not legal
         content_label="LIVER",
         content_description="Liver and liver tumors, segmented automatically",
         series_description=f"Liver segmentation ({NAME})",
         **equipment(),
     )
+    made.ContentCreatorName = None  # must be there, but nobody drew this
     header = pydicom_module().dcmread(source.file, stop_before_pixels=True, force=True) if identifiers else None
     set_identity(made, header)
     with atomic_path(path) as temporary:

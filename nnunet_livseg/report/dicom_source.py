@@ -102,7 +102,7 @@ def set_identity(made, source) -> None:
         made.PatientIdentityRemoved, made.DeidentificationMethod = "YES", _REMOVED
         return
     made.copy_patient_and_study_information(source)
-    if "SpecificCharacterSet" in source:
+    if source.get("SpecificCharacterSet"):
         made.SpecificCharacterSet = source.SpecificCharacterSet  # our own texts are ASCII
 
 

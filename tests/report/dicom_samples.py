@@ -17,6 +17,9 @@ from nnunet_livseg.patient.result import (
 
 STRUCTURES = {"liver": (1, 2), "tumor": (2,)}
 FRAME_OF_REFERENCE = "1.2.826.0.1.77"
+PROVENANCE = Provenance(
+    "Dataset003_Liver DPCNetTrainer", ("0", "1"), "final", "fast", {"step": "0.5"}, "cpu", 1.0, {"torch": "2"}
+)
 # every value is unlike anything else in a file, so that finding it in the bytes means that it was copied
 IDENTITY = {
     "PatientName": "Zyxwvut^Quirin",
@@ -90,9 +93,7 @@ def result(image, info, labels, *, structures=None, **changes):
         "structures": structures,
         "lesions": like(image, lesions) if has_tumor else None,
         "measurements": Measurements(sizes, tuple(found) if has_tumor else None),
-        "provenance": Provenance(
-            "Dataset003_Liver DPCNetTrainer", ("0", "1"), "final", "fast", {"step": "0.5"}, "cpu", 1.0, {"torch": "2"}
-        ),
+        "provenance": PROVENANCE,
         "series": info,
     }
     return Segmentation(**{**parts, **changes})
