@@ -74,13 +74,13 @@ def _description(segment: Segment, algorithm):
     shown = property_of(segment.structure)
     return highdicom.seg.SegmentDescription(
         segment_number=segment.number,
-        segment_label=ascii_only(segment.label)[:64],
+        segment_label=segment.label,
         segmented_property_category=shown.category.code,
         segmented_property_type=shown.type.code,
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
         tracking_uid=highdicom.UID(),
-        tracking_id=ascii_only(segment.label),
+        tracking_id=segment.label,
         anatomic_regions=[shown.site.code] if shown.site else None,
         display_color=highdicom.color.CIELabColor.from_rgb(*shown.colour),
     )

@@ -153,6 +153,12 @@ def _require_tags(slices: list[Slice]) -> None:
                 " without it a DICOM SEG cannot refer to them.\n"
                 "  Every CT image must have it; export the series again without removing UIDs."
             )
+    references = {one.text("FrameOfReferenceUID") for one in slices}
+    if len(references) > 1:
+        raise UserError(
+            f"the slices have {len(references)} different FrameOfReferenceUIDs, so their positions do not belong"
+            " together and a DICOM SEG cannot span them.\n  Anonymisers do this; use one that maps equal UIDs equally."
+        )
     if any(one.frame is not None for one in slices) and len({one.path for one in slices}) > 1:
         raise UserError(
             "the series is spread over several multi-frame files, but a DICOM SEG can refer to the frames of one only."

@@ -136,7 +136,9 @@ def _structure_groups(result: Segmentation) -> Iterator:
         if name == TUMOR and result.measurements.lesions is not None:
             measured.append(_measured(codes.LESION_COUNT, len(result.measurements.lesions), codes.NO_UNITS))
         yield sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=sr.TrackingIdentifier(highdicom_module().UID(), f"{name} as a whole"),
+            tracking_identifier=sr.TrackingIdentifier(
+                highdicom_module().UID(), codes.ascii_only(f"{name} as a whole".capitalize())
+            ),
             algorithm_id=_algorithm(result.provenance),
             measurements=measured,
             **_finding(name),

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from nnunet_livseg.evaluation.labels import TUMOR
 from nnunet_livseg.patient.result import Lesion, Segmentation
+from nnunet_livseg.report.dicom_codes import ascii_only
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Segment:
 
     Args:
         number: From 1; its value in the segment map.
-        label: For people.
+        label: For people, ASCII.
         structure: Name of the structure that it is or, for a lesion, is part of.
         lesion: The lesion; None for a structure.
     """
@@ -67,7 +68,8 @@ def _owned(result: Segmentation) -> dict[str, tuple[int, ...]]:
 def _label(name: str, result: Segmentation) -> str:
     inside = set(result.structures[name])
     parts = [other for other, values in result.structures.items() if other != name and set(values) < inside]
-    return f"{name} without {' and '.join(parts)}".capitalize() if parts else name.capitalize()
+    label = f"{name} without {' and '.join(parts)}" if parts else name
+    return ascii_only(label.capitalize())[:64]  # DICOM's length for a label
 
 
 def _require_same_tumor(result: Segmentation, labels: np.ndarray) -> None:

@@ -268,10 +268,15 @@ def test_further_structures_have_segments_of_their_own(tmp_path):
     image, info = series(tmp_path / "study")
     labels = blobs(ct_array().shape)
     labels[:, 30:, 30:] = np.where(labels[:, 30:, 30:] == 2, 2, 3)
-    made = result(image, info, labels, structures={"liver": (1, 2), "tumor": (2,), "portal vein": (3,)})
-    masks = rebuilt(pydicom.dcmread(write_seg(made, tmp_path / "seg.dcm")), info, labels.shape)
-    assert list(masks)[:2] == ["Liver without tumor", "Portal vein"]
-    np.testing.assert_array_equal(labels_of(masks, values={"Portal vein": 3}), labels)
+    name = "gefäße " + "x" * 90  # neither ASCII nor as short as DICOM wants it
+    made = result(image, info, labels, structures={"liver": (1, 2), "tumor": (2,), name: (3,)})
+    seg, sr = both_files(made, tmp_path)
+    masks = rebuilt(pydicom.dcmread(seg), info, labels.shape)
+    vessels = "Gef??e " + "x" * 57
+    assert list(masks)[:2] == ["Liver without tumor", vessels]
+    np.testing.assert_array_equal(labels_of(masks, values={vessels: 3}), labels)
+    group = highdicom.sr.srread(sr).content.get_volumetric_roi_measurement_groups()[1]
+    assert (group.tracking_identifier, group.finding_type) == (vessels, standard.SCT.Tissue)
 
 
 def test_more_lesions_than_a_byte_counts():
@@ -456,6 +461,28 @@ def test_other_inputs_are_refused(tmp_path):
     image, info = read_series(tmp_path / "bare")
     with pytest.raises(UserError, match="12 of 12 source slices have no FrameOfReferenceUID"):
         write_seg(result(image, info, labels), tmp_path / "seg.dcm")
+    for one in slices:
+        one.FrameOfReferenceUID = f"1.2.3.{one.InstanceNumber}"
+    save_slices(slices, tmp_path / "torn")
+    image, info = read_series(tmp_path / "torn")
+    with pytest.raises(UserError, match="12 different FrameOfReferenceUIDs"):
+        write_seg(result(image, info, labels), tmp_path / "seg.dcm")
+
+
+def test_a_series_over_several_multiframe_files_is_refused(tmp_path):
+    ct = ct_array()
+    (tmp_path / "study").mkdir()
+    for part in range(2):
+        half = enhanced(ct[6 * part : 6 * part + 6])
+        half.SOPInstanceUID = half.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3.{part}"
+        half.FrameOfReferenceUID = FRAME_OF_REFERENCE
+        for place in half.PerFrameFunctionalGroupsSequence:
+            place.PlanePositionSequence[0].ImagePositionPatient[2] += 6 * part * SPACING_MM[0]
+        half.save_as(tmp_path / f"study/{part}", enforce_file_format=True)
+    image, info = read_series(tmp_path / "study")
+    np.testing.assert_array_equal(array(image), ct)
+    with pytest.raises(UserError, match="spread over several multi-frame files"):
+        write_seg(result(image, info, blobs(ct.shape)), tmp_path / "seg.dcm")
 
 
 def test_report_refuses_the_segments_of_another_result(tmp_path):
