@@ -14,6 +14,8 @@ from nnunet_livseg.patient.result import (
     Segmentation,
     StructureSize,
 )
+from nnunet_livseg.report.dicom_seg import write_seg
+from nnunet_livseg.report.dicom_sr import write_sr
 
 STRUCTURES = {"liver": (1, 2), "tumor": (2,)}
 FRAME_OF_REFERENCE = "1.2.826.0.1.77"
@@ -155,3 +157,13 @@ def labels_of(masks, *, values=None):
         assert not labels[mask].any(), "segments overlap"
         labels[mask] = (values or {}).get(name, 2 if name.startswith("Lesion") else 1)
     return labels
+
+
+def both_files(made, folder, **options):
+    """The paths of SEG and SR of the result ``made``."""
+    seg = write_seg(made, folder / "seg.dcm", **options)
+    return seg, write_sr(made, folder / "sr.dcm", seg=seg)
+
+
+def array(image):
+    return sitk.GetArrayFromImage(image)
