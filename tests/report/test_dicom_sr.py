@@ -6,11 +6,12 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicom_samples import array, blobs, result, series
+from dicom_samples import STRUCTURES, array, blobs, both_files, labels_of, like, rebuilt, result, series
 from io_samples import SPACING_MM, ct_array, rotated
 from pydicom.sr.codedict import codes as standard
 
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.patient.measure import measure
 from nnunet_livseg.report.dicom_seg import write_seg
 from nnunet_livseg.report.dicom_sr import write_sr
 
@@ -52,6 +53,26 @@ def test_report_holds_the_measurements_with_units_and_references(tmp_path):
     assert numbers(tumor)["Number of lesions", None, "1"] == 5
     evidence = {uid for _, _, uid, _ in report.get_evidence()}
     assert evidence == {seg.SOPInstanceUID, *(uid for uid, _ in info.instances)}
+
+
+def test_report_of_a_measured_ct_equals_its_record(tmp_path):
+    """Measured by `measure`, not by hand: its lesion order, its slice of the axial diameter, its volumes."""
+    image, info = series(tmp_path / "study", direction=rotated())
+    labels = blobs(ct_array().shape)
+    found, lesions = measure(image, like(image, labels), STRUCTURES)
+    seg, sr = both_files(result(image, info, labels, measurements=found, lesions=lesions), tmp_path)
+    np.testing.assert_array_equal(labels_of(rebuilt(pydicom.dcmread(seg), info, labels.shape)), labels)
+    groups = highdicom.sr.srread(sr).content.get_volumetric_roi_measurement_groups()
+    for lesion, group in zip(found.lesions, groups[1:], strict=True):
+        written = numbers(group)
+        assert written["Volume", None, "cm3"] == pytest.approx(lesion.volume_ml)
+        assert written["Diameter", "Maximum", "mm"] == pytest.approx(lesion.diameter.length_mm)
+        assert written["Long axis", None, "mm"] == pytest.approx(lesion.axial_diameter.length_mm)
+        axial = group.get_measurements(name=standard.SCT.LongAxis)[0].referenced_images[0]
+        z = [uid for uid, _ in info.instances].index(axial.referenced_sop_instance_uid)
+        assert (array(lesions)[z] == lesion.number).any()
+    volumes = [numbers(group)["Volume", None, "cm3"] for group in groups]
+    assert sum(volumes) == pytest.approx(found.liver_ml) and volumes[1:] == sorted(volumes[1:], reverse=True)
 
 
 def numbers(group):
