@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ import SimpleITK as sitk
 from nnunet_livseg.evaluation.folder import evaluate_folder
 
 from . import virtual_patient
+
+# dicom_samples, and io_samples that it builds on; pytest's importlib mode adds no path
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "io")]
 
 LIVER = (slice(2, 10), slice(3, 21), slice(3, 25))
 LESIONS = [(slice(3, 6), slice(5, 10), slice(5, 10)), (slice(6, 9), slice(12, 18), slice(12, 20))]
