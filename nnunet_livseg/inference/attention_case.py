@@ -1,6 +1,8 @@
 """A trained model and one case, as ``inference.attention`` needs them: loaded, preprocessed, and a point to look at."""
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -27,17 +29,19 @@ _READERS = ("SimpleITKIO", "NibabelIO")  # which give the voxels in the file's o
 
 
 def load(model: Model, device: str) -> nnUNetPredictor:
-    """nnU-Net's predictor with the weights of one fold: the model's first, or the first that is trained.
+    """nnU-Net's predictor with the weights of one fold, see ``fold_of``.
 
     Raises:
         UserError: The folder is no trained model, a fold or the device is missing, or images are read in a way that
             turns them.
     """
-    _ = model.dataset  # refuses what is no model, and cascades
+    _ = model.dataset  # refuses what is no model, and the second model of a cascade
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no GPU that torch can use.\n  Leave out --device, or install torch for your GPU.")
-    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device(device), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model.folder), (fold_of(model),), model.checkpoint)
+    fold = fold_of(model)
+    with redirect_stdout(io.StringIO()):  # nnU-Net prints how it searches for the trainer
+        predictor = nnUNetPredictor(use_mirroring=False, device=torch.device(device), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(model.folder), (fold,), model.checkpoint)
     reader = predictor.plans_manager.image_reader_writer_class.__name__
     if reader not in _READERS:
         raise UserError(
@@ -50,7 +54,7 @@ def load(model: Model, device: str) -> nnUNetPredictor:
 
 
 def fold_of(model: Model) -> int | str:
-    """The fold that is looked at.
+    """The fold that is looked at: the model's first, or the first that is trained.
 
     Raises:
         UserError: It is not trained, or none is.
