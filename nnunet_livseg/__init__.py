@@ -15,6 +15,7 @@ _HOME = {
     "evaluate_case": "nnunet_livseg.evaluation",
     "evaluate_folder": "nnunet_livseg.evaluation",
     "compare": "nnunet_livseg.evaluation",
+    "attention_maps": "nnunet_livseg.inference.attention",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -104,11 +104,11 @@ class ChannelContext(nn.Module):
         return torch.softmax(ENERGIES[self.energy](flat @ flat.transpose(1, 2), flat.shape[2]), -1)
 
     def shown(self, level: int) -> list[Shown]:
-        """How much every channel keeps of itself, the diagonal of M; see ``blocks.shown``."""
-        title, source = "Channel context: share that a channel keeps of itself", "MFCNet, Eq. (4)"
+        """The largest weight in every row of M: 1 where a channel gathers a single one; see ``blocks.shown``."""
+        title, source = "Channel context: largest weight with which a channel gathers one", "MFCNet, Eq. (4)"
 
         def read(call: Call) -> Tensor:
-            return self.mixing(call.inputs[0].float()).diagonal(dim1=1, dim2=2)
+            return self.mixing(call.inputs[0].float()).amax(2)
 
         return [Shown("channel_context", title, source, VECTOR, level, self, read)]
 

@@ -97,13 +97,13 @@ class CaseAttention:
 
 
 def attention_maps(
-    images: Sequence[Path], model: Model, *, point: Sequence[int] | None = None, device: str = "cpu"
+    images: Sequence[str | Path], model: Model | str | Path, *, point: Sequence[int] | None = None, device: str = "cpu"
 ) -> CaseAttention:
     """All attention maps of one case.
 
     Args:
         images: One file per channel of the model; a DICOM folder or zip with one CT series counts as a file.
-        model: The trained model; of several folds the first.
+        model: The trained model, or its folder; of several folds the first.
         point: Voxel (z, y, x) of the image to look at; left out, the middle of the largest tumor that the network
             predicts, else of the liver, else of the image.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
@@ -111,10 +111,11 @@ def attention_maps(
     Raises:
         UserError: Model or images cannot be used, the network has no attention, or the point is outside the image.
     """
+    model = model if isinstance(model, Model) else Model(Path(model))
     predictor = load(model, device)
     shown = maps_of(predictor.network, model.folder.name)
     names = model.dataset.channels
-    channels = read_channels(images, model.dataset)
+    channels = read_channels([Path(image) for image in images], model.dataset)
     data, properties = preprocessed(channels, predictor)
     order = predictor.plans_manager.transpose_forward
     whole = whole_grid(channels[0].GetSize()[::-1], data.shape[1:], properties, order)

@@ -140,6 +140,7 @@ def _bars(axis: Any, panel: Bars) -> None:
     axis.axhline(values.mean(), color="#d1495b", linewidth=0.9)
     axis.set_ylim(0, max(1.0, 1.05 * float(values.max())))
     axis.set_xlim(-0.5, values.size - 0.5)
+    axis.locator_params(axis="x", integer=True)
     axis.tick_params(labelsize=6)
 
 

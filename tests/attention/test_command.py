@@ -81,7 +81,7 @@ def test_phases_of_a_2d_network_lie_in_one_slice(tmp_path):
 def test_the_point_is_the_middle_of_what_the_network_predicts(image, tmp_path):
     """A fresh network predicts something or other; the point must lie in it."""
     model = model_folder(tmp_path, "sfan", 3)
-    case = attention_maps([image], Model(model))
+    case = attention_maps([str(image)], str(model))
     structure = next(name for name in ("tumor", "liver") if name in case.reason)
     predicted = np.isin(sitk.GetArrayFromImage(case.on_image(case.labels, labels=True)), case.structures[structure])
     z, y, x = case.point
