@@ -39,7 +39,7 @@ class AttentionMap:
         kind: One of ``blocks.shown.KINDS``.
         level: Where in the pyramid; 0 is full resolution.
         values: On the network's own grid, axes in the order of the plans, covering the patch; a vector has one axis.
-        phase: Name of the channel that it is about; empty if it is about no single one.
+        phase: The phase that it is about; empty if it is about no single one.
     """
 
     name: str
@@ -61,7 +61,7 @@ class CaseAttention:
     """All maps of one case.
 
     Args:
-        channels: The images, by the names of the model's channels.
+        channels: The images by their names; several are numbered.
         structures: Structure to label values.
         maps: Every level of a map from coarse to fine, as the network orders its maps.
         labels: What the network predicts in the patch, axes in the order of the plans.
@@ -114,7 +114,7 @@ def attention_maps(
     model = model if isinstance(model, Model) else Model(Path(model))
     predictor = load(model, device)
     shown = maps_of(predictor.network, model.folder.name)
-    names = model.dataset.channels
+    names = _told_apart(model.dataset.channels)
     channels = read_channels([Path(image) for image in images], model.dataset)
     data, properties = preprocessed(channels, predictor)
     order = predictor.plans_manager.transpose_forward
@@ -160,6 +160,11 @@ def _observed(
     return labels.astype(np.uint8), arrays
 
 
+def _told_apart(channels: Sequence[str]) -> list[str]:
+    """Names of channels with their numbers, because nnU-Net's data sets call every phase of a CT ``CT``."""
+    return list(channels) if len(channels) == 1 else [f"phase {i} ({name})" for i, name in enumerate(channels)]
+
+
 def _named(shown: Shown, values: np.ndarray, channels: Sequence[str]) -> list[AttentionMap]:
     """The maps that one declaration stands for: one, or one per phase."""
     name, about = f"{shown.key}_level{shown.level}", (shown.title, shown.source, shown.kind, shown.level)
@@ -167,8 +172,10 @@ def _named(shown: Shown, values: np.ndarray, channels: Sequence[str]) -> list[At
         return [AttentionMap(name, *about, values)]
     if shown.kind == PHASES:
         return [
-            AttentionMap(f"{name}_phase{phase}", *about, found, channels[phase] if len(values) == len(channels) else "")
-            for phase, found in enumerate(values)
+            AttentionMap(
+                f"{name}_phase{i}", *about, found, channels[i] if len(values) == len(channels) else f"phase {i}"
+            )
+            for i, found in enumerate(values)
         ]
     return [AttentionMap(name, *about, values[0])]
 

@@ -69,7 +69,7 @@ def model_folder(folder, name, dim, *, channels=1, order=(0, 1, 2), spacing_mm=(
     configuration["spacing"] = list(spacing_mm[-dim:])
     content = plans(configuration, channels=channels, order=order)
     dataset = {
-        "channel_names": {str(c): ("CT", "arterial CT")[c] for c in range(channels)},
+        "channel_names": {str(c): "CT" for c in range(channels)},  # as real sets call all their phases
         "labels": {"background": 0, "liver": 1, "tumor": 2},
         "numTraining": 1,
         "file_ending": ".nii.gz",

@@ -72,7 +72,9 @@ def test_phases_of_a_2d_network_lie_in_one_slice(tmp_path):
     case = attention_maps(images, Model(model), point=(13, 30, 35))
     names = [one.name for one in case.maps]
     assert names[:4] == ["sam_level4_phase0", "sam_level4_phase1", "sam_level3_phase0", "sam_level3_phase1"]
-    assert case.maps[1].phase == "arterial CT" and names[-1] == "confidence_level2"
+    assert case.maps[1].phase == "phase 1 (CT)" and names[-1] == "confidence_level2"
+    for image, path in zip(case.channels.values(), images, strict=True):
+        assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
     weights = sum(sitk.GetArrayFromImage(case.on_image(one.values)) for one in case.maps[:2])
     assert weights[13].max() == pytest.approx(1) and weights[case.grid.box].min() == pytest.approx(1)
     assert not np.delete(weights, 13, axis=0).any()
@@ -154,7 +156,7 @@ def test_a_reader_that_turns_images(image, tmp_path):
 
 def test_channels_that_do_not_fit(image, tmp_path):
     dataset = Model(model_folder(tmp_path, "sam-urim", 2, channels=2)).dataset
-    with pytest.raises(UserError, match=r"takes 2 channels \(CT, arterial CT\), but got 1"):
+    with pytest.raises(UserError, match=r"takes 2 channels \(CT, CT\), but got 1"):
         read_channels([image], dataset)
     other = tmp_path / "other.nii.gz"
     sitk.WriteImage(ct((20, 60, 71)), str(other))
