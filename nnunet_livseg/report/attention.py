@@ -121,7 +121,7 @@ def _picture(axis: Any, panel: Picture, sheet: Sheet) -> None:
         bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=6)
     for (name, mask), colour in zip(panel.outlines.items(), OUTLINES, strict=False):
-        if mask.any():
+        if mask.any() and not mask.all():
             axis.contour(mask, levels=[0.5], colors=colour, linewidths=1.2)
         axis.plot([], [], color=colour, label=name)
     row, column = sheet.point
