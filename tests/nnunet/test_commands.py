@@ -11,6 +11,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from .conftest import assert_segment_agrees
+
 DATASET = "Dataset901_Phantom"
 TRAINER = "DPCNetTrainer"
 
@@ -63,6 +65,8 @@ def test_prediction_by_dataset_and_by_model_folder_agree(trained, tmp_path):
         *("-m", model_folder(trained), "-f", 0, "-device", "cpu"),
     )
     assert next((tmp_path / "b").glob("*.nii.gz")).read_bytes() == by_name.read_bytes()
+    images = (trained.raw / DATASET / "imagesTs").iterdir()
+    assert_segment_agrees(trained, model_folder(trained), images, by_name, tmp_path / "segment")
 
 
 def test_attention_of_a_trained_model(trained, tmp_path):

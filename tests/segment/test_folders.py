@@ -1,0 +1,121 @@
+"""The folders that ``livseg segment`` writes: what is in them, many at a time, interrupted, repeated, refused."""
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from io_samples import as_image, dicom_slices, save_slices, write
+from known_model import drawing
+
+from nnunet_livseg.cli import main
+from nnunet_livseg.patient.result import Lesion
+from nnunet_livseg.report.result_folder import RECORD
+
+FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
+
+
+def livseg(*args):
+    return main(["segment", *map(str, args)])
+
+
+@pytest.fixture
+def ct(tmp_path):
+    return write(as_image(drawing()[0]), tmp_path / "patient_7.nii.gz")
+
+
+def test_one_ct_with_everything(ct, model, tmp_path, capsys):
+    assert livseg(ct, "-m", model, "-o", tmp_path / "out", *FAST, "--probabilities", "--uncertainty") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz", "measurements.json"),
+        *("probability_liver.nii.gz", "probability_tumor.nii.gz"),
+    }
+    assert "liver 4.5 ml, tumor 0.3 ml, 2 lesions" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    _, labels = drawing()
+    assert record["name"] == "patient_7"
+    assert record["liver_ml"] == pytest.approx((labels > 0).sum() * 2.5 * 0.8 * 0.7 / 1000, abs=1e-4)
+    assert record["tumor_burden"] == pytest.approx((labels == 2).sum() / (labels > 0).sum(), abs=1e-5)
+    lesions = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "lesions.nii.gz"))
+    for lesion in record["lesions"]:
+        inside = np.argwhere(lesions == lesion["number"])
+        assert lesion["center_voxel_zyx"] == pytest.approx(inside.mean(axis=0), abs=0.01)
+        assert (labels[tuple(inside.T)] == 2).all()
+    names = {field.name for field in fields(Lesion)} - {"box"}  # a new field of a lesion is not forgotten here
+    assert record["lesions"][0].keys() - {"center_voxel_zyx", "longest_diameter"} == names - {"diameter"}
+
+
+def test_several_cts_each_in_its_folder_and_a_wrong_one_keeps_no_other_from_it(model, tmp_path, capsys):
+    hu, _ = drawing()
+    for place in ("a", "b"):
+        write(as_image(hu), tmp_path / place / "ct.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"no gzip")
+    inputs = [tmp_path / "a" / "ct.nii.gz", tmp_path / "broken.nii.gz", tmp_path / "b" / "ct.nii.gz"]
+    assert livseg(*inputs, "-m", model, "-o", tmp_path / "out", *FAST) == 1
+    told = capsys.readouterr()
+    assert "1 of 3 inputs failed" in told.err and "broken.nii.gz" in told.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"ct", "ct-2"}
+    assert livseg(*inputs[::2], "-m", model, "-o", tmp_path / "out", *FAST) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+
+
+def test_a_result_is_kept_until_something_that_it_depends_on_changes(ct, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    call = (ct, "-m", model, "-o", out, *FAST)
+    assert livseg(*call, "--probabilities") == 0
+    (out / "notes.txt").write_text("mine")
+    assert livseg(*call, "--probabilities") == 0 and "finished before" in capsys.readouterr().out
+    assert livseg(*call) == 0 and "finished before" not in capsys.readouterr().out  # fewer files are another result
+    assert {path.name for path in out.iterdir()} == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, "notes.txt"}
+    write(as_image(np.where(drawing()[0] > 0, -100, drawing()[0])), ct)
+    assert livseg(*call) == 0 and "liver 0.0 ml" in capsys.readouterr().out
+    before = (out / RECORD).stat().st_mtime_ns
+    assert livseg(*call, "--overwrite") == 0 and (out / RECORD).stat().st_mtime_ns > before
+
+
+def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
+    from nnunet_livseg.report import result_folder
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(result_folder, "write_json", stop)
+    assert livseg(ct, "-m", model, "-o", tmp_path / "out" / "deep", *FAST) == 130
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_dicom_results_do_not_carry_names(model, tmp_path, capsys):
+    """The folder's name and the header's fields name the patient; nothing that is written or printed does."""
+    secrets = {"PatientName": "Mustermann^Erika", "PatientID": "ID-4711", "AccessionNumber": "ACC-0815"}
+    slices = dicom_slices(drawing()[0], SeriesDescription="Leber Mustermann", **secrets)
+    save_slices(slices, tmp_path / "Mustermann_Erika")
+    assert livseg(tmp_path / "Mustermann_Erika", "-m", model, "-o", tmp_path / "out", *FAST) == 0
+    said = capsys.readouterr()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir())
+    for secret in ("Mustermann", "Erika", "4711", "0815"):
+        assert secret.encode() not in written
+        assert secret not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nothing.nii.gz", "-m", "MODEL", "-o", "out"], "nothing.nii.gz does not exist"),
+        (
+            ["CT", "-m", "RESULTS", "-o", "out"],
+            "it has no plans.json. Models below it: Dataset301",
+        ),
+        (["CT", "-m", "MODEL", "-o", "CT"], "is a file"),
+        (["CT", "-m", "MODEL", "-o", "out", "-step_size", "0"], "the step size is 0"),
+        (["CT", "CT", "-m", "MODEL", "-o", "out", "--name", "x"], "--name names one result"),
+        (["CT", "-m", "MODEL", "-o", "out", "--series", "3"], "one volume file: there is no series '3'"),
+        (["CT", "-m", "MODEL", "-o", "out", "--liver-model", "RESULTS"], "is no trained model"),
+    ],
+)
+def test_messages(args, message, ct, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"CT": ct, "MODEL": model, "RESULTS": model.parent.parent}
+    assert livseg(*(places.get(arg, arg) for arg in args)) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
