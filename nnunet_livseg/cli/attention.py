@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--point", type=int, nargs=3, metavar=("Z", "Y", "X"), help="voxel of IMAGE, counted from 0")
     parser.add_argument("--fold", metavar="F", help="a number or all (default: the first that is trained)")
     parser.add_argument("--checkpoint", default="checkpoint_final.pth", help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="default: cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: the best that is here")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,11 +32,12 @@ def run(args: argparse.Namespace) -> None:
 
     from nnunet_livseg.inference.attention import attention_maps
     from nnunet_livseg.inference.attention_files import SHEET, TABLE, write_attention
-    from nnunet_livseg.inference.two_stage import Model
+    from nnunet_livseg.inference.trained import TrainedModel
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
-    model = Model(args.model, None if args.fold is None else (args.fold,), args.checkpoint)
+    folds = None if args.fold is None else (args.fold,)
+    model = TrainedModel.open(args.model, folds=folds, checkpoint=args.checkpoint)
     case = attention_maps(args.images, model, point=args.point, device=args.device)
-    write_attention(case, args.out, names=[path.name for path in args.images])
+    write_attention(case, args.out)
     print(f"looked at voxel {' '.join(map(str, case.point))} (z y x): {case.reason}")
     print(f"{len(case.maps)} maps in {args.out}; look at {SHEET}, what each file is stands in {TABLE}")

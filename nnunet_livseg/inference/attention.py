@@ -14,18 +14,18 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_livseg.blocks.shown import PHASES, VECTOR, Shown, observe
-from nnunet_livseg.evaluation.labels import dataset_structures
 from nnunet_livseg.inference.attention_case import (
-    fold_of,
     given_centre,
     load,
     maps_of,
     predicted_centre,
     preprocessed,
-    read_channels,
+    require_channels,
 )
 from nnunet_livseg.inference.patch_grid import PatchGrid, cut_patch, whole_grid
-from nnunet_livseg.inference.two_stage import Model
+from nnunet_livseg.inference.segment import best_device
+from nnunet_livseg.inference.sources import open_source
+from nnunet_livseg.inference.trained import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class CaseAttention:
     """All maps of one case.
 
     Args:
+        name: Short name of the case; of DICOM a digest, because its paths may name the patient.
         channels: The images by their names; several are numbered.
         structures: Structure to label values.
         maps: Every level of a map from coarse to fine, as the network orders its maps.
@@ -72,6 +73,7 @@ class CaseAttention:
         fold: Fold that is looked at.
     """
 
+    name: str
     channels: dict[str, sitk.Image]
     structures: dict[str, tuple[int, ...]]
     maps: tuple[AttentionMap, ...]
@@ -80,7 +82,7 @@ class CaseAttention:
     point: tuple[int, ...]
     reason: str
     model: str
-    fold: int | str
+    fold: str
 
     @property
     def image(self) -> sitk.Image:
@@ -97,30 +99,34 @@ class CaseAttention:
 
 
 def attention_maps(
-    images: Sequence[str | Path], model: Model | str | Path, *, point: Sequence[int] | None = None, device: str = "cpu"
+    images: Sequence[object],
+    model: TrainedModel | str | Path,
+    *,
+    point: Sequence[int] | None = None,
+    device: str | None = None,
 ) -> CaseAttention:
     """All attention maps of one case.
 
     Args:
-        images: One file per channel of the model; a DICOM folder or zip with one CT series counts as a file.
+        images: One per channel of the model, each anything that ``sources.open_source`` reads.
         model: The trained model, or its folder; of several folds the first.
         point: Voxel (z, y, x) of the image to look at; left out, the middle of the largest tumor that the network
             predicts, else of the liver, else of the image.
-        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
 
     Raises:
         UserError: Model or images cannot be used, the network has no attention, or the point is outside the image.
     """
-    model = model if isinstance(model, Model) else Model(Path(model))
-    predictor = load(model, device)
+    model = model if isinstance(model, TrainedModel) else TrainedModel.open(model)
+    predictor = load(model, device or best_device())
     shown = maps_of(predictor.network, model.folder.name)
-    names = _told_apart(model.dataset.channels)
-    channels = read_channels([Path(image) for image in images], model.dataset)
-    data, properties = preprocessed(channels, predictor)
+    source, names = open_source(tuple(images)), _told_apart(model.dataset.channels)
+    require_channels(source, model)
+    data, properties = preprocessed(source.images, predictor)
     order = predictor.plans_manager.transpose_forward
-    whole = whole_grid(channels[0].GetSize()[::-1], data.shape[1:], properties, order)
+    whole = whole_grid(source.image.GetSize()[::-1], data.shape[1:], properties, order)
     if point is None:
-        centre, reason = predicted_centre(data, predictor)
+        centre, reason = predicted_centre(data, predictor, model.structures)
         point = whole.to_image(centre)
     else:
         centre, reason, point = given_centre(point, whole), "as given", tuple(int(p) for p in point)
@@ -128,15 +134,16 @@ def attention_maps(
     labels, maps = _observed(predictor, patch, shown, _shares(grid, point))
     named = [one for group in zip(shown, maps, strict=True) for one in _named(*group, names)]
     return CaseAttention(
-        channels=dict(zip(names, channels, strict=True)),
-        structures=dict(dataset_structures(predictor.dataset_json).values),
+        name=source.name,
+        channels=dict(zip(names, source.images, strict=True)),
+        structures=model.structures,
         maps=tuple(_from_coarse_to_fine(named)),
         labels=labels,
         grid=grid,
         point=point,
         reason=reason,
         model=model.folder.name,
-        fold=fold_of(model),
+        fold=model.folds[0],
     )
 
 

@@ -1,10 +1,7 @@
 """A trained model and one case, as ``inference.attention`` needs them: loaded, preprocessed, and a point to look at."""
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,35 +11,36 @@ from scipy import ndimage
 from torch import nn
 
 from nnunet_livseg.blocks.shown import Shown
-from nnunet_livseg.data.convert.grids import same_grid
-from nnunet_livseg.data.dataset import RawDataset
-from nnunet_livseg.data.dicom import read_series
-from nnunet_livseg.data.volumes import read_volume
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR, dataset_structures, select
+from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
+from nnunet_livseg.inference.onecase import CasePredictor
 from nnunet_livseg.inference.patch_grid import PatchGrid
-from nnunet_livseg.inference.two_stage import Model
+from nnunet_livseg.inference.quality import quality_of
+from nnunet_livseg.inference.sources import Source
+from nnunet_livseg.inference.trained import TrainedModel
 from nnunet_livseg.reference import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS, Variant
 
 _READERS = ("SimpleITKIO", "NibabelIO")  # which give the voxels in the file's own order
 
 
-def load(model: Model, device: str) -> nnUNetPredictor:
-    """nnU-Net's predictor with the weights of one fold, see ``fold_of``.
+def load(model: TrainedModel, device: str) -> nnUNetPredictor:
+    """nnU-Net's predictor with the weights of the model's first fold.
 
     Raises:
-        UserError: The folder is no trained model, a fold or the device is missing, or images are read in a way that
-            turns them.
+        UserError: The model cannot be loaded, is the second of a cascade, or reads images in a way that turns them;
+            there is no such device.
     """
-    _ = model.dataset  # refuses what is no model, and the second model of a cascade
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no GPU that torch can use.\n  Leave out --device, or install torch for your GPU.")
-    fold = fold_of(model)
-    with redirect_stdout(io.StringIO()):  # nnU-Net prints how it searches for the trainer
-        predictor = nnUNetPredictor(use_mirroring=False, device=torch.device(device), allow_tqdm=False)
-        predictor.initialize_from_trained_model_folder(str(model.folder), (fold,), model.checkpoint)
-    reader = predictor.plans_manager.image_reader_writer_class.__name__
+        raise UserError("there is no GPU that torch can use.\n  Leave out --device, or see livseg doctor.")
+    if model.previous_stage is not None:
+        raise UserError(
+            f"{model.folder.name} is the second model of nnU-Net's cascade: it also reads the label maps of "
+            f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
+            "another configuration."
+        )
+    predictor = CasePredictor(model, quality=quality_of("fast"), device=device).nnunet
+    reader = predictor.plans_manager.plans["image_reader_writer"]
     if reader not in _READERS:
         raise UserError(
             f"{model.folder.name} reads images with {reader}; attention is shown for models that read them with "
@@ -51,23 +49,6 @@ def load(model: Model, device: str) -> nnUNetPredictor:
     predictor.network = getattr(predictor.network, "_orig_mod", predictor.network)  # nnUNet_compile: not for one patch
     predictor.network.to(predictor.device).eval()
     return predictor
-
-
-def fold_of(model: Model) -> int | str:
-    """The fold that is looked at: the model's first, or the first that is trained.
-
-    Raises:
-        UserError: It is not trained, or none is.
-    """
-    trained = sorted(path.parent.name.removeprefix("fold_") for path in model.folder.glob(f"fold_*/{model.checkpoint}"))
-    wanted = trained[:1] if model.folds is None else [str(model.folds[0])]
-    if not wanted or wanted[0] not in trained:
-        asked = f"fold {wanted[0]} of " if wanted else ""
-        raise UserError(
-            f"{asked}{model.folder} has no {model.checkpoint}; folds that have one: {', '.join(trained) or 'none'}."
-            "\n  Choose with --fold and --checkpoint (checkpoint_best.pth exists while a training runs)."
-        )
-    return wanted[0] if wanted[0] == "all" else int(wanted[0])
 
 
 def maps_of(network: nn.Module, name: str) -> list[Shown]:
@@ -98,28 +79,14 @@ def rows_with_attention() -> tuple[Variant, ...]:
     return tuple(row for row in VARIANTS if shows(row))
 
 
-def read_channels(images: Sequence[Path], dataset: RawDataset) -> list[sitk.Image]:
-    """One image per channel of the model, all on one grid; DICOM folders and zips are read as series.
-
-    Raises:
-        UserError: Too few or too many images, one cannot be read, or they do not lie on one grid.
-    """
-    if len(images) != len(dataset.channels):
+def require_channels(source: Source, model: TrainedModel) -> None:
+    """Refuse a case with another number of channels than the model's."""
+    wanted = model.dataset.channels
+    if len(source.images) != len(wanted):
         raise UserError(
-            f"the model takes {len(dataset.channels)} channel{'s'[: len(dataset.channels) > 1]} "
-            f"({', '.join(dataset.channels)}), but got {len(images)}: give one file per channel, in this order."
+            f"the model takes {len(wanted)} channel{'s'[: len(wanted) > 1]} ({', '.join(wanted)}), but got "
+            f"{len(source.images)}: give one file per channel, in this order."
         )
-    read = [
-        read_series(path)[0] if path.is_dir() or path.suffix.lower() == ".zip" else read_volume(path).image
-        for path in images
-    ]
-    for path, image in zip(images[1:], read[1:], strict=True):
-        if not same_grid(read[0], image):
-            raise UserError(
-                f"{path} lies on another grid than {images[0]}, but the channels of a case must match voxel by voxel."
-                "\n  Put the phases on one grid first: livseg align."
-            )
-    return read
 
 
 def preprocessed(channels: Sequence[sitk.Image], predictor: nnUNetPredictor) -> tuple[np.ndarray, dict]:
@@ -132,11 +99,12 @@ def preprocessed(channels: Sequence[sitk.Image], predictor: nnUNetPredictor) -> 
     return data, properties
 
 
-def predicted_centre(data: np.ndarray, predictor: nnUNetPredictor) -> tuple[tuple[int, ...], str]:
+def predicted_centre(
+    data: np.ndarray, predictor: nnUNetPredictor, structures: dict[str, tuple[int, ...]]
+) -> tuple[tuple[int, ...], str]:
     """The voxel of the preprocessed image to look at, and why: inside what the network itself predicts."""
     logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data))
     labels = np.asarray(predictor.label_manager.convert_logits_to_segmentation(logits.float().cpu()))
-    structures = dataset_structures(predictor.dataset_json).values
     for name in (TUMOR, LIVER):
         mask = select(labels, structures.get(name, ()))
         if mask.any():

@@ -15,13 +15,12 @@ FORMAT = 1
 SHEET, TABLE, VECTORS, PREDICTION = "attention.png", "attention.json", "vectors.csv", "prediction.nii.gz"
 
 
-def write_attention(case: CaseAttention, out: Path, *, names: Sequence[str] = ()) -> None:
+def write_attention(case: CaseAttention, out: Path) -> None:
     """Write maps as NIfTI, vectors as CSV, a sheet of pictures, and a table of what every file is.
 
     Args:
         case: What to write.
         out: Folder; made if it is missing.
-        names: File names of the images, for the table.
 
     Raises:
         UserError: The folder cannot be made, or the disk is full.
@@ -34,7 +33,7 @@ def write_attention(case: CaseAttention, out: Path, *, names: Sequence[str] = ()
     if any(one.is_vector for one in case.maps):
         write_text(out / VECTORS, _vectors(case.maps))
     write_sheet(case, out / SHEET)
-    write_json(out / TABLE, _table(case, names))
+    write_json(out / TABLE, _table(case))
 
 
 def _vectors(maps: Sequence[AttentionMap]) -> str:
@@ -47,12 +46,12 @@ def _vectors(maps: Sequence[AttentionMap]) -> str:
     return stream.getvalue()
 
 
-def _table(case: CaseAttention, names: Sequence[str]) -> dict[str, Any]:
+def _table(case: CaseAttention) -> dict[str, Any]:
     return {
         "format": FORMAT,
+        "case": case.name,
         "model": case.model,
         "fold": case.fold,
-        "images": [Path(name).name for name in names],
         "point": {"voxel_zyx": list(case.point), "why": case.reason},
         "patch": {
             "first_voxel_zyx": [part.start for part in case.grid.box],

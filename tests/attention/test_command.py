@@ -11,8 +11,7 @@ from PIL import Image
 from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.attention import attention_maps
-from nnunet_livseg.inference.attention_case import deepest, read_channels
-from nnunet_livseg.inference.two_stage import Model
+from nnunet_livseg.inference.attention_case import deepest
 
 from .conftest import ct, model_folder
 
@@ -31,7 +30,7 @@ def test_all_files_on_the_grid_of_the_image(image, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "looked at voxel 9 30 20 (z y x): as given" in said and "16 maps in" in said
     table = json.loads((out / "attention.json").read_text())
-    assert table["images"] == ["case.nii.gz"] and table["fold"] == 0 and table["point"]["voxel_zyx"] == [9, 30, 20]
+    assert table["case"] == "case" and table["fold"] == "0" and table["point"]["voxel_zyx"] == [9, 30, 20]
     box = tuple(
         slice(first, first + count)
         for first, count in zip(table["patch"]["first_voxel_zyx"], table["patch"]["voxels_zyx"], strict=True)
@@ -69,7 +68,7 @@ def test_phases_of_a_2d_network_lie_in_one_slice(tmp_path):
     images = [tmp_path / "venous.nii.gz", tmp_path / "arterial.nii.gz"]
     for seed, path in enumerate(images):
         sitk.WriteImage(ct(seed=seed), str(path))
-    case = attention_maps(images, Model(model), point=(13, 30, 35))
+    case = attention_maps(images, model, point=(13, 30, 35))
     names = [one.name for one in case.maps]
     assert names[:4] == ["sam_level4_phase0", "sam_level4_phase1", "sam_level3_phase0", "sam_level3_phase1"]
     assert case.maps[1].phase == "phase 1 (CT)" and names[-1] == "confidence_level2"
@@ -112,7 +111,7 @@ def test_the_sheet_shows_the_patients_right_on_the_left(direction, tmp_path):
     bright.CopyInformation(image)
     sitk.WriteImage(bright, str(tmp_path / "case.nii.gz"))
     model = model_folder(tmp_path, "sfan", 3, spacing_mm=(5.0, 1.5, 1.0))
-    plane = _Plane(attention_maps([tmp_path / "case.nii.gz"], Model(model), point=(10, 20, 30)))
+    plane = _Plane(attention_maps([tmp_path / "case.nii.gz"], model, point=(10, 20, 30)))
     picture = plane.of_image(bright)
     assert plane.name == "axial plane" and plane.sides == ("R", "L")
     assert picture[:, :5].mean() > 900 and picture[:, -5:].mean() < 100
@@ -125,8 +124,8 @@ def test_the_sheet_shows_the_patients_right_on_the_left(direction, tmp_path):
     ("args", "message"),
     [
         (["--point", "99", "0", "0"], "the point 99 0 0 is outside the image of 20 x 60 x 70 voxels"),
-        (["--fold", "3"], "fold 3 of .* has no checkpoint_final.pth; folds that have one: 0"),
-        (["--checkpoint", "checkpoint_best.pth"], "has no checkpoint_best.pth; folds that have one: none"),
+        (["--fold", "3"], "SFANTrainer.* has no checkpoint_final.pth of fold 3; trained are 0"),
+        (["--checkpoint", "checkpoint_best.pth"], "has no fold with checkpoint_best.pth"),
         (["--device", "cuda"], "there is no GPU that torch can use"),
     ],
 )
@@ -143,7 +142,7 @@ def test_refused_arguments(args, message, image, tmp_path, capsys, monkeypatch):
 def test_a_network_without_attention(image, tmp_path):
     model = model_folder(tmp_path, "dpcnet-unet", 3)
     with pytest.raises(UserError, match=r"DPCNetUNetTrainer__\S+: this network has no attention.*\n.*DPCNetTrainer"):
-        attention_maps([image], Model(model))
+        attention_maps([image], model)
 
 
 def test_a_reader_that_turns_images(image, tmp_path):
@@ -151,19 +150,31 @@ def test_a_reader_that_turns_images(image, tmp_path):
     path = model / "plans.json"
     path.write_text(path.read_text().replace("SimpleITKIO", "NibabelIOWithReorient"))
     with pytest.raises(UserError, match="reads images with NibabelIOWithReorient"):
-        attention_maps([image], Model(model))
+        attention_maps([image], model)
 
 
 def test_channels_that_do_not_fit(image, tmp_path):
-    dataset = Model(model_folder(tmp_path, "sam-urim", 2, channels=2)).dataset
+    model = model_folder(tmp_path, "sam-urim", 2, channels=2)
     with pytest.raises(UserError, match=r"takes 2 channels \(CT, CT\), but got 1"):
-        read_channels([image], dataset)
-    other = tmp_path / "other.nii.gz"
-    sitk.WriteImage(ct((20, 60, 71)), str(other))
-    with pytest.raises(UserError, match=r"other\.nii\.gz lies on another grid than .*case\.nii\.gz"):
-        read_channels([image, other], dataset)
+        attention_maps([image], model)
+    with pytest.raises(UserError, match="channel 1 lies on another grid than channel 0"):
+        attention_maps([image, ct((20, 60, 71))], model)
+
+
+def test_the_second_model_of_a_cascade(image, tmp_path):
+    first = model_folder(tmp_path, "sfan", 3)
+    second = first.with_name(first.name.replace("3d_fullres", "3d_cascade"))
+    second.mkdir()
+    for path in first.iterdir():
+        (second / path.name).symlink_to(path)
+    (second / "plans.json").unlink()
+    plans = json.loads((first / "plans.json").read_text())
+    plans["configurations"]["3d_cascade"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_fullres"}
+    (second / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(UserError, match="3d_cascade is the second model of nnU-Net's cascade"):
+        attention_maps([image], second)
 
 
 def test_no_model(image, tmp_path):
     with pytest.raises(UserError, match=r"is no trained model: it has no plans\.json"):
-        attention_maps([image], Model(tmp_path))
+        attention_maps([image], tmp_path)
