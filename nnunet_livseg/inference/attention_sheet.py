@@ -8,16 +8,17 @@ import SimpleITK as sitk
 from nnunet_livseg.blocks.shown import PHASES, POSITIONS, VOXELS
 from nnunet_livseg.inference.attention import AttentionMap, CaseAttention
 from nnunet_livseg.report.attention import Bars, Picture, Row, Sheet, draw
+from nnunet_livseg.report.orientation import PatientView
 
 PERCENTILES = (1, 99)  # of a map in the plane: the ends of its colour scale
 NEARLY_CONSTANT = 0.01  # between these, in a map of weights in 0..1: it weighs nothing
-# across an axis of (z, y, x) in the orientation LPS: name, whether rows are turned upside down, left and right
+# across an axis of a patient's view (z, y, x): name, whether rows are turned upside down, left and right
 _PLANES = {0: ("axial", False, ("R", "L")), 1: ("coronal", True, ("R", "L")), 2: ("sagittal", True, ("A", "P"))}
 
 
 def write_sheet(case: CaseAttention, path: Path) -> None:
     """Draw the plane through the point that is looked at; axial, or the plane in which a 2D network works."""
-    plane = _Plane(case)
+    plane = Plane(case)
     outlines = {name: plane.of_map(case.labels, values) for name, values in case.structures.items()}
     images = [Picture(name, plane.of_image(image), outlines=outlines) for name, image in case.channels.items()]
     rows = [Row("Image, with what the network predicts", plane.name, tuple(images))]
@@ -33,7 +34,7 @@ def write_sheet(case: CaseAttention, path: Path) -> None:
     draw(Sheet(title, f"point: {point}, {case.reason}", tuple(rows), plane.aspect, plane.sides, plane.point), path)
 
 
-def _panel(one: AttentionMap, plane: "_Plane", background: np.ndarray) -> Picture | Bars:
+def _panel(one: AttentionMap, plane: "Plane", background: np.ndarray) -> Picture | Bars:
     about = f"level {one.level}" + (f", {one.phase}" if one.phase else "")
     if one.is_vector:
         return Bars(f"{about}: {one.values.size} numbers, mean {one.values.mean():.3g}", one.values)
@@ -47,23 +48,22 @@ def _panel(one: AttentionMap, plane: "_Plane", background: np.ndarray) -> Pictur
     return Picture(f"{about} ({size})", background, overlay, limits)
 
 
-class _Plane:
+class Plane:
     """The plane through the point, cut to the patch and turned as radiologists look at it."""
 
     def __init__(self, case: CaseAttention) -> None:
         self.case = case
         self.part = tuple(slice(p.start, p.stop) for p in reversed(case.grid.box))  # SimpleITK counts (x, y, z)
-        turned = _turned(case.image[self.part])
-        self.axis = next((axis for axis, size in enumerate(turned.GetSize()[::-1]) if size == 1), 0)
-        where = turned.TransformPhysicalPointToIndex(case.image.TransformIndexToPhysicalPoint(case.point[::-1]))
-        voxel = [int(np.clip(i, 0, n - 1)) for i, n in zip(where[::-1], turned.GetSize()[::-1], strict=True)]
+        self.view = view = PatientView(case.image[self.part])
+        self.axis = next((axis for axis, size in enumerate(view.shape) if size == 1), 0)
         name, self.upwards, self.sides = _PLANES[self.axis]
-        self.index = voxel.pop(self.axis)
-        rows, spacing = [n for i, n in enumerate(turned.GetSize()[::-1]) if i != self.axis], turned.GetSpacing()[::-1]
-        self.point = (rows[0] - 1 - voxel[0] if self.upwards else voxel[0], voxel[1])
-        in_plane = [mm for i, mm in enumerate(spacing) if i != self.axis]
-        self.aspect = in_plane[0] / in_plane[1]
         self.name = f"{name} plane"
+        where = view.point(case.image.TransformIndexToPhysicalPoint(case.point[::-1]))
+        voxel = [int(np.clip(i, 0, n - 1)) for i, n in zip(where, view.shape, strict=True)]
+        self.index = voxel[self.axis]
+        rows, columns = (axis for axis in range(3) if axis != self.axis)
+        self.point = (view.shape[rows] - 1 - voxel[rows] if self.upwards else voxel[rows], voxel[columns])
+        self.aspect = view.spacing_mm[rows] / view.spacing_mm[columns]
 
     def of_image(self, image: sitk.Image) -> np.ndarray:
         """The plane of an image on the grid of the case."""
@@ -73,15 +73,8 @@ class _Plane:
         """The plane of a map, or with ``labels`` of the mask of these values."""
         placed = self.case.grid.place(values, labels=bool(labels))
         placed = np.isin(placed, labels).astype(np.uint8) if labels else placed.astype(np.float32)
-        image = sitk.GetImageFromArray(np.ascontiguousarray(placed))
-        image.CopyInformation(self.case.image[self.part])
-        return self._cut(image)
+        return self._cut(sitk.GetImageFromArray(np.ascontiguousarray(placed)))
 
     def _cut(self, image: sitk.Image) -> np.ndarray:
-        plane = np.take(sitk.GetArrayFromImage(_turned(image)), self.index, axis=self.axis)
+        plane = np.take(self.view.array(image), self.index, axis=self.axis)  # a copy
         return plane[::-1] if self.upwards else plane
-
-
-def _turned(image: sitk.Image) -> sitk.Image:
-    """With axes in the order that comes nearest to LPS: towards the patient's left, back and head."""
-    return sitk.DICOMOrient(image, "LPS")

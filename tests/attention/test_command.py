@@ -12,6 +12,7 @@ from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.attention import attention_maps
 from nnunet_livseg.inference.attention_case import deepest
+from nnunet_livseg.inference.attention_sheet import Plane
 
 from .conftest import ct, model_folder
 
@@ -96,25 +97,43 @@ def test_deepest_voxel_of_the_largest_part():
     assert deepest(mask) == (4, 5, 6)
 
 
-@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)])
+PERMUTED = (0, 1, 0, 0, 0, 1, -1, 0, 0)  # stored as sagittal slices: the array's axes run left, head, back
+
+
+@pytest.mark.parametrize("direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1), PERMUTED])
 def test_the_sheet_shows_the_patients_right_on_the_left(direction, tmp_path):
     """However the file stores its axes: bright on the patient's right is bright on the left of the picture."""
-    from nnunet_livseg.inference.attention_sheet import _Plane
-
-    image = ct((20, 40, 60))
+    image = ct((40, 40, 40), spacing_mm=(1.0, 1.0, 1.0))
     image.SetDirection(direction)
+    image.SetOrigin((0, 0, 0))
+    image.SetOrigin([-mm for mm in image.TransformContinuousIndexToPhysicalPoint((19.5, 19.5, 19.5))])
     voxels = sitk.GetArrayFromImage(image)
-    first_x_mm, last_x_mm = (image.TransformIndexToPhysicalPoint((x, 0, 0))[0] for x in (0, 59))
-    columns = slice(0, 20) if first_x_mm < last_x_mm else slice(40, 60)  # LPS: x grows towards the left
-    voxels[:, :, columns] = 1000
+    for z, y, x in np.ndindex(voxels.shape):
+        if image.TransformIndexToPhysicalPoint((x, y, z))[0] < -5:  # the patient's right, as x grows to the left
+            voxels[z, y, x] = 1000
     bright = sitk.GetImageFromArray(voxels)
     bright.CopyInformation(image)
-    sitk.WriteImage(bright, str(tmp_path / "case.nii.gz"))
-    model = model_folder(tmp_path, "sfan", 3, spacing_mm=(5.0, 1.5, 1.0))
-    plane = _Plane(attention_maps([tmp_path / "case.nii.gz"], model, point=(10, 20, 30)))
+    model = model_folder(tmp_path, "sfan", 3, spacing_mm=(1.0, 1.0, 1.0))
+    case = attention_maps([bright], model, point=(20, 20, 20))
+    plane = Plane(case)
     picture = plane.of_image(bright)
     assert plane.name == "axial plane" and plane.sides == ("R", "L")
-    assert picture[:, :5].mean() > 900 and picture[:, -5:].mean() < 100
+    assert picture[:, 0].mean() > 900 and picture[:, -1].mean() < 100
+    column = round(plane.point[1])
+    own = bright.TransformIndexToPhysicalPoint((20, 20, 20))[0]
+    assert abs(column - np.flatnonzero(picture.mean(0) < 500)[0] - (own + 5)) <= 1.5
+
+
+@pytest.mark.parametrize(("order", "name"), [((0, 1, 2), "axial"), ((1, 0, 2), "coronal"), ((2, 0, 1), "sagittal")])
+def test_the_plane_of_a_2d_network_is_its_own(order, name, tmp_path):
+    image = ct((48, 48, 48), spacing_mm=(2.0, 1.0, 1.0))
+    image.SetDirection(np.eye(3).ravel())
+    model = model_folder(tmp_path, "sam-urim", 2, channels=2, order=order, spacing_mm=(1.0, 1.0))
+    case = attention_maps([image, image], model, point=(10, 20, 30))
+    plane = Plane(case)
+    assert plane.name == f"{name} plane"
+    found = plane.of_image(image)[plane.point]
+    assert found == sitk.GetArrayFromImage(image)[10, 20, 30]
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
