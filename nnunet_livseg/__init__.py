@@ -17,6 +17,7 @@ _HOME = {
     "compare": "nnunet_livseg.evaluation",
     "segment": "nnunet_livseg.inference.jobs",
     "Segmenter": "nnunet_livseg.inference.segment",
+    "attention_maps": "nnunet_livseg.inference.attention",
 }
 __all__ = ["__version__", *_HOME]
 

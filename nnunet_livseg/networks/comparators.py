@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_gate import AttentionGate
 from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
 from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode, initialize
@@ -65,6 +66,10 @@ class AttentionGateUNet(nn.Module):
     def training_outputs(self) -> list[TrainingOutput]:
         """One output, at full resolution."""
         return [TrainingOutput("final", level_strides(self.geometry.strides)[0], 1.0)]
+
+    def shown(self) -> list[Shown]:
+        """The gates' attention."""
+        return [one for level, gate in enumerate(self.gates, start=1) for one in gate.shown(level)]
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
@@ -141,6 +146,10 @@ class DAFNet(nn.Module):
             for i in range(self.levels)
         ]
         return [TrainingOutput("final", full, 1.0), *sides]
+
+    def shown(self) -> list[Shown]:
+        """The attention of every level, on the working grid."""
+        return self.daf.shown()
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""

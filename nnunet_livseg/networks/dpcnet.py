@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
+from nnunet_livseg.blocks.shown import Shown, output_features
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.footprint import conv_feature_map_size
@@ -169,7 +170,7 @@ class DPCNet(nn.Module):
             head = self.semcor.head(level)
             if "sem" in refined:
                 return head(refined["sem"][level])
-            return self.semcor[level].predict(refined["spa"][level], refined["spa"][level + 1], head)
+            return self.semcor[level](refined["spa"][level], refined["spa"][level + 1], head)
         if family == "spa":
             return self.spacor.head(level)(refined["spa"][level])
         if level == len(self.decoder.seg_layers):
@@ -220,6 +221,18 @@ class DPCNet(nn.Module):
             for name in self._names
         ]
 
+    def shown(self) -> list[Shown]:
+        """The pyramid and what both families show at each level; nothing where there is neither family."""
+        if self.spacor is None and self.semcor is None:
+            return []
+        stages = [*reversed(self.decoder.stages), self.encoder.stages[-1]]
+        pyramid = [
+            output_features("pyramid", "Pyramid: features", "DPC-Net, Fig. 5", level, stages[level])
+            for level in range(self.levels)
+        ]
+        families = [family for family in (self.spacor, self.semcor) if family is not None]
+        return pyramid + [one for family in families for one in family.shown()]
+
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
         return conv_feature_map_size(self, input_size, self.input_channels)
@@ -240,6 +253,11 @@ class _Family(Heads):
 
     def head(self, level: int) -> nn.Module:
         return self.seg_layers[level - self.first_level]
+
+    def shown(self) -> list[Shown]:
+        return [
+            one for level, module in enumerate(self.modules_per_level, self.first_level) for one in module.shown(level)
+        ]
 
 
 def _head(geometry: Geometry, channels: int, num_classes: int) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nnunet_livseg.blocks.context import ContextBlock
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.outputs import TrainingOutput
@@ -108,6 +109,11 @@ class MFCNet(nn.Module):
     def training_outputs(self) -> list[TrainingOutput]:
         """One output, at full resolution; the paper has no deep supervision."""
         return [TrainingOutput("final", (1,) * self.geometry.dim, 1.0)]
+
+    def shown(self) -> list[Shown]:
+        """The contexts of the skips E1, E2, E3 (levels 1 to 3), as far as the network has them."""
+        blocks = zip(SKIPS, self.context, strict=True)
+        return [one for level, block in blocks if isinstance(block, ContextBlock) for one in block.shown(level)]
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.blocks.gca import GlobalContextAttention
 from nnunet_livseg.blocks.sat import INNER_ACTIVATIONS, SemanticAttentionTransmission
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
@@ -100,6 +101,10 @@ class SFAN(nn.Module):
     def training_outputs(self) -> list[TrainingOutput]:
         """One output, at full resolution: the paper supervises nothing else."""
         return _final_only(self.geometry)
+
+    def shown(self) -> list[Shown]:
+        """The vectors of SAT and GCA at each level, as far as the network has them."""
+        return [one for level, sat in enumerate(self.sat) for one in sat.shown(level)] + self.decoder.gca.shown()
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
