@@ -9,7 +9,6 @@ to OUT/NAME each, with the model loaded once; finished ones are kept when the sa
 --quality best      as standard, with patches that overlap more
 
 Results hold no patient identifiers unless --identifiers is given, and nothing leaves this machine.
-Not for clinical use.
 
 examples:
   livseg segment study.zip -m MODEL -o RESULT
