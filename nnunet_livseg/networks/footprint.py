@@ -12,7 +12,7 @@ def conv_feature_map_size(network: nn.Module, input_size: Sequence[int], input_c
     """Elements of all convolutions' outputs for one case of ``input_size``: what nnU-Net's planners size patches by.
 
     Counted with all training outputs, by running the network on the meta device, so it cannot disagree with
-    ``forward``. Maps that are recomputed in the backward pass are counted: they exist, if briefly.
+    ``forward``. What no convolution module returns as a whole, as the parts of SpaCor's hidden map, is left out.
     """
     elements = 0
 
