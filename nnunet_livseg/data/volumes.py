@@ -62,6 +62,22 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     _check_file(path)
+    _check_ending(path)
+    volume = read_scan(path)
+    size = volume.image.GetSize()
+    if len(size) < 3 or size[2] == 1:
+        raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
+    return volume
+
+
+def read_scan(path: str | Path) -> Volume:
+    """Read a scalar volume or 2D image of any format that ITK reads: nnU-Net has datasets of slices and of pictures.
+
+    Raises:
+        UserError: As ``read_volume``, but for 2D images and other formats.
+    """
+    path = Path(path)
+    _check_file(path)
     sizes_mm = _stored_voxel_sizes(path) if ending(path) in _NIFTI else []
     if any(size < 0 for size in sizes_mm):
         image = _read_with_affine(path)
@@ -91,6 +107,11 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         broken = " (a link to something that is gone)" if path.is_symlink() else ""
         raise UserError(f"{path} does not exist{broken}.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
+
+
+def _check_ending(path: Path) -> None:
     if path.name.lower().endswith(_PICTURES):
         raise UserError(
             f"{path} is a picture: it holds grey or colour values of one slice, neither Hounsfield units nor spacing.\n"
@@ -98,8 +119,6 @@ def _check_file(path: Path) -> None:
         )
     if not ending(path):
         raise UserError(f"{path}: files ending in {path.suffix!r} are not read. Volumes end in {', '.join(ENDINGS)}.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
 
 
 def _stored_voxel_sizes(path: Path) -> list[float]:
@@ -164,8 +183,6 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
             f"{path} is 4D: {size[3]} volumes in one file.\n"
             "  Save each phase as its own file; `livseg align` makes a multi-phase data set of them."
         )
-    if len(size) < 3 or size[2] == 1:
-        raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
     if bad := not_finite(path, sitk.GetArrayViewFromImage(image)):
         raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")
     return Volume(image, repairs)

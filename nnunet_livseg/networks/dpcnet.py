@@ -15,10 +15,9 @@ from torch.nn import functional as F
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
 from nnunet_livseg.blocks.shown import Shown, output_features
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
-from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode, initialize
+from nnunet_livseg.networks.planned import PlannedNetwork
+from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode
 
 SUPERVISIONS = {
     "nnunet": nnunet_weights,
@@ -26,7 +25,7 @@ SUPERVISIONS = {
 }
 
 
-class DPCNet(nn.Module):
+class DPCNet(PlannedNetwork):
     """DPC-Net and the ablations of its Tables 1 to 3.
 
     Args:
@@ -48,6 +47,9 @@ class DPCNet(nn.Module):
         UserError: The plans are too shallow, or an option has an unknown value.
     """
 
+    TITLE = "DPC-Net"
+    LEAST_STAGES = 3
+
     def __init__(
         self,
         input_channels: int,
@@ -68,17 +70,15 @@ class DPCNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = Geometry(**geometry)
-        self.geometry.require_stages(3, "DPC-Net")
-        _require_known(order=(order, ("spacor_first", "semcor_first")), final=(final, ("finest", "mean")))
-        _require_known(supervision=(supervision, tuple(SUPERVISIONS)))
-        self.input_channels, self.order, self.final, self.supervision = input_channels, order, final, supervision
+        super().__init__(input_channels, geometry)
+        self.require_known(order=(order, ("spacor_first", "semcor_first")), final=(final, ("finest", "mean")))
+        self.require_known(supervision=(supervision, SUPERVISIONS))
+        self.order, self.final, self.supervision = order, final, supervision
         self.bottleneck_in_pyramid = bottleneck_in_pyramid
-        self.encoder, self.decoder = build_unet(
-            input_channels, num_classes, self.geometry, deep_supervision=deep_supervision, downsampling=downsampling
-        )
         g = self.geometry
+        self.encoder, self.decoder = build_unet(
+            input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
+        )
         self.levels = g.n_stages if bottleneck_in_pyramid else g.n_stages - 1
         channels = list(g.features_per_stage[: self.levels])
         self.spacor = self.semcor = None
@@ -221,6 +221,7 @@ class DPCNet(nn.Module):
             for name in self._names
         ]
 
+<<<<<<< HEAD
     def shown(self) -> list[Shown]:
         """The pyramid and what both families show at each level; nothing where there is neither family."""
         if self.spacor is None and self.semcor is None:
@@ -239,6 +240,8 @@ class DPCNet(nn.Module):
 
     initialize = staticmethod(initialize)
 
+=======
+>>>>>>> networks
 
 class _Family(Heads):
     """The modules of one kind, one per level, and their heads; indexed by level."""
@@ -262,9 +265,3 @@ class _Family(Heads):
 
 def _head(geometry: Geometry, channels: int, num_classes: int) -> nn.Module:
     return geometry.conv_op(channels, num_classes, 1)
-
-
-def _require_known(**options: tuple[str, tuple[str, ...]]) -> None:
-    for name, (value, known) in options.items():
-        if value not in known:
-            raise UserError(f"DPC-Net's option {name} is {value!r}, but must be one of {', '.join(known)}.")
