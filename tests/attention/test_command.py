@@ -83,7 +83,7 @@ def test_phases_of_a_2d_network_lie_in_one_slice(tmp_path):
 def test_rows_of_attention_belong_to_the_point(image, tmp_path):
     model = model_folder(tmp_path, "mfcnet", 2, spacing_mm=(1.5, 1.0))
     rows = []
-    for point in ((10, 20, 20), (10, 40, 50)):
+    for point in ((10, 4, 6), (10, 14, 22)):  # at the border: both in the same patch
         case = attention_maps([image], model, point=point)
         assert case.maps[-1].name == "channel_context_level1"
         rows += [one.values for one in case.maps if one.name == "spatial_context_level1"]
