@@ -9,7 +9,6 @@ to OUT/NAME each, with the model loaded once; finished ones are kept when the sa
 --quality best      as standard, with patches that overlap more
 
 Results hold no patient identifiers unless --identifiers is given, and nothing leaves this machine.
-Not for clinical use.
 
 examples:
   livseg segment study.zip -m MODEL -o RESULT
@@ -39,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--liver-model", type=Path, metavar="FOLDER", help="finds the liver; MODEL looks only there")
     parser.add_argument("--probabilities", action="store_true", help="write a probability map per structure")
     parser.add_argument("--uncertainty", action="store_true", help="write a map of uncertainty; agreement per lesion")
+    parser.add_argument("--postprocess", action="store_true", help="what `livseg postprocess tune` found to help")
+    parser.add_argument("--no-dicom", action="store_true", help="no DICOM SEG and structured report of a DICOM input")
     parser.add_argument("--no-report", action="store_true", help="no HTML report and no preview")
     parser.add_argument("--identifiers", action="store_true", help="carry the DICOM input's patient identifiers")
     parser.add_argument("--overwrite", action="store_true", help="segment again what is finished")
@@ -68,10 +69,10 @@ def run(args: argparse.Namespace) -> None:
         quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
         device=args.device,
         liver_model=args.liver_model,
-        wishes=Wishes(args.probabilities, args.uncertainty),
+        wishes=Wishes(args.probabilities, args.uncertainty, args.postprocess),
         progress=True,
     )
-    contents = Contents(report=not args.no_report, identifiers=args.identifiers)
+    contents = Contents(report=not args.no_report, dicom=not args.no_dicom, identifiers=args.identifiers)
     segment_all(
         inputs,
         segmenter,

@@ -20,13 +20,16 @@ from nnunet_livseg.data.hounsfield import require_hounsfield
 from nnunet_livseg.data.region_dataset import KEY, Cutting, fill_values
 from nnunet_livseg.data.regions import Region, cut_image, find_region, spacing_of
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
+from nnunet_livseg.evaluation.labels import LIVER, TUMOR, Structures, select
 from nnunet_livseg.inference.onecase import CasePredictor, Prediction
 from nnunet_livseg.inference.quality import Quality, quality_of
 from nnunet_livseg.inference.sources import Source, open_source
 from nnunet_livseg.inference.trained import CHECKPOINT, TrainedModel
 from nnunet_livseg.patient.measure import measure
 from nnunet_livseg.patient.result import Provenance, Segmentation
+from nnunet_livseg.postprocessing import apply, load_postprocessing
+from nnunet_livseg.postprocessing.record import FILE
+from nnunet_livseg.postprocessing.steps import as_text
 
 REGION_MARGIN_MM = 30.0  # what a model that was trained on whole CTs sees around the liver
 
@@ -38,10 +41,12 @@ class Wishes:
     Args:
         probabilities: Maps of all structures.
         uncertainty: Map of uncertainty, and the agreement of the single predictions on each lesion.
+        postprocess: Apply what ``livseg postprocess tune`` found to help this model.
     """
 
     probabilities: bool = False
     uncertainty: bool = False
+    postprocess: bool = False
 
 
 class Segmenter:
@@ -83,6 +88,7 @@ class Segmenter:
         self.finder = None if liver_model is None else TrainedModel.open(liver_model)
         if self.finder is not None:
             _require_liver(self.finder, channels=len(self.model.dataset.channels))
+        self.steps = load_postprocessing(self.model.folder) if self.wishes.postprocess else ()
         self.progress = progress
 
     @cached_property
@@ -110,7 +116,8 @@ class Segmenter:
         source = given if isinstance(given, Source) else open_source(given, **reading)
         self._check(source)
         prediction, structures, notes = self._predicted(source)
-        labels = _on_grid(prediction.labels, source.image)
+        values, changes = apply(prediction.labels, spacing_of(source.image), Structures(structures), self.steps)
+        labels = _on_grid(values, source.image)
         measurements, lesions = measure(
             source.image,
             labels,
@@ -129,15 +136,15 @@ class Segmenter:
             measurements,
             self._provenance(time.perf_counter() - start),
             {name: _on_grid(values.astype(np.float32), source.image) for name, values in kept.items()},
-            None if uncertainty is None else _on_grid(uncertainty.astype(np.float32), source.image),
+            None if uncertainty is None else _on_grid(uncertainty.astype(np.float32).round(2), source.image),
             source.series,
-            (*source.notes, *notes),
+            (*source.notes, *notes, *changes),
         )
 
     def weights(self) -> list[Path]:
-        """Files that results depend on: plans and checkpoints of both models, in this order."""
+        """Files that results depend on: plans, checkpoints, post-processing."""
         used = [(self.model, self.quality)] + ([] if self.finder is None else [(self.finder, quality_of("fast"))])
-        files = []
+        files = [self.model.folder / FILE] if self.wishes.postprocess else []
         for model, quality in used:
             folds = model.folds if quality.every_fold else model.folds[:1]
             files += [model.folder / "plans.json", *(model.folder / f"fold_{f}" / model.checkpoint for f in folds)]
@@ -201,6 +208,8 @@ class Segmenter:
         }
         if self.finder is not None:
             settings["liver first"] = f"{self.finder.name}, {self.cutting.mode}, {self.cutting.margin_mm:g} mm"
+        if self.wishes.postprocess:
+            settings["post-processing"] = ", ".join(map(as_text, self.steps)) or "none: nothing was found to help"
         versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
         model = self.model
         return Provenance(

@@ -1,9 +1,13 @@
 """The folders that ``livseg segment`` writes: what is in them, many at a time, interrupted, repeated, refused."""
 
 import json
+import resource
+import shutil
+import signal
 from dataclasses import fields
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from io_samples import as_image, dicom_slices, save_slices, write
@@ -11,7 +15,10 @@ from known_model import drawing
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.patient.result import Lesion
-from nnunet_livseg.report.result_folder import RECORD
+from nnunet_livseg.postprocessing import SmallestLesion
+from nnunet_livseg.postprocessing.record import SCHEMA
+from nnunet_livseg.postprocessing.steps import as_dict
+from nnunet_livseg.report.result_folder import RECORD, SEG, SR
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
 
@@ -85,17 +92,78 @@ def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_dicom_results_do_not_carry_names(model, tmp_path, capsys):
-    """The folder's name and the header's fields name the patient; nothing that is written or printed does."""
-    secrets = {"PatientName": "Mustermann^Erika", "PatientID": "ID-4711", "AccessionNumber": "ACC-0815"}
-    slices = dicom_slices(drawing()[0], SeriesDescription="Leber Mustermann", **secrets)
+SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "ID-4711", "AccessionNumber": "ACC-0815"}
+WHOLE = ("--quality", "fast", "-device", "cpu")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A folder that is named after the patient, as many exports are."""
+    slices = dicom_slices(drawing()[0], SeriesDescription="Leber Mustermann", FrameOfReferenceUID="1.2.9", **SECRETS)
     save_slices(slices, tmp_path / "Mustermann_Erika")
-    assert livseg(tmp_path / "Mustermann_Erika", "-m", model, "-o", tmp_path / "out", *FAST) == 0
-    said = capsys.readouterr()
-    written = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir())
-    for secret in ("Mustermann", "Erika", "4711", "0815"):
-        assert secret.encode() not in written
-        assert secret not in said.out + said.err
+    return tmp_path / "Mustermann_Erika"
+
+
+def everything_in(folder):
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def test_a_study_becomes_report_and_dicom_objects_that_name_nobody(study, model, tmp_path, capsys):
+    archive = shutil.make_archive(str(study), "zip", study)
+    for given in (study, archive):
+        assert livseg(given, "-m", model, "-o", tmp_path / "out", *WHOLE, "--overwrite") == 0
+        said = capsys.readouterr()
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, *("report.html", "preview.png"), SEG, SR}
+        for secret in ("Mustermann", "Erika", "4711", "0815"):
+            assert secret.encode() not in everything_in(tmp_path / "out")
+            assert secret not in said.out + said.err
+    seg = pydicom.dcmread(tmp_path / "out" / SEG)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "segmentation.nii.gz"))
+    assert seg.pixel_array.sum() == (labels > 0).sum()
+
+
+def test_identifiers_are_carried_on_request(study, model, tmp_path):
+    assert livseg(study, "-m", model, "-o", tmp_path / "out", *WHOLE, "--identifiers") == 0
+    for file in (RECORD, "report.html", SEG, SR):
+        content = (tmp_path / "out" / file).read_bytes()
+        assert all(secret.encode() in content for secret in SECRETS.values()), file
+
+
+def test_an_interpolated_series_gets_everything_but_dicom_objects_and_a_note(model, tmp_path):
+    slices = dicom_slices(drawing()[0], FrameOfReferenceUID="1.2.9")
+    save_slices(slices[:5] + slices[6:], tmp_path / "study")
+    assert (
+        livseg(tmp_path / "study", "-m", model, "-o", tmp_path / "out", *WHOLE, "--interpolate", "--identifiers") == 0
+    )
+    assert not list((tmp_path / "out").glob("*.dcm")) and (tmp_path / "out" / "report.html").exists()
+    notes = json.loads((tmp_path / "out" / RECORD).read_text())["notes"]
+    assert any("no DICOM objects were written" in note and "interpolated" in note for note in notes)
+
+
+def test_postprocessing_that_was_tuned(ct, model, tmp_path, capsys):
+    call = (ct, "-m", model, "-o", tmp_path / "out", *FAST, "--postprocess")
+    assert livseg(*call) == 1 and "livseg postprocess tune" in capsys.readouterr().err
+    steps = [as_dict(SmallestLesion(140.0))]  # lesions are 126 mm3 each
+    (model / "livseg_postprocessing.json").write_text(json.dumps({"schema": SCHEMA, "steps": steps}))
+    assert livseg(*call) == 0 and "0 lesions" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert "smallest-lesion=140" in record["made_with"]["settings"]["post-processing"]
+    assert any("smallest-lesion" in note for note in record["notes"])
+
+
+def test_a_full_disk_leaves_no_result(ct, model, tmp_path, capsys):
+    """A limit on file sizes is how a full disk looks to a writer; nothing may look finished."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        status = livseg(ct, "-m", model, "-o", tmp_path / "out", *FAST)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert status == 1 and "Nothing incomplete was kept" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".incomplete-*"))
 
 
 @pytest.mark.parametrize(
