@@ -80,6 +80,17 @@ def test_phases_of_a_2d_network_lie_in_one_slice(tmp_path):
     assert not np.delete(weights, 13, axis=0).any()
 
 
+def test_rows_of_attention_belong_to_the_point(image, tmp_path):
+    model = model_folder(tmp_path, "mfcnet", 2, spacing_mm=(1.5, 1.0))
+    rows = []
+    for point in ((10, 4, 6), (10, 14, 22)):  # at the border: both in the same patch
+        case = attention_maps([image], model, point=point)
+        assert case.maps[-1].name == "channel_context_level1"
+        rows += [one.values for one in case.maps if one.name == "spatial_context_level1"]
+    assert rows[0].shape == (1, 8, 12) and rows[0].sum() == pytest.approx(1)
+    assert not np.allclose(*rows)
+
+
 def test_the_point_is_the_middle_of_what_the_network_predicts(image, tmp_path):
     """A fresh network predicts something or other; the point must lie in it."""
     model = model_folder(tmp_path, "sfan", 3)

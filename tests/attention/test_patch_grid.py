@@ -101,3 +101,17 @@ def test_linear_maps_keep_their_place_between_cells():
     xs = np.arange(grid.box[2].start, grid.box[2].stop)
     expected = np.clip([grid.to_patch((0, 0, x))[2] for x in xs], centres[0], centres[-1])
     assert placed[3, 3] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spacing_mm", [(5.0, 3.1, 1.9), (2.2, 0.7, 0.6)])
+def test_resampling_there_and_back_moves_nothing(axis, spacing_mm):
+    """An image that holds its own coordinates: resampled by nnU-Net and placed back, every voxel has its own again."""
+    voxels = np.broadcast_to(np.arange(1, SHAPE[axis] + 1).reshape([-1 if i == axis else 1 for i in range(3)]), SHAPE)
+    data, whole = prepared(voxels.astype(np.float32), order=(0, 1, 2), spacing_mm=spacing_mm, patch=(16, 32, 32))
+    patch, grid = cut_patch(data, whole, [n // 2 for n in data.shape[1:]], (16, 32, 32))
+    placed = grid.place(patch[0] * 100)  # the plans divide by 100
+    inner = tuple(slice(3, -3) for _ in range(3))
+    slack = 0.51 if axis == 0 else 0.05  # nnU-Net resamples thick slices by nearest neighbour
+    assert placed[inner] == pytest.approx(voxels[grid.box][inner], abs=slack * max(1, 1 / whole.scale[axis]))
+    assert (placed - voxels[grid.box])[inner].mean() == pytest.approx(0, abs=0.05)
