@@ -9,11 +9,7 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_gate import AttentionGate
 from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
-<<<<<<< HEAD
 from nnunet_livseg.blocks.shown import Shown
-from nnunet_livseg.networks.footprint import conv_feature_map_size
-=======
->>>>>>> networks
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Heads, build_unet, decode, keep_finest_head
@@ -67,23 +63,12 @@ class AttentionGateUNet(PlannedNetwork):
         logits = self.decoder.seg_layers[-1](features[0])
         return [logits] if self.decoder.deep_supervision else logits
 
-
-<<<<<<< HEAD
     def shown(self) -> list[Shown]:
         """The gates' attention."""
         return [one for level, gate in enumerate(self.gates, start=1) for one in gate.shown(level)]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
 
-    initialize = staticmethod(initialize)
-
-
-class DAFNet(nn.Module):
-=======
 class DAFNet(PlannedNetwork):
->>>>>>> networks
     """U-Net pyramid with the deep-attentive-features head of Wang et al., IEEE TMI 2019; "DAF" in DPC-Net's Table 4.
 
     The head works on the second-finest grid and its result is up-sampled, as in the published network, whose finest
@@ -151,25 +136,7 @@ class DAFNet(PlannedNetwork):
             for i in range(self.levels)
         ]
         return [TrainingOutput("final", full, 1.0), *sides]
-<<<<<<< HEAD
 
     def shown(self) -> list[Shown]:
         """The attention of every level, on the working grid."""
         return self.daf.shown()
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
-
-
-def _keep_finest_head(decoder: nn.Module) -> None:
-    for stage in range(len(decoder.seg_layers) - 1):
-        decoder.seg_layers[stage] = nn.Identity()  # DDP stops at unused parameters
-
-
-def _norm(geometry: Geometry, channels: int) -> nn.Module:
-    return nn.Identity() if geometry.norm_op is None else geometry.norm_op(channels, **(geometry.norm_op_kwargs or {}))
-=======
->>>>>>> networks

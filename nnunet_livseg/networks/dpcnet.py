@@ -221,7 +221,6 @@ class DPCNet(PlannedNetwork):
             for name in self._names
         ]
 
-<<<<<<< HEAD
     def shown(self) -> list[Shown]:
         """The pyramid and what both families show at each level; nothing where there is neither family."""
         if self.spacor is None and self.semcor is None:
@@ -234,14 +233,6 @@ class DPCNet(PlannedNetwork):
         families = [family for family in (self.spacor, self.semcor) if family is not None]
         return pyramid + [one for family in families for one in family.shown()]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
-
-=======
->>>>>>> networks
 
 class _Family(Heads):
     """The modules of one kind, one per level, and their heads; indexed by level."""

@@ -111,24 +111,11 @@ class MFCNet(PlannedNetwork):
         """
         return None if self.weights is None else self.encoder.load_weights(self.weights)
 
-<<<<<<< HEAD
-    def training_outputs(self) -> list[TrainingOutput]:
-        """One output, at full resolution; the paper has no deep supervision."""
-        return [TrainingOutput("final", (1,) * self.geometry.dim, 1.0)]
-
     def shown(self) -> list[Shown]:
         """The contexts of the skips E1, E2, E3 (levels 1 to 3), as far as the network has them."""
         blocks = zip(SKIPS, self.context, strict=True)
         return [one for level, block in blocks if isinstance(block, ContextBlock) for one in block.shown(level)]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
-
-=======
->>>>>>> networks
 
 def plan_geometry(geometry: Geometry) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Strides and kernels of the five encoder maps from nnU-Net's plans.

@@ -116,23 +116,12 @@ class MPUNet(PlannedNetwork):
         maps = [TrainingOutput(f"p{i + 1}", full, self.auxiliary_weight) for i in range(self.level)]
         return [TrainingOutput("fused", full, 1.0), *maps]
 
-<<<<<<< HEAD
     def shown(self) -> list[Shown]:
         """PAM at the coarsest level, then the gates from there to full resolution."""
         gates = enumerate(self.decoder.gates or ())
         return self.context.attend.shown(self.level) + [one for i, gate in gates for one in gate.shown(self.level - i)]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He's initialisation for PReLU's first slope, as in the authors' code, for ``Network.initialize``."""
-        InitWeights_He(0.25)(module)
-=======
     initialize = staticmethod(initialize)
->>>>>>> networks
 
 
 def attention_level(strides: Sequence[Sequence[int]]) -> int:
