@@ -6,7 +6,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 
 from nnunet_livseg.errors import UserError
 
-_AXES = {"SimpleITKIO": "", "NibabelIO": "", "NibabelIOWithReorient": "RAS"}  # empty: as stored
+# nnU-Net's readers of volumes: those that keep the stored axes, and those that turn them to right, front, up
+_KEEPING = ("SimpleITKIO", "NibabelIO")
+_TURNING = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
 
 
 class Turn:
@@ -21,7 +23,7 @@ class Turn:
     """
 
     def __init__(self, image: sitk.Image, reader: str) -> None:
-        if reader not in _AXES:
+        if reader not in _KEEPING + _TURNING:
             raise UserError(
                 f"the model was trained on images that nnU-Net reads with {reader}: 2D pictures or TIFF without"
                 "\n  Hounsfield units or voxel sizes. A model for CT is trained on NIfTI, NRRD or MetaImage volumes."
@@ -29,8 +31,8 @@ class Turn:
         affine = np.eye(4)
         affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
         stored = io_orientation(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)  # ITK counts to left and back
-        self._to_reader = stored if _AXES[reader] else None
-        self._back = ornt_transform(axcodes2ornt("RAS"), stored) if _AXES[reader] else None
+        self._to_reader = stored if reader in _TURNING else None
+        self._back = ornt_transform(axcodes2ornt("RAS"), stored) if reader in _TURNING else None
         spacing = np.array(image.GetSpacing())
         if self._to_reader is not None:
             turned = np.empty(3)

@@ -8,9 +8,11 @@ import pytest
 import SimpleITK as sitk
 from io_samples import as_image, dicom_slices, rotated, save_slices
 from known_model import TUMOR_HU, drawing, make_model
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_livseg import segment
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.segment import Segmenter, Wishes
 
 SPACING_MM = (2.5, 0.8, 0.7)
@@ -59,17 +61,33 @@ def test_every_form_of_input_gives_the_same_label_map(model, tmp_path):
         assert len(result.measurements.lesions) == 2
 
 
-@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"])
-@pytest.mark.parametrize(
-    "direction", [np.eye(3), FLIPPED, SIDEWAYS, rotated()], ids=["straight", "flipped", "sideways", "oblique"]
-)
+READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")
+DIRECTIONS = {"straight": np.eye(3), "flipped": FLIPPED, "sideways": SIDEWAYS, "oblique": rotated()}
+in_every_direction = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@in_every_direction
+def test_the_model_sees_what_its_reader_would_read(tmp_path, reader, direction):
+    """The array that nnU-Net's own reader makes of the file, and the way back."""
+    hu, _ = drawing()
+    sitk.WriteImage(as_image(hu, direction=direction), str(tmp_path / "ct.nii.gz"))
+    read, properties = recursive_find_reader_writer_by_name(reader)().read_images([str(tmp_path / "ct.nii.gz")])
+    turn = Turn(sitk.ReadImage(tmp_path / "ct.nii.gz"), reader)
+    assert np.array_equal(turn.to_reader(hu), read[0])
+    assert turn.spacing_mm == pytest.approx(properties["spacing"])
+    assert np.array_equal(turn.back(turn.to_reader(hu)), hu)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@in_every_direction
 def test_the_result_overlays_the_input_however_it_lies(tmp_path, reader, direction):
     """In SimpleITK and nibabel alike, and inside: the label map is the drawing, voxel for voxel."""
     hu, labels = drawing()
     image = as_image(hu, direction=direction)
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     model = make_model(tmp_path / "results", reader=reader, spacing_mm=SPACING_MM)
-    if reader == "NibabelIOWithReorient" and direction is SIDEWAYS:
+    if reader.endswith("Reorient") and direction is SIDEWAYS:
         model = make_model(tmp_path / "turned", reader=reader, spacing_mm=(0.8, 0.7, 2.5))
     result = segment(tmp_path / "ct.nii.gz", model, device="cpu", quality="fast", output=tmp_path / "out")
     assert np.array_equal(labels_of(result), labels)
