@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.sat import ContextVector
+from nnunet_livseg.blocks.shown import VECTOR, Call, Shown
 
 
 class GlobalContextAttention(nn.Module):
@@ -72,6 +73,19 @@ class GlobalContextAttention(nn.Module):
         """
         g = [None] * len(levels) if self.attend is None else self.attention(levels[-1]).unbind(1)
         return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
+
+    def shown(self) -> list[Shown]:
+        """The part of G that weighs each level's aligned channels; see ``blocks.shown``."""
+        if self.attend is None:
+            return []
+
+        def part(level: int) -> Shown:
+            def read(call: Call) -> Tensor:
+                return call.output.unflatten(1, (len(self.align), self.aligned_channels))[:, level]
+
+            return Shown("gca", "GCA: global context G", "SFAN, Eq. (3)", VECTOR, level, self.attend, read)
+
+        return [part(level) for level in range(len(self.align))]
 
 
 class _Aligning:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_livseg.blocks.pooling import POOLINGS
+from nnunet_livseg.blocks.shown import VOXELS, Call, Shown, output_features
 
 DESCRIPTORS = ("sum", "concat")
 PARTS = 4  # of the hidden map, of which one exists at a time
@@ -116,6 +117,26 @@ class SpatialCorrelation(nn.Module):
     def forward(self, x: Tensor, here: ChannelStatistics, finer: ChannelStatistics) -> Tensor:
         """Refine ``x (B, C, *S)`` with the statistics of both levels, Eq. (6); returns ``(B, C, *S)``."""
         return self.attention(here, finer).mean(1, keepdim=True) * self.g(x)
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its attention, on the finer grid, and the refined features; see ``blocks.shown``."""
+        title, source = "SpaCor: spatial attention", "DPC-Net, Eq. (5)"
+
+        def read(call: Call) -> Tensor:
+            return self._on_finer_grid(self.attention(*call.inputs[1:]))
+
+        return [
+            Shown("spacor_attention", title, source, VOXELS, level, self, read),
+            output_features("spacor_features", "SpaCor: features", "DPC-Net, Eq. (6), Fig. 5", level, self),
+        ]
+
+    def _on_finer_grid(self, attention: Tensor) -> Tensor:
+        """Channels of stride blocks, ``(B, blocks, *S)``, back at their voxels; ``(B, 1, *F)``."""
+        dim = len(self.stride)
+        blocks = attention.unflatten(1, self.stride)
+        pairs = [(1 + dim + axis, 1 + axis) for axis in range(dim)]
+        sizes = [n * s for n, s in zip(attention.shape[2:], self.stride, strict=True)]
+        return blocks.permute(0, *itertools.chain.from_iterable(pairs)).reshape(-1, 1, *sizes)
 
 
 def _shifted(weight: Tensor, stride: tuple[int, ...]) -> Tensor:

@@ -44,6 +44,11 @@ def ending(path: Path) -> str:
     return next((end for end in ENDINGS if path.name.lower().endswith(end)), "")
 
 
+def is_no_dicom(path: Path) -> bool:
+    """Whether the name is that of a volume or a picture file."""
+    return path.name.lower().endswith((*ENDINGS, *_PICTURES))
+
+
 def stem(path: Path) -> str:
     """File name without its volume ending."""
     return path.name[: len(path.name) - len(ending(path))] if ending(path) else path.stem

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_gate import AttentionGate
 from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Heads, build_unet, decode, keep_finest_head
@@ -61,6 +62,10 @@ class AttentionGateUNet(PlannedNetwork):
         features = decode(self.decoder, [finest, *gated, bottleneck])
         logits = self.decoder.seg_layers[-1](features[0])
         return [logits] if self.decoder.deep_supervision else logits
+
+    def shown(self) -> list[Shown]:
+        """The gates' attention."""
+        return [one for level, gate in enumerate(self.gates, start=1) for one in gate.shown(level)]
 
 
 class DAFNet(PlannedNetwork):
@@ -131,3 +136,7 @@ class DAFNet(PlannedNetwork):
             for i in range(self.levels)
         ]
         return [TrainingOutput("final", full, 1.0), *sides]
+
+    def shown(self) -> list[Shown]:
+        """The attention of every level, on the working grid."""
+        return self.daf.shown()

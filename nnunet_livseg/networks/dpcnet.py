@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
+from nnunet_livseg.blocks.shown import Shown, output_features
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
 from nnunet_livseg.networks.planned import PlannedNetwork
@@ -169,7 +170,7 @@ class DPCNet(PlannedNetwork):
             head = self.semcor.head(level)
             if "sem" in refined:
                 return head(refined["sem"][level])
-            return self.semcor[level].predict(refined["spa"][level], refined["spa"][level + 1], head)
+            return self.semcor[level](refined["spa"][level], refined["spa"][level + 1], head)
         if family == "spa":
             return self.spacor.head(level)(refined["spa"][level])
         if level == len(self.decoder.seg_layers):
@@ -220,6 +221,18 @@ class DPCNet(PlannedNetwork):
             for name in self._names
         ]
 
+    def shown(self) -> list[Shown]:
+        """The pyramid and what both families show at each level; nothing where there is neither family."""
+        if self.spacor is None and self.semcor is None:
+            return []
+        stages = [*reversed(self.decoder.stages), self.encoder.stages[-1]]
+        pyramid = [
+            output_features("pyramid", "Pyramid: features", "DPC-Net, Fig. 5", level, stages[level])
+            for level in range(self.levels)
+        ]
+        families = [family for family in (self.spacor, self.semcor) if family is not None]
+        return pyramid + [one for family in families for one in family.shown()]
+
 
 class _Family(Heads):
     """The modules of one kind, one per level, and their heads; indexed by level."""
@@ -234,6 +247,11 @@ class _Family(Heads):
 
     def head(self, level: int) -> nn.Module:
         return self.seg_layers[level - self.first_level]
+
+    def shown(self) -> list[Shown]:
+        return [
+            one for level, module in enumerate(self.modules_per_level, self.first_level) for one in module.shown(level)
+        ]
 
 
 def _head(geometry: Geometry, channels: int, num_classes: int) -> nn.Module:

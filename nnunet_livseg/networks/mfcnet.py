@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nnunet_livseg.blocks.context import ContextBlock
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.planned import PlannedNetwork
@@ -109,6 +110,11 @@ class MFCNet(PlannedNetwork):
             UserError: See ``ResNetEncoder.load_weights``.
         """
         return None if self.weights is None else self.encoder.load_weights(self.weights)
+
+    def shown(self) -> list[Shown]:
+        """The contexts of the skips E1, E2, E3 (levels 1 to 3), as far as the network has them."""
+        blocks = zip(SKIPS, self.context, strict=True)
+        return [one for level, block in blocks if isinstance(block, ContextBlock) for one in block.shown(level)]
 
 
 def plan_geometry(geometry: Geometry) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:

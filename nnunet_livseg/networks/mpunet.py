@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.mpu_stages import down
 from nnunet_livseg.blocks.probability_fusion import FUSIONS
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.networks.mpunet_parts import Context, Decoder, Encoder, never_called
 from nnunet_livseg.networks.norms import NORMS, norms
@@ -114,6 +115,11 @@ class MPUNet(PlannedNetwork):
         full = level_strides(self.geometry.strides)[0]
         maps = [TrainingOutput(f"p{i + 1}", full, self.auxiliary_weight) for i in range(self.level)]
         return [TrainingOutput("fused", full, 1.0), *maps]
+
+    def shown(self) -> list[Shown]:
+        """PAM at the coarsest level, then the gates from there to full resolution."""
+        gates = enumerate(self.decoder.gates or ())
+        return self.context.attend.shown(self.level) + [one for i, gate in gates for one in gate.shown(self.level - i)]
 
     initialize = staticmethod(initialize)
 

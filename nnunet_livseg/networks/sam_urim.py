@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nnunet_livseg.blocks.lc_conv import BIASES
 from nnunet_livseg.blocks.phase_attention import PhaseAttention
 from nnunet_livseg.blocks.phase_fusion import FirstPhase, ModalityWeighting, PhaseSum
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.blocks.spatial_aggregation import SpatialAggregation
 from nnunet_livseg.blocks.uncertain_inpainting import UncertainRegionInpainting
 from nnunet_livseg.errors import UserError
@@ -223,6 +224,13 @@ class SAMURIM(PlannedNetwork):
         full = (1,) * self.geometry.dim
         names = ["final"] if self.urim is None else ["final", "initial"]
         return [TrainingOutput(name, full, 1.0) for name in names]
+
+    def shown(self) -> list[Shown]:
+        """How the phases are weighed at each fused level, and URIM's confidence, as far as the network has them."""
+        levels = [level for level, stage in enumerate(self.stages) if stage.fused]
+        weighing = [(i, fusion) for i, fusion in zip(levels, self.fusions, strict=False) if hasattr(fusion, "shown")]
+        fusions = [one for level, fusion in weighing for one in fusion.shown(level)]
+        return fusions + ([] if self.urim is None else self.urim.shown(levels[0]))
 
     def load_pretrained(self) -> str | None:
         """Load the ImageNet weights that the option ``pretrained`` names; returns a line for the log."""

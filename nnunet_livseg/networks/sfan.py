@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.blocks.gca import GlobalContextAttention
 from nnunet_livseg.blocks.sat import INNER_ACTIVATIONS, SemanticAttentionTransmission
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Geometry, Heads, build_encoder, build_unet, decode, keep_finest_head
 
@@ -93,6 +94,10 @@ class SFAN(PlannedNetwork):
         weights = [sat.attention(deeper) for sat, deeper in zip(self.sat, levels[1:], strict=False)]
         logits = self.decoder(levels, weights + [None] * (len(levels) - len(weights)))
         return [logits] if self.decoder.deep_supervision else logits
+
+    def shown(self) -> list[Shown]:
+        """The vectors of SAT and GCA at each level, as far as the network has them."""
+        return [one for level, sat in enumerate(self.sat) for one in sat.shown(level)] + self.decoder.gca.shown()
 
 
 class SFANUNet(PlannedNetwork):
