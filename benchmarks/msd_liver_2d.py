@@ -10,19 +10,17 @@ docs/results.json and the tables of docs/results.md are renewed.
 
 import argparse
 import json
-import os
 import platform
 import re
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from workplace import Workplace  # beside this script
 
 from nnunet_livseg.data.splits import parts
 from nnunet_livseg.errors import UserError
@@ -86,72 +84,35 @@ def all_jobs() -> list[Job]:
     ]
 
 
-class Workplace:
-    """nnU-Net's folders below one, with a record of every command: what is recorded is not run again."""
-
-    def __init__(self, folder: Path, budget: Budget) -> None:
-        self.folder, self.budget = folder, budget
-        self.raw, self.preprocessed = (folder / name / DATASET for name in ("nnUNet_raw", "nnUNet_preprocessed"))
-        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "logs"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        self.record = folder / "commands.json"
-        settings = json.loads(json.dumps(asdict(budget)))
-        self.done = json.loads(self.record.read_text()) if self.record.exists() else {"budget": settings, "steps": {}}
-        if self.done["budget"] != settings:
-            raise UserError(f"{folder} holds a run with other settings: {self.done['budget']}.\n  Give another --work.")
-
-    def call(self, step: str, *command: object) -> None:
-        """Run a command in the folder and note its time.
-
-        Raises:
-            UserError: It failed; the message shows the end of its output.
-        """
-        if step in self.done["steps"]:
-            return
-        words = [str(word) for word in command]
-        print(time.strftime("%H:%M:%S"), *words, flush=True)
-        log = self.folder / "logs" / f"{step.replace('/', '_')}.log"
-        before, start = _child_cpu_seconds(), time.monotonic()
-        with log.open("w") as file:
-            program = str(Path(sys.executable).with_name(words[0]))
-            ended = subprocess.run(
-                [program, *words[1:]], cwd=self.folder, env=self._env(words[0]), stdout=file, stderr=file
-            )
-        if ended.returncode:
-            raise UserError(f"{' '.join(words)} failed:\n{log.read_text()[-3000:]}")
-        seconds = {"wall_s": time.monotonic() - start, "cpu_s": _child_cpu_seconds() - before}
-        self.done["steps"][step] = {"command": " ".join(words)} | {k: round(v, 1) for k, v in seconds.items()}
-        write_json(self.record, self.done)
-
-    def _env(self, program: str) -> dict[str, str]:
-        folders = {name: str(self.folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-        in_process = "0" if program == "nnUNetv2_train" else "1"  # nnU-Net's planner refuses 0
-        single = {"nnUNet_n_proc_DA": in_process, "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1"}
-        return os.environ | folders | single | {"nnUNet_extTrainer": str(PROJECT / "benchmarks" / "trainers")}
-
-
-def _child_cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def patient_of(case: str) -> str:
     """``msd001_s081`` is a slice of the patient ``msd001``."""
     return re.sub(r"_s\d+$", "", case)
 
 
+def measure(source: Path, folder: Path, budget: Budget, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Everything, in ``folder``; what docs/results.json holds."""
+    place = Workplace(folder, DATASET, asdict(budget))
+    divide(source, place, budget)
+    prepare(place, budget)
+    for job in jobs:
+        train_and_predict(place, job, budget)
+    compare(place, jobs)
+    return collect(place, jobs)
+
+
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-def divide(source: Path, place: Workplace) -> None:
+def divide(source: Path, place: Workplace, budget: Budget) -> None:
     """A raw dataset of links, its test patients in ``imagesTs`` and ``labelsTs``, and a split by patient.
 
     The split stands there twice: a second training of the same kind is called fold 1.
     """
     patients = {path.stem: patient_of(path.stem) for path in sorted((source / "labelsTr").glob("*.png"))}
-    split, test = parts(patients, place.budget.patients, seed=place.budget.seed)
+    split, tested = parts(patients, budget.patients, seed=budget.seed)
+    test = set(tested)
     for case in patients:
-        part = "Ts" if case in set(test) else "Tr"
+        part = "Ts" if case in test else "Tr"
         for kind, name in (("images", f"{case}_0000.png"), ("labels", f"{case}.png")):
             link = place.raw / f"{kind}{part}" / name
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -162,9 +123,8 @@ def divide(source: Path, place: Workplace) -> None:
     write_json(place.raw / "dataset.json", described | {"numTraining": len(patients) - len(test)})
 
 
-def prepare(place: Workplace) -> None:
+def prepare(place: Workplace, budget: Budget) -> None:
     """nnU-Net's plans, its network at our geometry, and the preprocessed slices that all trainings share."""
-    budget = place.budget
     place.call("check", "livseg", "check", 801)
     place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", 801, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
     size = ("--spacing", *[budget.spacing] * 2, "--patch", *[budget.patch] * 2, "--batch", budget.batch)
@@ -190,9 +150,9 @@ def stock_plans(stock: dict, geometry: dict, budget: Budget) -> dict:
     return stock | {"plans_name": PLANS, "configurations": {CONFIGURATION: configuration}}
 
 
-def train_and_predict(place: Workplace, job: Job) -> None:
+def train_and_predict(place: Workplace, job: Job, budget: Budget) -> None:
     """Plans, training and the prediction of the test patients."""
-    budget, model = place.budget, ("-tr", job.trainer, "-p", job.plans, "-device", "cpu")
+    model = ("-tr", job.trainer, "-p", job.plans, "-device", "cpu")
     if job.system != STOCK:
         length = ("--epochs", budget.epochs, "--iterations", budget.iterations)
         length += ("--validation-iterations", budget.validation_iterations)
@@ -226,7 +186,7 @@ def compare(place: Workplace, jobs: Sequence[Job]) -> None:
     """Evaluate all jobs per patient, paired with nnU-Net."""
     stack(place.raw / "labelsTs", place.folder / "patients" / "reference")
     folders = [f"patients/{name}" for name in (*(job.name for job in jobs), "reference")]
-    place.done["steps"].pop("compare", None)  # there may be more jobs than last time; it reuses its own cases
+    place.steps.pop("compare", None)  # there may be more jobs than last time; it reuses its own cases
     place.call("compare", "livseg", "compare", *folders, "--liver", 1, "--out", "comparison", "--no-report", "--quiet")
 
 
@@ -234,35 +194,46 @@ def compare(place: Workplace, jobs: Sequence[Job]) -> None:
 
 
 def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What docs/results.json holds."""
-    pairs = json.loads((place.folder / "comparison" / "comparison.json").read_text())["pairs"]
+    """What docs/results.json holds; every training is compared with the first."""
+    comparison = json.loads((place.folder / "comparison" / "comparison.json").read_text())
+    tests = {(t["a"], t["b"]): t for t in comparison["tests"] if (t["structure"], t["metric"]) == ("liver", "dice")}
     return {
         "schema": 1,
-        "budget": asdict(place.budget),
+        "budget": place.settings,
+        "slices": {part: len(list((place.raw / f"labels{part}").iterdir())) for part in ("Tr", "Ts")},
         "machine": _machine(),
-        "shared": {name: step for name, step in place.done["steps"].items() if "/" not in name},
-        "jobs": [_outcome(place, job, pairs, against=jobs[0].name) for job in jobs],
+        "shared": {name: step for name, step in place.steps.items() if "/" not in name},
+        "jobs": [_outcome(place, job) | {"against": _against(tests.get((jobs[0].name, job.name)))} for job in jobs],
     }
 
 
-def _outcome(place: Workplace, job: Job, pairs: list[dict], *, against: str) -> dict[str, Any]:
-    summary = json.loads((place.folder / "comparison" / job.name / "summary.json").read_text())
+def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
+    """Settings, cost and Dice of one training."""
     plans = json.loads((place.preprocessed / f"{job.plans}.json").read_text())["configurations"][CONFIGURATION]
-    tests = [p for p in pairs if (p["structure"], p["metric"], p["a"], p["b"]) == ("liver", "dice", against, job.name)]
+    evaluation = place.folder / "comparison" / job.name
+    summary = json.loads((evaluation / "summary.json").read_text())["structures"]["liver"]["metrics"]["dice"]
+    cases = [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))]
+    steps = {name: step for name, step in place.steps.items() if name.startswith(f"{job.name}/")}
     return {
         "name": job.name,
-        "system": job.system,
         "trainer": job.trainer,
         "recipe": job.recipe,
         "livseg": plans.get("livseg"),
         "parameters": _parameters(plans),
-        "steps": {
-            name.partition("/")[2]: step
-            for name, step in place.done["steps"].items()
-            if name.startswith(f"{job.name}/")
-        },
-        "dice": summary,
-        "difference": tests,
+        "steps": {name.partition("/")[2]: step for name, step in steps.items()},
+        "dice": {key: summary[key] for key in ("mean", "ci95", "median", "min")},
+        "dice_of_patient": {case["case"]: round(case["structures"]["liver"]["dice"], 4) for case in cases},
+    }
+
+
+def _against(test: dict | None) -> dict[str, Any] | None:
+    """This training minus the first, from ``livseg compare``'s first minus this; ``None`` for the first itself."""
+    return test and {
+        "difference": -test["difference"],
+        "ci95": [-test["ci95_high"], -test["ci95_low"]],
+        "p_holm": test["p_holm"],
+        "better": test["losses"],
+        "worse": test["wins"],
     }
 
 
@@ -286,7 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset of slices")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--iterations", type=int, default=25, help="training steps per epoch")
     parser.add_argument("--validation-iterations", type=int, default=2, help="validation steps per epoch")
     parser.add_argument("--batch", type=int, default=4, help="slices per step")
@@ -297,13 +268,8 @@ def main() -> None:
     )
     args = vars(parser.parse_args())
     source, work = args.pop("source"), args.pop("work").resolve()
-    place, jobs = Workplace(work, Budget(**args | {"patients": tuple(args["patients"])})), all_jobs()
-    divide(source, place)
-    prepare(place)
-    for job in jobs:
-        train_and_predict(place, job)
-    compare(place, jobs)
-    write_json(PROJECT / "docs" / "results.json", collect(place, jobs))
+    found = measure(source, work, Budget(**args | {"patients": tuple(args["patients"])}), all_jobs())
+    write_json(PROJECT / "docs" / "results.json", found)
     subprocess.run([sys.executable, PROJECT / "docs" / "generate.py"], check=True)
 
 
