@@ -30,7 +30,7 @@ from nnunet_livseg.variants import VARIANTS, find_variant
 PROJECT = Path(__file__).resolve().parents[1]
 DATASET, CONFIGURATION = "Dataset801_MSDLiver2D", "2d"
 PLANS = "nnUNetHalfPlans"  # nnU-Net's own network at half the slices' resolution
-STOCK = "nnunet"
+STOCK, STOCK_TRAININGS = "nnunet", 3  # more than one, which shows what chance does
 ONE_CHANNEL = {"sam-urim": "sam-urim-single-urim"}  # rows in lieu of those that need several contrast phases
 PAPER_LOSS = {"sfan": "ce"}  # in lieu of weighted_ce, which needs a tumor label
 
@@ -73,14 +73,14 @@ class Job:
 
 
 def all_jobs() -> list[Job]:
-    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again, which shows what chance does."""
+    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again."""
     full = [next(row for row in VARIANTS if row.paper == paper) for paper in dict.fromkeys(r.paper for r in VARIANTS)]
     systems = [ONE_CHANNEL.get(row.name, row.name) for row in full]
     return [
         Job(STOCK, "nnunet"),
         *(Job(system, "nnunet", "dice_ce") for system in systems),
         *(Job(system, "paper", PAPER_LOSS.get(system)) for system in systems),
-        Job(STOCK, "nnunet", repeat=1),
+        *(Job(STOCK, "nnunet", repeat=repeat) for repeat in range(1, STOCK_TRAININGS)),
     ]
 
 
@@ -106,7 +106,7 @@ def measure(source: Path, folder: Path, budget: Budget, jobs: Sequence[Job]) -> 
 def divide(source: Path, place: Workplace, budget: Budget) -> None:
     """A raw dataset of links, its test patients in ``imagesTs`` and ``labelsTs``, and a split by patient.
 
-    The split stands there twice: a second training of the same kind is called fold 1.
+    The split stands there several times: a second training of the same kind is called fold 1.
     """
     patients = {path.stem: patient_of(path.stem) for path in sorted((source / "labelsTr").glob("*.png"))}
     split, tested = parts(patients, budget.patients, seed=budget.seed)
@@ -119,7 +119,7 @@ def divide(source: Path, place: Workplace, budget: Budget) -> None:
             if not link.exists():
                 link.symlink_to((source / f"{kind}Tr" / name).resolve())
     described = json.loads((source / "dataset.json").read_text())
-    write_json(place.raw / "splits_final.json", [split, split])
+    write_json(place.raw / "splits_final.json", [split] * STOCK_TRAININGS)
     write_json(place.raw / "dataset.json", described | {"numTraining": len(patients) - len(test)})
 
 
@@ -218,6 +218,7 @@ def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
         "name": job.name,
         "trainer": job.trainer,
         "recipe": job.recipe,
+        "repeat": job.repeat,
         "livseg": plans.get("livseg"),
         "parameters": _parameters(plans),
         "steps": {name.partition("/")[2]: step for name, step in steps.items()},

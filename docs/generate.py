@@ -72,7 +72,7 @@ def slices_table(found: dict[str, Any] | None = None) -> str:
     for job in (found or _measured())["jobs"]:
         dice, against = job["dice"], job["against"]
         cells = [
-            f"`{job['trainer']}`, {job['recipe']}" + (", again" if job["name"][-1].isdigit() else ""),
+            f"`{job['trainer']}`, {job['recipe']}" + (", again" if job["repeat"] else ""),
             _training_of(job["livseg"]),
             f"{job['parameters'] / 1e6:.2f}M",
             f"{job['steps']['train']['cpu_s']:.0f}",

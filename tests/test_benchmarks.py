@@ -59,12 +59,13 @@ def test_patients_are_never_divided(slices, budget, tmp_path):
     place = slices.Workplace(tmp_path / "work", slices.DATASET, vars(budget))
     slices.divide(source, place, budget)
 
-    split, again = json.loads((place.raw / "splits_final.json").read_text())
+    split, *again = json.loads((place.raw / "splits_final.json").read_text())
     test = [path.stem for path in (place.raw / "labelsTs").iterdir()]
     patients = [{slices.patient_of(case) for case in part} for part in (split["train"], split["val"], test)]
     assert [len(part) for part in patients] == [2, 1, 2]
     assert sorted([*split["train"], *split["val"], *test]) == names
-    assert split == again
+    assert len(again) == max(job.repeat for job in slices.all_jobs())  # nnU-Net divides by case where a fold lacks
+    assert all(same == split for same in again)
     described = json.loads((place.raw / "dataset.json").read_text())
     assert described == {"numTraining": len(names) - len(test), "file_ending": ".png"}
 
@@ -130,8 +131,8 @@ def test_the_table_has_a_line_per_training():
     against = {"difference": -0.016, "ci95": [-0.05, 0.01], "p_holm": 0.0002, "better": 8, "worse": 12}
     dice = {"mean": 0.8123, "ci95": [0.75, 0.86], "median": 0.9, "min": 0.1}
     common = {"parameters": 12_345_678, "steps": {"train": {"cpu_s": 99.6}}, "dice": dice}
-    stock = {"name": "nnunet-nnunet", "trainer": "nnUNetTrainerShort", "recipe": "nnunet", "livseg": None}
-    sfan = {"name": "sfan-paper", "trainer": "SFANTrainer", "recipe": "paper", "livseg": ours}
+    stock = {"name": "nnunet-nnunet", "trainer": "nnUNetTrainerShort", "recipe": "nnunet", "repeat": 0, "livseg": None}
+    sfan = {"name": "sfan-paper", "trainer": "SFANTrainer", "recipe": "paper", "repeat": 0, "livseg": ours}
     jobs = [common | stock | {"against": None}, common | sfan | {"against": against}]
     assert generate.slices_table({"jobs": jobs}).splitlines()[2:] == [
         "| `nnUNetTrainerShort`, nnunet | nnU-Net's own | 12.35M | 100 | 81.2 (75.0 to 86.0) | 90.0 | 10.0 |  |  |  |",
