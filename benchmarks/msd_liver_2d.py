@@ -222,7 +222,7 @@ def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
         "livseg": plans.get("livseg"),
         "parameters": _parameters(plans),
         "steps": {name.partition("/")[2]: step for name, step in steps.items()},
-        "dice": {key: summary[key] for key in ("mean", "ci95", "median", "min")},
+        "dice": {key: summary[key] for key in ("mean", "ci95", "q1", "median", "q3")},
         "dice_of_patient": {case["case"]: round(case["structures"]["liver"]["dice"], 4) for case in cases},
     }
 

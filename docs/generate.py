@@ -65,9 +65,9 @@ def slices_budget() -> str:
 def slices_table(found: dict[str, Any] | None = None) -> str:
     """One line per training: settings, cost, Dice and the difference to nnU-Net."""
     lines = [
-        "| training | optimiser, loss | parameters | training, CPU s | Dice [%], 95 % interval | median | worst |"
+        "| training | optimiser, loss | parameters | training, CPU s | Dice [%], 95 % interval | quartiles |"
         " minus nnU-Net, 95 % interval | p (Holm) | patients better / worse |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for job in (found or _measured())["jobs"]:
         dice, against = job["dice"], job["against"]
@@ -77,8 +77,7 @@ def slices_table(found: dict[str, Any] | None = None) -> str:
             f"{job['parameters'] / 1e6:.2f}M",
             f"{job['steps']['train']['cpu_s']:.0f}",
             f"{_percent(dice['mean'])} ({_interval(dice['ci95'])})",
-            _percent(dice["median"]),
-            _percent(dice["min"]),
+            ", ".join(_percent(dice[key]) for key in ("q1", "median", "q3")),
             f"{_percent(against['difference'], '+')} ({_interval(against['ci95'], '+')})" if against else "",
             ("< 0.001" if against["p_holm"] < 0.001 else f"{against['p_holm']:.3f}") if against else "",
             f"{against['better']} / {against['worse']}" if against else "",

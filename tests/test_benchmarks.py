@@ -129,14 +129,15 @@ def test_the_table_has_a_line_per_training():
     generate = script(PROJECT / "docs" / "generate.py")
     ours = {"loss": "ce", "recipe": {"optimizer": "adam", "learning_rate": 1e-4, "schedule": "constant"}}
     against = {"difference": -0.016, "ci95": [-0.05, 0.01], "p_holm": 0.0002, "better": 8, "worse": 12}
-    dice = {"mean": 0.8123, "ci95": [0.75, 0.86], "median": 0.9, "min": 0.1}
+    dice = {"mean": 0.8123, "ci95": [0.75, 0.86], "q1": 0.7, "median": 0.9, "q3": 0.95}
     common = {"parameters": 12_345_678, "steps": {"train": {"cpu_s": 99.6}}, "dice": dice}
     stock = {"name": "nnunet-nnunet", "trainer": "nnUNetTrainerShort", "recipe": "nnunet", "repeat": 0, "livseg": None}
     sfan = {"name": "sfan-paper", "trainer": "SFANTrainer", "recipe": "paper", "repeat": 0, "livseg": ours}
     jobs = [common | stock | {"against": None}, common | sfan | {"against": against}]
     assert generate.slices_table({"jobs": jobs}).splitlines()[2:] == [
-        "| `nnUNetTrainerShort`, nnunet | nnU-Net's own | 12.35M | 100 | 81.2 (75.0 to 86.0) | 90.0 | 10.0 |  |  |  |",
-        "| `SFANTrainer`, paper | adam 0.0001, constant; `ce` | 12.35M | 100 | 81.2 (75.0 to 86.0) | 90.0 | 10.0"
+        "| `nnUNetTrainerShort`, nnunet | nnU-Net's own | 12.35M | 100 | 81.2 (75.0 to 86.0) | 70.0, 90.0, 95.0"
+        " |  |  |  |",
+        "| `SFANTrainer`, paper | adam 0.0001, constant; `ce` | 12.35M | 100 | 81.2 (75.0 to 86.0) | 70.0, 90.0, 95.0"
         " | -1.6 (-5.0 to +1.0) | < 0.001 | 8 / 12 |",
     ]
 
