@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/: what they would run, and how their results become tables."""
+"""benchmarks/msd_liver_2d.py: what it runs, and how the results become docs/results.md."""
 
 import importlib.util
 import json
