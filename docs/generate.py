@@ -3,9 +3,11 @@
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale.
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nnunet_livseg.reference import count_parameters
 from nnunet_livseg.variants import VARIANTS
@@ -36,9 +38,96 @@ def main_trainers() -> str:
     return "\n".join(lines)
 
 
+# --- docs/results.md, from what benchmarks/msd_liver_2d.py measured ---------------------------------------------------
+
+
+def _measured() -> dict[str, Any]:
+    return json.loads((PROJECT / "docs" / "results.json").read_text())
+
+
+def slices_budget() -> str:
+    """How long was trained, on what, and with which versions."""
+    found = _measured()
+    budget, slices, machine = found["budget"], found["slices"], found["machine"]
+    train, val, test = budget["patients"]
+    steps = budget["epochs"] * budget["iterations"]
+    size, spacing = budget["patch"], budget["spacing"]
+    return (
+        f"**A small budget: {steps} training steps** ({budget['epochs']} epochs of {budget['iterations']}; nnU-Net's "
+        f"own training has 250,000) of {budget['batch']} patches of {size} x {size} pixels at 1/{spacing:g} of the "
+        f"resolution, on one CPU core. {train} patients for training, {val} for validation, {test} for the test "
+        f"({slices['Tr']} and {slices['Ts']} slices), drawn with seed {budget['seed']}. "
+        + ", ".join(f"{name} {version}" for name, version in machine.items())
+        + "."
+    )
+
+
+def slices_table(found: dict[str, Any] | None = None) -> str:
+    """One line per training: settings, cost, Dice and the difference to nnU-Net."""
+    lines = [
+        "| training | optimiser, loss | parameters | training, CPU s | Dice [%], 95 % interval | quartiles |"
+        " minus nnU-Net, 95 % interval | p (Holm) | patients better / worse |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for job in (found or _measured())["jobs"]:
+        dice, against = job["dice"], job["against"]
+        cells = [
+            f"`{job['trainer']}`, {job['recipe']}" + (", again" if job["repeat"] else ""),
+            _training_of(job["livseg"]),
+            f"{job['parameters'] / 1e6:.2f}M",
+            f"{job['steps']['train']['cpu_s']:.0f}",
+            f"{_percent(dice['mean'])} ({_interval(dice['ci95'])})",
+            ", ".join(_percent(dice[key]) for key in ("q1", "median", "q3")),
+            f"{_percent(against['difference'], '+')} ({_interval(against['ci95'], '+')})" if against else "",
+            ("< 0.001" if against["p_holm"] < 0.001 else f"{against['p_holm']:.3f}") if against else "",
+            f"{against['better']} / {against['worse']}" if against else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _training_of(ours: dict[str, Any] | None) -> str:
+    if ours is None:
+        return "nnU-Net's own"
+    recipe = ours["recipe"]
+    return f"{recipe['optimizer']} {recipe['learning_rate']:g}, {recipe['schedule']}; `{ours['loss']}`"
+
+
+def _percent(value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.1f}"
+
+
+def _interval(ci95: list[float], sign: str = "") -> str:
+    return " to ".join(_percent(value, sign) for value in ci95)
+
+
+def slices_patients() -> str:
+    """Every test patient's Dice in every training."""
+    jobs = _measured()["jobs"]
+    lines = [f"| patient | {' | '.join(job['name'] for job in jobs)} |", f"|---|{'---:|' * len(jobs)}"]
+    for patient in jobs[0]["dice_of_patient"]:
+        cells = [_percent(job["dice_of_patient"][patient]) for job in jobs]
+        lines.append(f"| {patient} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def slices_commands() -> str:
+    """Every command of the run, in order, with the seconds it took."""
+    found = _measured()
+    steps = list(found["shared"].items())
+    steps[-1:-1] = [(name, step) for job in found["jobs"] for name, step in job["steps"].items()]  # compare is last
+    width = max(len(f"{step['wall_s']:.0f}") for _, step in steps)
+    lines = [f"{step['wall_s']:{width}.0f} s  {step['command']}" for _, step in steps]
+    return "\n".join(["```text", *lines, "```"])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
     "variants": rows_of,
+    "slices budget": slices_budget,
+    "slices": slices_table,
+    "slices patients": slices_patients,
+    "slices commands": slices_commands,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
+from nnunet_livseg.names import did_you_mean
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
 from nnunet_livseg.variants import Variant
@@ -39,6 +40,7 @@ def write_plans(
             wrong, the dataset has too few phases, or the network refuses the geometry; nothing is written then.
     """
     overrides = _with_absolute_init(overrides or Overrides())
+    _require_loss(overrides.loss)
     name = name or plans_name(variant, preset)
     stock = _read_source(dataset, source)
     path = dataset / f"{name}.json"
@@ -50,6 +52,13 @@ def write_plans(
     if changed:
         write_json(path, content)
     return WrittenPlans(path, content, stock, changed)
+
+
+def _require_loss(name: str | None) -> None:
+    from nnunet_livseg.losses import LOSSES  # imports torch
+
+    if name is not None and name not in LOSSES:
+        raise UserError(f"there is no loss {name!r}; known are {', '.join(LOSSES)}.{did_you_mean(name, LOSSES)}")
 
 
 def _require_phases(dataset: Path, variant: Variant, plans: Mapping[str, Any]) -> None:

@@ -93,6 +93,7 @@ class Overrides:
     iterations: int | None = None
     validation_iterations: int | None = None
     learning_rate: float | None = None
+    loss: str | None = None  # key of losses.LOSSES
     patch: tuple[int, ...] | None = None
     batch: int | None = None
     spacing_mm: tuple[float, ...] | None = None
@@ -187,7 +188,7 @@ def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Override
     return {
         "variant": variant.name,
         "preset": preset,
-        "loss": numbers.loss or variant.loss,
+        "loss": overrides.loss or numbers.loss or variant.loss,
         "recipe": recipe.but(**changes).to_dict(),
     }
 

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, help="training steps per epoch")
     parser.add_argument("--validation-iterations", type=int, help="validation steps per epoch")
     parser.add_argument("--learning-rate", type=float, help="initial learning rate")
+    parser.add_argument("--loss", help="loss of every output, as ce or dice_ce (default: the row's or the preset's)")
     parser.add_argument("--patch", type=int, nargs="+", metavar="N", help="patch size in voxels, order z y x")
     parser.add_argument("--batch", type=int, help="patches per training step")
     parser.add_argument("--spacing", type=float, nargs="+", metavar="MM", help="voxel spacing in mm, order z y x")
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         iterations=args.iterations,
         validation_iterations=args.validation_iterations,
         learning_rate=args.learning_rate,
+        loss=args.loss,
         patch=tuple(args.patch) if args.patch else None,
         batch=args.batch,
         spacing_mm=tuple(args.spacing) if args.spacing else None,

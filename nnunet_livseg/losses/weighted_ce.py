@@ -42,7 +42,7 @@ def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
             f"the loss weighted_ce weighs background {BACKGROUND}, liver {ORGAN} and tumor {TUMOR}, but no label of "
             f"this dataset is a tumor by its name: {', '.join(names) or 'background only'}."
             "\n  Name the label tumor (or lesion, cancer, HCC, metastasis) in dataset.json if it is one."
-            '\n  Otherwise choose another loss: write plans with livseg plan and set "loss": "dice_ce" in them.'
+            "\n  Otherwise choose another loss: write plans with livseg plan --loss ce."
         )
     if labels.has_regions:
         return WeightedRegionCrossEntropy(tumors, has_ignore=labels.has_ignore_label)

@@ -92,6 +92,13 @@ def test_nnunet_recipe_is_nnunets(stock):
     )
 
 
+def test_a_loss_that_is_asked_for_comes_before_the_presets_and_the_rows(stock):
+    for variant, preset, loss in (("dpcnet", "paper", "dice_ce"), ("sfan", "default", "ce")):
+        row, overrides = find_variant(variant), Overrides(loss=loss)
+        plans = make_plans(stock, row, preset=preset, name="P", overrides=overrides)
+        assert {settings(row, c).loss for c in plans["configurations"].values() if "livseg" in c} == {loss}
+
+
 def test_a_patch_gets_nnunets_geometry(stock):
     overrides = Overrides(patch=(40, 80, 96), spacing_mm=(4.0, 2.0, 2.0), configurations=("3d_fullres",))
     plans = make_plans(stock, find_variant("dpcnet"), preset="default", name="P", overrides=overrides)
@@ -190,6 +197,7 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
             r"has no preset 'papr'; it has default, paper, table4. Did you mean paper\?",
         ),
         (["-m", "dpcnet", "--recipe", "sgd"], r"there is no recipe 'sgd'; known are paper, nnunet"),
+        (["-m", "sfan", "--loss", "dce"], r"there is no loss 'dce'; known are dice_ce, ce, .*\. Did you mean .*\bce\b"),
         (["-m", "dpcnet", "--epochs", "0"], r"epochs is 0, but a training needs"),
         (["-m", "dpcnet", "--patch", "64", "64", "64"], r"patch 64 64 64 has 3 numbers, but 2d has 2 axes"),
         (["-m", "dpcnet", "-c", "4d"], r"have no configuration 4d, only"),

@@ -1,0 +1,281 @@
+"""nnU-Net and the five systems on 2D liver slices of 81 patients: trained, predicted and compared by the real commands.
+
+    python benchmarks/msd_liver_2d.py SOURCE --work DIR
+
+SOURCE is an nnU-Net raw dataset of slices called ``PATIENT_sNNN`` (see docs/results.md). Every system is trained twice
+on the same patients for the same number of steps: as nnU-Net trains (optimiser, schedule, loss) and as its paper does.
+Everything is written below DIR; what is finished is skipped when the same command is run again. At the end
+docs/results.json and the tables of docs/results.md are renewed.
+"""
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from workplace import Workplace  # beside this script
+
+from nnunet_livseg.data.splits import parts
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.files import atomic_path, write_json
+from nnunet_livseg.variants import VARIANTS, find_variant
+
+PROJECT = Path(__file__).resolve().parents[1]
+DATASET, CONFIGURATION = "Dataset801_MSDLiver2D", "2d"
+PLANS = "nnUNetHalfPlans"  # nnU-Net's own network at half the slices' resolution
+STOCK, STOCK_TRAININGS = "nnunet", 3  # more than one, which shows what chance does
+ONE_CHANNEL = {"sam-urim": "sam-urim-single-urim"}  # rows in lieu of those that need several contrast phases
+PAPER_LOSS = {"sfan": "ce"}  # in lieu of weighted_ce, which needs a tumor label
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all trainings share. Sizes in pixels, spacing in pixels of the source."""
+
+    epochs: int
+    iterations: int
+    validation_iterations: int
+    batch: int
+    patch: int
+    spacing: float
+    patients: tuple[int, int, int]  # training, validation, test
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. ``loss`` is ``None`` where the row's own is taken; ``repeat`` counts trainings of the same kind."""
+
+    system: str  # STOCK or a name of livseg list
+    recipe: str
+    loss: str | None = None
+    repeat: int = 0
+
+    @property
+    def name(self) -> str:
+        return "-".join([self.system, self.recipe] + [str(self.repeat + 1)] * bool(self.repeat))
+
+    @property
+    def trainer(self) -> str:
+        return "nnUNetTrainerShort" if self.system == STOCK else find_variant(self.system).trainer
+
+    @property
+    def plans(self) -> str:
+        stem = self.trainer.removesuffix("Trainer")
+        return PLANS if self.system == STOCK else f"{stem}{self.recipe.capitalize()}Plans"
+
+
+def all_jobs() -> list[Job]:
+    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again."""
+    full = [next(row for row in VARIANTS if row.paper == paper) for paper in dict.fromkeys(r.paper for r in VARIANTS)]
+    systems = [ONE_CHANNEL.get(row.name, row.name) for row in full]
+    return [
+        Job(STOCK, "nnunet"),
+        *(Job(system, "nnunet", "dice_ce") for system in systems),
+        *(Job(system, "paper", PAPER_LOSS.get(system)) for system in systems),
+        *(Job(STOCK, "nnunet", repeat=repeat) for repeat in range(1, STOCK_TRAININGS)),
+    ]
+
+
+def patient_of(case: str) -> str:
+    """``msd001_s081`` is a slice of the patient ``msd001``."""
+    return re.sub(r"_s\d+$", "", case)
+
+
+def measure(source: Path, folder: Path, budget: Budget, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Everything, in ``folder``; what docs/results.json holds."""
+    place = Workplace(folder, DATASET, asdict(budget))
+    divide(source, place, budget)
+    prepare(place, budget)
+    for job in jobs:
+        train_and_predict(place, job, budget)
+    compare(place, jobs)
+    return collect(place, jobs)
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def divide(source: Path, place: Workplace, budget: Budget) -> None:
+    """A raw dataset of links, its test patients in ``imagesTs`` and ``labelsTs``, and a split by patient.
+
+    The split stands there several times: a second training of the same kind is called fold 1.
+    """
+    patients = {path.stem: patient_of(path.stem) for path in sorted((source / "labelsTr").glob("*.png"))}
+    split, tested = parts(patients, budget.patients, seed=budget.seed)
+    test = set(tested)
+    for case in patients:
+        part = "Ts" if case in test else "Tr"
+        for kind, name in (("images", f"{case}_0000.png"), ("labels", f"{case}.png")):
+            link = place.raw / f"{kind}{part}" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to((source / f"{kind}Tr" / name).resolve())
+    described = json.loads((source / "dataset.json").read_text())
+    write_json(place.raw / "splits_final.json", [split] * STOCK_TRAININGS)
+    write_json(place.raw / "dataset.json", described | {"numTraining": len(patients) - len(test)})
+
+
+def prepare(place: Workplace, budget: Budget) -> None:
+    """nnU-Net's plans, its network at our geometry, and the preprocessed slices that all trainings share."""
+    place.call("check", "livseg", "check", 801)
+    place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", 801, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
+    size = ("--spacing", *[budget.spacing] * 2, "--patch", *[budget.patch] * 2, "--batch", budget.batch)
+    place.call("geometry", "livseg", "plan", "-d", 801, "-m", "dpcnet-unet", "-o", "GeometryPlans", *size)
+    stock, geometry = (
+        json.loads((place.preprocessed / f"{n}.json").read_text()) for n in ("nnUNetPlans", "GeometryPlans")
+    )
+    write_json(place.preprocessed / f"{PLANS}.json", stock_plans(stock, geometry, budget))
+    place.call("preprocess", "nnUNetv2_preprocess", "-d", 801, "-plans_name", PLANS, "-c", CONFIGURATION, "-np", 1)
+
+
+def stock_plans(stock: dict, geometry: dict, budget: Budget) -> dict:
+    """Plans with nnU-Net's own network at the geometry of other plans, and the length of the training."""
+    ours, theirs = (plans["configurations"][CONFIGURATION] for plans in (geometry, stock))
+    known = theirs["architecture"]["arch_kwargs"]
+    kwargs = {key: ours["architecture"]["arch_kwargs"][key] for key in known}
+    length = {key: getattr(budget, key) for key in ("epochs", "iterations", "validation_iterations")}
+    configuration = {key: value for key, value in ours.items() if key != "livseg"} | {
+        "data_identifier": f"{PLANS}_{CONFIGURATION}",
+        "architecture": theirs["architecture"] | {"arch_kwargs": kwargs},
+        "length": length,
+    }
+    return stock | {"plans_name": PLANS, "configurations": {CONFIGURATION: configuration}}
+
+
+def train_and_predict(place: Workplace, job: Job, budget: Budget) -> None:
+    """Plans, training and the prediction of the test patients."""
+    model = ("-tr", job.trainer, "-p", job.plans, "-device", "cpu")
+    if job.system != STOCK:
+        length = ("--epochs", budget.epochs, "--iterations", budget.iterations)
+        length += ("--validation-iterations", budget.validation_iterations)
+        loss = ("--loss", job.loss) if job.loss else ()
+        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", PLANS, "-o", job.plans)
+        place.call(f"{job.name}/plan", *plan, "--recipe", job.recipe, *loss, *length)
+    place.call(f"{job.name}/train", "nnUNetv2_train", 801, CONFIGURATION, job.repeat, *model)
+    where = ("-i", f"nnUNet_raw/{DATASET}/imagesTs", "-o", f"slices/{job.name}")
+    one_by_one = ("-d", 801, "-c", CONFIGURATION, "-f", job.repeat, "-npp", 1, "-nps", 1)
+    place.call(f"{job.name}/predict", "nnUNetv2_predict", *where, *one_by_one, *model)
+    stack(place.folder / "slices" / job.name, place.folder / "patients" / job.name)
+
+
+def stack(slices: Path, out: Path) -> None:
+    """Write the slices of each patient as one volume: its Dice is over all of the patient's pixels.
+
+    The slices of a volume are not neighbours, and it has no spacing: only overlaps have a meaning.
+    """
+    import SimpleITK as sitk
+
+    files: dict[str, list[Path]] = {}
+    for path in sorted(slices.glob("*.png")):
+        files.setdefault(patient_of(path.stem), []).append(path)
+    for patient, paths in files.items():
+        volume = np.stack([sitk.GetArrayFromImage(sitk.ReadImage(path)) for path in paths])
+        with atomic_path(out / f"{patient}.nii.gz") as temporary:
+            sitk.WriteImage(sitk.GetImageFromArray(volume), temporary)
+
+
+def compare(place: Workplace, jobs: Sequence[Job]) -> None:
+    """Evaluate all jobs per patient, paired with nnU-Net."""
+    stack(place.raw / "labelsTs", place.folder / "patients" / "reference")
+    folders = [f"patients/{name}" for name in (*(job.name for job in jobs), "reference")]
+    place.steps.pop("compare", None)  # there may be more jobs than last time; it reuses its own cases
+    place.call("compare", "livseg", "compare", *folders, "--liver", 1, "--out", "comparison", "--no-report", "--quiet")
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What docs/results.json holds; every training is compared with the first."""
+    comparison = json.loads((place.folder / "comparison" / "comparison.json").read_text())
+    tests = {(t["a"], t["b"]): t for t in comparison["tests"] if (t["structure"], t["metric"]) == ("liver", "dice")}
+    return {
+        "schema": 1,
+        "budget": place.settings,
+        "slices": {part: len(list((place.raw / f"labels{part}").iterdir())) for part in ("Tr", "Ts")},
+        "machine": _machine(),
+        "shared": {name: step for name, step in place.steps.items() if "/" not in name},
+        "jobs": [_outcome(place, job) | {"against": _against(tests.get((jobs[0].name, job.name)))} for job in jobs],
+    }
+
+
+def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
+    """Settings, cost and Dice of one training."""
+    plans = json.loads((place.preprocessed / f"{job.plans}.json").read_text())["configurations"][CONFIGURATION]
+    evaluation = place.folder / "comparison" / job.name
+    summary = json.loads((evaluation / "summary.json").read_text())["structures"]["liver"]["metrics"]["dice"]
+    cases = [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))]
+    steps = {name: step for name, step in place.steps.items() if name.startswith(f"{job.name}/")}
+    return {
+        "name": job.name,
+        "trainer": job.trainer,
+        "recipe": job.recipe,
+        "repeat": job.repeat,
+        "livseg": plans.get("livseg"),
+        "parameters": _parameters(plans),
+        "steps": {name.partition("/")[2]: step for name, step in steps.items()},
+        "dice": {key: summary[key] for key in ("mean", "ci95", "q1", "median", "q3")},
+        "dice_of_patient": {case["case"]: round(case["structures"]["liver"]["dice"], 4) for case in cases},
+    }
+
+
+def _against(test: dict | None) -> dict[str, Any] | None:
+    """This training minus the first, from ``livseg compare``'s first minus this; ``None`` for the first itself."""
+    return test and {
+        "difference": -test["difference"],
+        "ci95": [-test["ci95_high"], -test["ci95_low"]],
+        "p_holm": test["p_holm"],
+        "better": test["losses"],
+        "worse": test["wins"],
+    }
+
+
+def _parameters(configuration: dict) -> int:
+    import torch
+
+    from nnunet_livseg.reference import build
+
+    with torch.device("meta"):
+        network = build(configuration, classes=2, initialize=False)
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _machine() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"python": platform.python_version()} | {name: version(name) for name in ("torch", "nnunetv2")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="nnU-Net raw dataset of slices")
+    parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=25, help="training steps per epoch")
+    parser.add_argument("--validation-iterations", type=int, default=2, help="validation steps per epoch")
+    parser.add_argument("--batch", type=int, default=4, help="slices per step")
+    parser.add_argument("--patch", type=int, default=128, help="edge of a patch in pixels")
+    parser.add_argument("--spacing", type=float, default=2.0, help="pixels of the source per pixel of the training")
+    parser.add_argument(
+        "--patients", type=int, nargs=3, default=(55, 5, 21), help="for training, validation and test (55 5 21)"
+    )
+    args = vars(parser.parse_args())
+    source, work = args.pop("source"), args.pop("work").resolve()
+    found = measure(source, work, Budget(**args | {"patients": tuple(args["patients"])}), all_jobs())
+    write_json(PROJECT / "docs" / "results.json", found)
+    subprocess.run([sys.executable, PROJECT / "docs" / "generate.py"], check=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"msd_liver_2d: {error}")
