@@ -15,6 +15,9 @@ _HOME = {
     "evaluate_case": "nnunet_livseg.evaluation",
     "evaluate_folder": "nnunet_livseg.evaluation",
     "compare": "nnunet_livseg.evaluation",
+    "segment": "nnunet_livseg.inference.jobs",
+    "Segmenter": "nnunet_livseg.inference.segment",
+    "attention_maps": "nnunet_livseg.inference.attention",
 }
 __all__ = ["__version__", *_HOME]
 

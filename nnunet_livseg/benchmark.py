@@ -94,13 +94,13 @@ def benchmark(variants: Sequence[Variant], setting: Setting) -> Result:
     """Measure ``variants``, each in turns with the stock network; shows a progress bar."""
     pairs = []
     for variant in tqdm(variants, desc="benchmark", unit="network"):
-        subjects = [_Subject(None, setting), _Subject(variant, setting)]
+        subjects = [Subject(None, setting), Subject(variant, setting)]
         _measure(subjects, setting)
         pairs.append((subjects[0].figures, subjects[1].figures))
     return Result(setting, pairs)
 
 
-class _Subject:
+class Subject:
     """A network with its loss and data, ready for training steps and predictions."""
 
     def __init__(self, variant: Variant | None, setting: Setting) -> None:
@@ -169,7 +169,7 @@ class _Subject:
         return float(counter.get_total_flops())
 
 
-def _measure(subjects: list[_Subject], setting: Setting) -> None:
+def _measure(subjects: list[Subject], setting: Setting) -> None:
     """Fill in the figures; the subjects take turns, so that what disturbs one disturbs the other."""
     for what, name in (("step", "step_s"), ("predict", "inference_s")):
         calls = [getattr(subject, what) for subject in subjects]
@@ -196,7 +196,7 @@ def _time(call: Callable[[], None], setting: Setting) -> float:
     return perf_counter() - start
 
 
-def _memory(subject: _Subject, setting: Setting) -> float:
+def _memory(subject: Subject, setting: Setting) -> float:
     if setting.device != "cuda":
         return subject.kept_for_backward_mib()
     subject.optimizer.zero_grad(set_to_none=True)

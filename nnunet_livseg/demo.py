@@ -1,4 +1,4 @@
-"""The whole way once: phantom, plans, training, prediction, Dice, picture, by nnU-Net's own commands."""
+"""The whole way once: phantom, plans, training, prediction by nnU-Net's own commands; evaluation and report."""
 
 import os
 import re
@@ -7,16 +7,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import atomic_path, write_text
+from nnunet_livseg.evaluation import evaluate_folder
+from nnunet_livseg.evaluation.labels import LIVER, TUMOR
+from nnunet_livseg.files import write_text
 from nnunet_livseg.folders import VARIABLES
 from nnunet_livseg.planning import write_plans
 from nnunet_livseg.plans import Overrides
+from nnunet_livseg.report.evaluation import write_report
 from nnunet_livseg.variants import Variant
 
 DATASET = "Dataset901_Phantom"
@@ -24,7 +25,6 @@ CONFIGURATION = "3d_fullres"
 SIZE, SPACING_MM = (40, 64, 64), (6.0, 5.5, 5.5)  # (z, y, x)
 UNSEEN = 2
 LEARNING_RATE = 1e-3  # the paper's 1e-4 is for a thousand epochs
-STRUCTURES = {"liver": (1, 2), "tumor": (2,)}  # label values; liver includes its tumors
 
 
 class Demo:
@@ -57,6 +57,7 @@ class Demo:
         self.images = folder / "nnUNet_raw" / DATASET / "imagesTs"
         self.references = folder / "nnUNet_raw" / DATASET / "labelsTs"
         self.predictions = folder / "predictions"
+        self.report = folder / "evaluation" / "report.html"
         self.env = self._environment()
 
     def run(self) -> None:
@@ -68,13 +69,11 @@ class Demo:
         self._plan()
         self._train()
         self._predict()
-        table = self._score()
+        table = self._evaluate()
         write_text(self.folder / "dice.md", table + "\n")
-        picture = self.folder / "overlay.png"
-        draw_overlays(self._cases(), picture)
         print(f"\n{table}\n")
         print(f"everything is in {self.folder}")
-        print(f"  picture       {picture.name}  (reference green, predicted magenta)")
+        print(f"  report        {self.report.relative_to(self.folder)}  (open it in a browser: numbers and pictures)")
         print(f"  predictions   {self.predictions.name}/")
         print(f"  model         {self._model_folder().relative_to(self.folder)}")
         print("  logs          logs/")
@@ -131,12 +130,16 @@ class Demo:
         place = ("-i", str(self.images), "-o", str(self.predictions))
         self._call("predict", "nnUNetv2_predict", *place, *model, "-device", self.device)
 
-    def _score(self) -> str:
-        print("5/5  Dice")
+    def _evaluate(self) -> str:
+        print("5/5  livseg evaluate")
+        out = self.report.parent
+        method = f"{self.variant.trainer}, livseg demo"
+        result = evaluate_folder(self.predictions, self.references, images=self.images, out=out, method=method)
+        write_report(result, self.report)
         lines = ["| unseen CT | liver Dice | tumor Dice |", "|---|---|---|"]
-        for name, _, reference, predicted in self._cases():
-            scores = [_dice(np.isin(predicted, v), np.isin(reference, v)) for v in STRUCTURES.values()]
-            lines.append(f"| {name} | " + " | ".join(f"{score:.3f}" for score in scores) + " |")
+        for case in result.cases:
+            scores = " | ".join(f"{case.structures[name]['dice']:.3f}" for name in (LIVER, TUMOR))
+            lines.append(f"| {case.case} | {scores} |")
         return "\n".join(lines)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
@@ -144,15 +147,6 @@ class Demo:
     def _model_folder(self) -> Path:
         name = f"{self.variant.trainer}__{self.plans}__{CONFIGURATION}"
         return self.folder / "nnUNet_results" / DATASET / name
-
-    def _cases(self) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Name, image (HU), reference and predicted labels of every unseen CT, each ``(z, y, x)``."""
-        cases = []
-        for path in sorted(self.references.glob("*.nii.gz")):
-            name = path.name.removesuffix(".nii.gz")
-            files = (self.images / f"{name}_0000.nii.gz", path, self.predictions / path.name)
-            cases.append((name, *(sitk.GetArrayFromImage(sitk.ReadImage(file)) for file in files)))
-        return cases
 
     def _environment(self) -> dict[str, str]:
         env = {**os.environ, **{variable: str(self.folder / variable) for variable in VARIABLES}}
@@ -194,48 +188,3 @@ def _find_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _dice(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """Dice of two masks; NaN if both are empty."""
-    total = predicted.sum() + reference.sum()
-    return float(2 * (predicted & reference).sum() / total) if total else float("nan")
-
-
-def draw_overlays(cases: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]], path: Path) -> None:
-    """Three axial slices of each case through liver and tumor, reference green and predicted magenta.
-
-    Args:
-        cases: Name, image in HU, reference and predicted labels, each ``(z, y, x)``.
-        path: PNG file to write.
-    """
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(len(cases), 3, figsize=(12, 4 * len(cases)), squeeze=False, facecolor="black")
-    for row, (name, image, reference, predicted) in zip(axes, cases, strict=True):
-        for axis, z in zip(row, _slices(reference), strict=True):
-            axis.imshow(np.clip(image[z], -110, 190), cmap="gray", vmin=-110, vmax=190)  # window 40/300
-            for labels, colour in ((reference, "#2fdc5a"), (predicted, "#ff3df2")):
-                for values, width in zip(STRUCTURES.values(), (1.6, 1.0), strict=True):
-                    mask = np.isin(labels[z], values)
-                    if mask.any() and not mask.all():
-                        axis.contour(mask, levels=[0.5], colors=colour, linewidths=width)
-            axis.set_title(f"{name}, slice {z}", color="white", fontsize=10)
-            axis.axis("off")
-    figure.tight_layout()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor="black")
-    plt.close(figure)
-
-
-def _slices(reference: np.ndarray) -> list[int]:
-    """Three slices: those with the most tumor, the most liver, and one between them and the liver's end."""
-    tumor = (reference == 2).sum((1, 2))
-    liver = (reference > 0).sum((1, 2))
-    with_liver = np.flatnonzero(liver)
-    if with_liver.size == 0:
-        return [len(reference) // 4, len(reference) // 2, 3 * len(reference) // 4]
-    return sorted([int(tumor.argmax()), int(liver.argmax()), int(with_liver[len(with_liver) // 4])])

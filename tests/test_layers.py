@@ -22,6 +22,7 @@ ALLOWED = {
     "evaluation": {"data"},
     "patient": {"evaluation", "data"},
     "report": {"evaluation", "data", "patient"},
+    "postprocessing": {"evaluation", "data"},
 }
 COMMON = {"__version__", "errors", "names", "files", "folders"}
 

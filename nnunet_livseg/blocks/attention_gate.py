@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.shown import VOXELS, Shown
+
 
 class AttentionGate(nn.Module):
     """Gate a skip connection.
@@ -43,6 +45,13 @@ class AttentionGate(nn.Module):
     def forward(self, x: Tensor, gating: Tensor) -> Tensor:
         """Gate ``x (B, C, *S)`` by ``gating (B, G, *s)``; returns ``(B, C, *S)``."""
         return self.transform(self.attention(x, gating) * x)
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its attention; see ``blocks.shown``."""
+        source = "Schlemper et al. 2019, section 3 (AG of DPC-Net, Table 4)"
+        return [
+            Shown("gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)),
+        ]
 
     def _resize(self, x: Tensor, size: tuple[int, ...]) -> Tensor:
         return F.interpolate(x, size=size, mode=self._mode, align_corners=False)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.shown import POSITIONS, VECTOR, Call, Shown, position_of
 from nnunet_livseg.errors import UserError
 
 _PARALLEL = 8  # heads times batch that keep a processor busy
@@ -47,6 +48,18 @@ class SpatialContext(nn.Module):
         query, key = torch.relu(self.query(x)), torch.relu(self.key(x))
         gathered = attend(*(t.flatten(2).transpose(1, 2) for t in (query, key, self.value(x))))
         return gathered.transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def shown(self, level: int) -> list[Shown]:
+        """The row of its map that belongs to one position; see ``blocks.shown``."""
+        title, source = "Spatial context: what the point gathers", "MFCNet, Eq. (2)"
+        return [Shown("spatial_context", title, source, POSITIONS, level, self, self._row)]
+
+    def _row(self, call: Call) -> Tensor:
+        x = call.inputs[0].float()
+        here = position_of(call.point, x.shape[2:])
+        query, key = (torch.relu(project(x)).flatten(2) for project in (self.query, self.key))
+        energies = query[:, :, here : here + 1].transpose(1, 2) @ key
+        return torch.softmax(energies, 2).unflatten(2, x.shape[2:])
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -83,9 +96,21 @@ class ChannelContext(nn.Module):
         """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32."""
         with _float32(x):
             x = x.float()
-            flat = x.flatten(2)
-            similar = torch.softmax(ENERGIES[self.energy](flat @ flat.transpose(1, 2), flat.shape[2]), -1)
-            return x + self.beta * (similar @ flat).unflatten(2, x.shape[2:])
+            return x + self.beta * (self.mixing(x) @ x.flatten(2)).unflatten(2, x.shape[2:])
+
+    def mixing(self, x: Tensor) -> Tensor:
+        """M ``(B, C, C)`` of ``x (B, C, *S)`` in float32, whose rows sum to 1, Eq. (4)."""
+        flat = x.flatten(2)
+        return torch.softmax(ENERGIES[self.energy](flat @ flat.transpose(1, 2), flat.shape[2]), -1)
+
+    def shown(self, level: int) -> list[Shown]:
+        """The largest weight in every row of M: 1 where a channel gathers a single one; see ``blocks.shown``."""
+        title, source = "Channel context: largest weight with which a channel gathers one", "MFCNet, Eq. (4)"
+
+        def read(call: Call) -> Tensor:
+            return self.mixing(call.inputs[0].float()).amax(2)
+
+        return [Shown("channel_context", title, source, VECTOR, level, self, read)]
 
 
 # name -> (dot products (B, C, C), number of voxels N) -> energies
@@ -121,6 +146,10 @@ class ContextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32. Both together start as ``2 X``."""
         return sum(extractor(x) for extractor in self.extractors.values())
+
+    def shown(self, level: int) -> list[Shown]:
+        """What its extractors show; see ``blocks.shown``."""
+        return [one for extractor in self.extractors.values() for one in extractor.shown(level)]
 
 
 def _float32(x: Tensor) -> AbstractContextManager:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.shown import VOXELS, Shown
+
 
 def _conv(conv_op: type[nn.Module], inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
     return [conv_op(inputs, outputs, kernel, padding=kernel // 2), nn.GroupNorm(outputs // 2, outputs), nn.PReLU()]
@@ -82,6 +84,14 @@ class DeepAttentiveFeatures(nn.Module):
         ]
         merged = self.merge(torch.cat(refined, 1))
         return self.out(torch.cat([dilated(merged) for dilated in self.dilated], 1)), levels, refined
+
+    def shown(self) -> list[Shown]:
+        """The attention of each level, mean over its channels; see ``blocks.shown``."""
+        title, source = "DAF: attention (mean of channels)", "Wang et al. 2019 (DAF of DPC-Net, Table 4)"
+        return [
+            Shown("daf", title, source, VOXELS, level, attend, lambda call: call.output.mean(1, keepdim=True))
+            for level, attend in enumerate(self.attend)
+        ]
 
     def _top_down(self, pyramid: list[Tensor], grid: tuple[int, ...]) -> list[Tensor]:
         """Reduce every level, add the coarser ones to it, and bring all to the working grid."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.sat import ContextVector
+from nnunet_livseg.blocks.shown import VECTOR, Call, Shown
 
 
 class GlobalContextAttention(nn.Module):
@@ -73,6 +74,19 @@ class GlobalContextAttention(nn.Module):
         g = [None] * len(levels) if self.attend is None else self.attention(levels[-1]).unbind(1)
         return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
 
+    def shown(self) -> list[Shown]:
+        """The part of G that weighs each level's aligned channels; see ``blocks.shown``."""
+        if self.attend is None:
+            return []
+
+        def part(level: int) -> Shown:
+            def read(call: Call) -> Tensor:
+                return call.output.unflatten(1, (len(self.align), self.aligned_channels))[:, level]
+
+            return Shown("gca", "GCA: global context G", "SFAN, Eq. (3)", VECTOR, level, self.attend, read)
+
+        return [part(level) for level in range(len(self.align))]
+
 
 class _Aligning:
     """A 1x1 convolution whose inputs and outputs are weighed."""
@@ -102,8 +116,15 @@ class _Fusing:
         size = levels[0].shape[2:]
         kernels = self.weight.split(levels[0].shape[1], 1)
         fused = convolved_at(levels[0], kernels[0], size, bias=self.bias)
+        coarse = []
         for level, kernel in zip(levels[1:], kernels[1:], strict=True):
-            fused = fused + convolved_at(level, kernel, size)
+            if mixes_first(level, kernel, size):
+                coarse.append(_rows_and_table(level, kernel, size))
+            else:
+                fused = fused + convolved_at(level, kernel, size)
+        if coarse:  # one product along the last axis for all of them
+            rows, tables = zip(*coarse, strict=True)
+            fused = fused + torch.cat(rows, -1) @ torch.cat(tables)
         return fused
 
 
@@ -132,8 +153,9 @@ def convolved_at(x: Tensor, kernel: Tensor, size: Sequence[int], *, bias: Tensor
         size: Spatial sizes of the result.
         bias: Bias ``(N)`` of the convolution.
     """
-    if prod(kernel.shape[2:]) * prod(x.shape[2:]) < prod(size):  # less than an up-sampled map
-        fused = _mixed_then_up_sampled(x, kernel, size)
+    if mixes_first(x, kernel, size):
+        rows, table = _rows_and_table(x, kernel, size)
+        fused = rows @ table
         return fused if bias is None else fused + bias.view(-1, *[1] * len(size))
     if tuple(x.shape[2:]) != tuple(size):
         mode = "trilinear" if len(size) == 3 else "bilinear"
@@ -142,16 +164,29 @@ def convolved_at(x: Tensor, kernel: Tensor, size: Sequence[int], *, bias: Tensor
     return convolve(x, kernel, bias, padding=tuple(k // 2 for k in kernel.shape[2:]))
 
 
-def _mixed_then_up_sampled(x: Tensor, kernel: Tensor, size: Sequence[int]) -> Tensor:
-    """``convolved_at`` without an up-sampled map of C channels: every tap of the kernel mixes channels on the coarse
-    grid, and each axis is up-sampled and shifted by its taps in one product.
+def mixes_first(x: Tensor, kernel: Tensor, size: Sequence[int]) -> bool:
+    """Whether the maps of all taps on the grid of ``x`` are smaller than one map of ``size``."""
+    return prod(kernel.shape[2:]) * prod(x.shape[2:]) < prod(size)
+
+
+def _rows_and_table(x: Tensor, kernel: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Two factors whose product is ``convolved_at``, without an up-sampled map of C channels.
+
+    Every tap of the kernel mixes channels on the coarse grid, and each axis is up-sampled and shifted by its taps in
+    one product; that along the last axis is left to the caller.
+
+    Returns:
+        Rows ``(B, N, *size but the last, taps * n)`` and the table ``(taps * n, m)`` of the last axis.
     """
     mixing = kernel.flatten(2).transpose(1, 2).flatten(0, 1)  # (N * prod(K), C)
     mixed = (mixing @ x.flatten(2)).unflatten(2, x.shape[2:]).unflatten(1, (kernel.shape[0], *kernel.shape[2:]))
-    for axis, full in enumerate(size):  # (B, N, *remaining K, *remaining S, *done)
-        table = _up_sampling_table(x.shape[2 + axis], full, kernel.shape[2 + axis], like=mixed)
-        mixed = torch.tensordot(mixed, table, dims=([2, 2 + len(size) - axis], [0, 1]))
-    return mixed
+    *tables, last = (
+        _up_sampling_table(coarse, full, taps, like=mixed)
+        for coarse, full, taps in zip(x.shape[2:], size, kernel.shape[2:], strict=True)
+    )
+    for remaining, table in zip(range(len(size), 1, -1), tables, strict=True):
+        mixed = torch.tensordot(mixed, table, dims=([2, 2 + remaining], [0, 1]))  # (B, N, *remaining K, *S, *done)
+    return mixed.movedim((2, 3), (-2, -1)).flatten(-2), last.flatten(0, 1)
 
 
 def _up_sampling_table(coarse: int, full: int, taps: int, *, like: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.shown import VOXELS, Shown
+
 
 class SteeredGate(nn.Module):
     """Gate a feature map.
@@ -49,3 +51,10 @@ class SteeredGate(nn.Module):
     def forward(self, x: Tensor, steering: Tensor) -> Tensor:
         """Gate ``x (B, C, *S)`` by ``steering (B, G, *s)``, Eq. (10); returns ``(B, C, *S)``."""
         return x * self.attention(x, steering)
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its attention; see ``blocks.shown``."""
+        source = "MPU-Net, Eqs. (11) and (12)"
+        return [
+            Shown("gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)),
+        ]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Norm = Callable[[int], nn.Module]
-_POOL = {nn.Conv2d: nn.MaxPool2d, nn.Conv3d: nn.MaxPool3d}
 _TRANSPOSED = {nn.Conv2d: nn.ConvTranspose2d, nn.Conv3d: nn.ConvTranspose3d}
 
 
@@ -65,11 +65,46 @@ def down(
     size = tuple(stride) if strided else tuple(kernel)
     padding = 0 if strided else [k // 2 for k in kernel]
     return nn.Sequential(
-        _POOL[conv_op](pool, stride=1, padding=[k // 2 for k in pool]),
+        SlidingMaximum(pool),
         conv_op(inputs, outputs, size, stride=tuple(stride), padding=padding),
         norm(outputs),
         nn.ELU(float(outputs) if elu_alpha == "channels" else elu_alpha),
     )
+
+
+class SlidingMaximum(nn.Module):
+    """Max pooling without stride.
+
+    Args:
+        window: Its size per axis, 3 or 1.
+    """
+
+    def __init__(self, window: Sequence[int]) -> None:
+        super().__init__()
+        self.window = tuple(window)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` to ``(B, C, *S)``.
+
+        Without gradients the maximum is taken along one axis after the other, ten times as fast on a CPU; with them,
+        each axis would have to keep a map of its own.
+        """
+        if torch.is_grad_enabled():
+            pool = F.max_pool3d if x.ndim == 5 else F.max_pool2d
+            return pool(x, self.window, stride=1, padding=tuple(size // 2 for size in self.window))
+        for axis, size in enumerate(self.window, start=2):
+            if size > 1:
+                x = _neighbours_maximum(x, axis)
+        return x
+
+
+def _neighbours_maximum(x: Tensor, axis: int) -> Tensor:
+    """Maximum of every value and of those before and after it along ``axis``."""
+    found, count = x.clone(), x.shape[axis] - 1
+    for here, there in ((0, 1), (1, 0)):
+        part = found.narrow(axis, here, count)
+        part.copy_(torch.maximum(part, x.narrow(axis, there, count)))
+    return found
 
 
 def up(conv_op: type[nn.Module], inputs: int, outputs: int, stride: Sequence[int]) -> nn.Sequential:

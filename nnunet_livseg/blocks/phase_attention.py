@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.blocks.axes import kernel_like, same_padding
 from nnunet_livseg.blocks.precision import no_autocast
+from nnunet_livseg.blocks.shown import VECTOR, Call, Shown
 
 
 class PhaseAttention(nn.Module):
@@ -55,12 +56,28 @@ class PhaseAttention(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The fusion ``(B, P * c, *S)`` of ``features``, P maps ``(B, C, *S)``, and these unchanged."""
-        primary, *others = [reduce(phase) for reduce, phase in zip(self.reduce, features, strict=True)]
+        primary, *others = self._reduced(features)
         attended = [primary + self.gamma[0] * intra_phase(primary)]
         attended += [other + self.gamma[p] * inter_phase(primary, other) for p, other in enumerate(others, start=1)]
         return torch.cat([refine(phase) for refine, phase in zip(self.refine, attended, strict=True)], 1), list(
             features
         )
+
+    def _reduced(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [reduce(phase) for reduce, phase in zip(self.reduce, features, strict=True)]
+
+    def shown(self, level: int) -> list[Shown]:
+        """Channel weights of every phase but the primary one; see ``blocks.shown``."""
+        source = "PA-ResSeg, Xu et al. 2021 (PA of SAM + URIM, Table 1)"
+
+        def weights_of(phase: int) -> Shown:
+            def read(call: Call) -> Tensor:
+                primary, *others = self._reduced(call.inputs[0])
+                return asked_for(primary, others[phase - 1])
+
+            return Shown(f"pa_phase{phase}", f"PA: channel weights of phase {phase}", source, VECTOR, level, self, read)
+
+        return [weights_of(phase) for phase in range(1, len(self.reduce))]
 
 
 def intra_phase(x: Tensor) -> Tensor:
@@ -71,9 +88,13 @@ def intra_phase(x: Tensor) -> Tensor:
 
 def inter_phase(primary: Tensor, other: Tensor) -> Tensor:
     """``other (B, c, *S)``, its channels scaled by how much ``primary (B, c, *S)`` differs from them."""
-    attention = torch.softmax(-_similarities(other, primary), 1)
-    scale = torch.sigmoid(attention.sum(2)).to(other.dtype)
+    scale = asked_for(primary, other).to(other.dtype)
     return scale.view(*scale.shape, *[1] * (other.ndim - 2)) * other
+
+
+def asked_for(primary: Tensor, other: Tensor) -> Tensor:
+    """Weights ``(B, c)`` in (0.5, 1) of the channels of ``other (B, c, *S)``, from ``primary (B, c, *S)``; float32."""
+    return torch.sigmoid(torch.softmax(-_similarities(other, primary), 1).sum(2))
 
 
 def _similarities(x: Tensor, y: Tensor) -> Tensor:

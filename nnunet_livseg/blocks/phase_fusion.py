@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nnunet_livseg.blocks.shown import VECTOR, Shown
+
 
 class FirstPhase(nn.Module):
     """The primary phase as it is; what SAM is for one phase, where its only weight is 1.
@@ -62,3 +64,8 @@ class ModalityWeighting(nn.Module):
         """The weighted sum ``(B, C, *S)`` of ``features``, P maps ``(B, C, *S)``, and these unchanged."""
         terms = [weight * phase for weight, phase in zip(self.weights, features, strict=True)]
         return sum(terms[1:], terms[0]).to(features[0].dtype), list(features)
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its trained numbers, which no image changes; see ``blocks.shown``."""
+        title, source = "MW: trained weight per phase", "Wu et al. 2020 (MW of SAM + URIM, Table 1)"
+        return [Shown("mw", title, source, VECTOR, level, self, lambda call: self.weights[None])]

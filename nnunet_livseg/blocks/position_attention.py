@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.precision import no_autocast
+from nnunet_livseg.blocks.shown import POSITIONS, Call, Shown, position_of
 from nnunet_livseg.errors import UserError
 
 REDUCTION = 8  # of queries and keys; the printed parameter count leaves no other
@@ -56,6 +57,17 @@ class PositionAttention(nn.Module):
             q, k, v = (self._heads(project(x)) for project in (self.query, self.key, self.value))
             attended = attend(q, k, v, scale=self.scale)
             return self.gain * self.join(attended.transpose(2, 3).reshape(x.shape)) + x
+
+    def shown(self, level: int) -> list[Shown]:
+        """The row of its map that belongs to one position, mean over the heads; see ``blocks.shown``."""
+        title, source = "PAM: what the point attends to", "MPU-Net, Eq. (8)"
+        return [Shown("pam", title, source, POSITIONS, level, self, self._row)]
+
+    def _row(self, call: Call) -> Tensor:
+        x = call.inputs[0].float()
+        here = position_of(call.point, x.shape[2:])
+        q, k = (self._heads(project(x)) for project in (self.query, self.key))
+        return _weights(self.scale * q[:, :, here : here + 1], k).mean(1).unflatten(2, x.shape[2:])
 
     def _heads(self, x: Tensor) -> Tensor:
         """``(B, H * d, *S)`` as ``(B, H, N, d)``."""

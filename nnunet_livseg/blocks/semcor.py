@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.blocks.pooling import POOLINGS
+from nnunet_livseg.blocks.shown import FEATURES, VECTOR, Call, Shown, strength
 
 
 class SemanticCorrelation(nn.Module):
@@ -52,8 +53,10 @@ class SemanticCorrelation(nn.Module):
         inputs = squeezes if self.shared_mlp else [torch.cat(squeezes, 1)]
         return torch.sigmoid(sum(self.mlp(squeeze) for squeeze in inputs))
 
-    def forward(self, x: Tensor, coarser: Tensor) -> Tensor:
-        """Weigh ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)``."""
+    def forward(self, x: Tensor, coarser: Tensor, head: nn.Module | None = None) -> Tensor:
+        """Weigh ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)``, or with a ``head`` what ``predict`` returns."""
+        if head is not None:
+            return self.predict(x, coarser, head)
         weights = self.attention(x, coarser)
         return weights.view(*weights.shape, *[1] * (x.ndim - 2)) * self.g(x)
 
@@ -67,6 +70,20 @@ class SemanticCorrelation(nn.Module):
             bias = weighted_head @ self.g.bias + head.bias
         logits = matrix @ x.flatten(2) + bias[..., None]
         return logits.unflatten(2, x.shape[2:])
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its channel weights and the refined features; see ``blocks.shown``."""
+
+        def weights(call: Call) -> Tensor:
+            return self.attention(*call.inputs[:2])
+
+        def features(call: Call) -> Tensor:
+            return strength(self.forward(*call.inputs[:2]))  # not self(...), whose calls are watched
+
+        return [
+            Shown("semcor_features", "SemCor: features", "DPC-Net, Eq. (9), Fig. 5", FEATURES, level, self, features),
+            Shown("semcor_attention", "SemCor: channel attention", "DPC-Net, Eq. (8)", VECTOR, level, self, weights),
+        ]
 
 
 _SQUEEZE = {"avg": lambda x: x.flatten(2).mean(2), "max": lambda x: x.flatten(2).amax(2)}

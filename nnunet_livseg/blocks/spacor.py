@@ -3,13 +3,14 @@
 Zhang et al., Decoupled Pyramid Correlation Network, Medical Physics 2022, section II.D, Eqs. (4)-(6).
 Readings (docs/papers/dpcnet.md): the attention lives on the finer grid and the result is averaged down to the coarser
 one; up-sampling is nearest neighbour. Nearest commutes with the channel mean and the channel max, and average pooling
-undoes it, so no C-channel map is made on the finer grid except the hidden map of the attention convolution, which is
-recomputed in the backward pass.
+undoes it, so no C-channel map is made on the finer grid except the hidden map of the attention convolutions, which
+exists in parts, as its channels are independent of each other, and is recomputed in the backward pass.
 """
 
 # Shape letters:  B batch, C channels of this level, *S sizes here, *F sizes of the finer level
 
 import itertools
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_livseg.blocks.pooling import POOLINGS
+from nnunet_livseg.blocks.shown import VOXELS, Call, Shown, output_features
 
 DESCRIPTORS = ("sum", "concat")
+PARTS = 4  # of the hidden map, of which one exists at a time
 
 
 class ChannelStatistics(NamedTuple):
@@ -91,25 +94,49 @@ class SpatialCorrelation(nn.Module):
         Voxel ``o`` of the block that lies under voxel ``s`` is channel ``o`` at ``s`` (offsets in row-major order).
         """
         described = self.describe(here, finer)
+        first, _, last = self.attend
+        # the hidden map has C channels on the finer grid: more than the rest of the module together
+        inner = zip(first.weight.chunk(PARTS), first.bias.chunk(PARTS), strict=True)
+        outer = _shifted(last.weight, self.stride).chunk(PARTS, 1)
+        run = self._attend
         if torch.is_grad_enabled() and self.training:
-            # the hidden map has C channels on the finer grid: more than the rest of the module together
-            return torch.sigmoid(checkpoint(self._attend, described, use_reentrant=False, preserve_rng_state=False))
-        return torch.sigmoid(self._attend(described))
+            run = partial(checkpoint, self._attend, use_reentrant=False, preserve_rng_state=False)
+        parts = [run(described, *weights, after) for weights, after in zip(inner, outer, strict=True)]
+        return torch.sigmoid(sum(parts[1:], parts[0]) + last.bias)
 
-    def _attend(self, described: Tensor) -> Tensor:
-        """Both attention convolutions; the second, with its one channel, runs as a strided one with all offsets.
+    def _attend(self, described: Tensor, weight: Tensor, bias: Tensor, after: Tensor) -> Tensor:
+        """Both attention convolutions through some hidden channels; the second runs as a strided one with all offsets.
 
         A convolution with one output channel leaves most of a processor idle. With a channel per offset it computes the
         same numbers about twice as fast, and averaging a stride block down becomes a mean over channels.
         """
-        hidden = self.attend[1](self.attend[0](described))
-        last = self.attend[2]
-        weight = _shifted(last.weight, self.stride)
-        return self._convolve(hidden, weight, last.bias.expand(len(weight)), self.stride, last.padding)
+        first, activate, last = self.attend
+        hidden = activate(self._convolve(described, weight, bias, padding=first.padding))
+        return self._convolve(hidden, after, None, self.stride, last.padding)
 
     def forward(self, x: Tensor, here: ChannelStatistics, finer: ChannelStatistics) -> Tensor:
         """Refine ``x (B, C, *S)`` with the statistics of both levels, Eq. (6); returns ``(B, C, *S)``."""
         return self.attention(here, finer).mean(1, keepdim=True) * self.g(x)
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its attention, on the finer grid, and the refined features; see ``blocks.shown``."""
+        title, source = "SpaCor: spatial attention", "DPC-Net, Eq. (5)"
+
+        def read(call: Call) -> Tensor:
+            return self._on_finer_grid(self.attention(*call.inputs[1:]))
+
+        return [
+            Shown("spacor_attention", title, source, VOXELS, level, self, read),
+            output_features("spacor_features", "SpaCor: features", "DPC-Net, Eq. (6), Fig. 5", level, self),
+        ]
+
+    def _on_finer_grid(self, attention: Tensor) -> Tensor:
+        """Channels of stride blocks, ``(B, blocks, *S)``, back at their voxels; ``(B, 1, *F)``."""
+        dim = len(self.stride)
+        blocks = attention.unflatten(1, self.stride)
+        pairs = [(1 + dim + axis, 1 + axis) for axis in range(dim)]
+        sizes = [n * s for n, s in zip(attention.shape[2:], self.stride, strict=True)]
+        return blocks.permute(0, *itertools.chain.from_iterable(pairs)).reshape(-1, 1, *sizes)
 
 
 def _shifted(weight: Tensor, stride: tuple[int, ...]) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.blocks.axes import kernel_like, same_padding
 from nnunet_livseg.blocks.precision import no_autocast, widened
+from nnunet_livseg.blocks.shown import PHASES, Call, Shown
 
 KERNELS = (3, 5, 7)
 
@@ -79,6 +80,15 @@ class SpatialAggregation(nn.Module):
         terms = [weights[:, p] * phase for p, phase in enumerate(features)]
         aggregated = sum(terms[1:], terms[0]).to(features[0].dtype)
         return aggregated, [(phase + aggregated) / 2 for phase in features]
+
+    def shown(self, level: int) -> list[Shown]:
+        """Its response maps, mean over the channels; see ``blocks.shown``."""
+        title, source = "SAM: phase weights (mean of channels)", "SAM + URIM, section 2.1, Eq. (1)"
+
+        def read(call: Call) -> Tensor:
+            return self.responses(call.inputs[0]).mean(2)
+
+        return [Shown("sam", title, source, PHASES, level, self, read)]
 
 
 def describe(features: Sequence[Tensor]) -> Tensor:

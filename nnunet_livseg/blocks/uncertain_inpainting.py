@@ -18,6 +18,7 @@ from nnunet_livseg.blocks.axes import kernel_like, same_padding
 from nnunet_livseg.blocks.confidence import class_confidence, region_confidence
 from nnunet_livseg.blocks.lc_conv import LocalConfidenceConv
 from nnunet_livseg.blocks.precision import widened
+from nnunet_livseg.blocks.shown import VOXELS, Call, Shown
 
 LAYERS = 4
 
@@ -85,3 +86,12 @@ class UncertainRegionInpainting(nn.Module):
                 confidence = self._pool(confidence, self.kernel_size, 1, same_padding(self.kernel_size))
             refined = after(conv(refined, confidence)).to(features.dtype)
         return self.seg_layers[0](torch.cat([refined, x], 1) if self.concat_input else refined)
+
+    def shown(self, level: int) -> list[Shown]:
+        """How sure the initial segmentation is; see ``blocks.shown``."""
+        title, source = "URIM: confidence of the initial segmentation", "SAM + URIM, Eq. (3)"
+
+        def read(call: Call) -> Tensor:
+            return self.scores_and_confidence(call.inputs[0])[1]
+
+        return [Shown("confidence", title, source, VOXELS, level, self, read)]

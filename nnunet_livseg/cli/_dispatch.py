@@ -17,7 +17,14 @@ from nnunet_livseg import __version__
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
 
-_OUTSIDE_OUR_POWER = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # other OSErrors are bugs
+_OUTSIDE_OUR_POWER = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+}  # other OSErrors are bugs
 
 
 def commands() -> list[str]:

@@ -1,7 +1,7 @@
 """make synthetic CTs, train DPC-Net on them, predict new ones: everything once, in minutes
 
 Runs nnU-Net's own commands on a phantom: plan and preprocess, train, predict; then a table of Dice values and a
-picture. All of it lands in one folder. Run again, it goes on where it stopped.
+report with pictures. All of it lands in one folder. Run again, it goes on where it stopped.
 """
 
 import argparse

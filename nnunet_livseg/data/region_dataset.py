@@ -20,10 +20,9 @@ from nnunet_livseg.data.regions import (
     cut_labels,
     find_region,
     liver_of,
-    read_image,
     spacing_of,
-    write_image,
 )
+from nnunet_livseg.data.volumes import read_scan, write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
 
@@ -134,16 +133,16 @@ def write_region_dataset(
 def _cut_case(
     case: RawCase, target: RawCase, liver_file: Path, values: set[int], source: RawDataset, cutting: Cutting
 ) -> list[list[int]] | None:
-    images = [read_image(path) for path in case.images]
-    livers = read_image(liver_file)
+    images = [read_scan(path).image for path in case.images]
+    livers = read_scan(liver_file).image
     liver = liver_of(livers, values, images[0], path=liver_file)
     region = find_region(liver, spacing_mm=spacing_of(images[0]), margin_mm=cutting.margin_mm)
     if region is None:
         return None
     for image, path, fill in zip(images, target.images, fill_values(source.channels), strict=True):
-        write_image(cut_image(image, region, mode=cutting.mode, fill=fill), path)
-    labels = livers if liver_file == case.label else read_image(case.label)
-    write_image(cut_labels(labels, region, mode=cutting.mode, ignore_label=source.ignore_label), target.label)
+        write_volume(cut_image(image, region, mode=cutting.mode, fill=fill), path)
+    labels = livers if liver_file == case.label else read_scan(case.label).image
+    write_volume(cut_labels(labels, region, mode=cutting.mode, ignore_label=source.ignore_label), target.label)
     return [list(axis) for axis in region.box]
 
 

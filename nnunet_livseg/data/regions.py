@@ -12,9 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.data.images import damage
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import atomic_path
 
 MODES = ("crop", "mask")
 MARGIN_MM = 10.0
@@ -100,39 +98,6 @@ def _with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
     image = sitk.GetImageFromArray(array.astype(sitk.GetArrayViewFromImage(like).dtype))
     image.CopyInformation(like)
     return image
-
-
-def read_image(path: Path) -> sitk.Image:
-    """Read a scalar image.
-
-    Raises:
-        UserError: The file is missing, damaged, no image, or in colour.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}.")
-    broken = damage(path)
-    if broken is not None:
-        raise UserError(f"{path} cannot be used: {broken}.\n  Copy or download it again.")
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise UserError(f"{path} cannot be read as an image: {str(error).strip().splitlines()[-1]}") from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise UserError(f"{path} is in colour; liver regions are cut from CT or other scalar images.")
-    return image
-
-
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Write an image, whole or not at all.
-
-    Raises:
-        UserError: The file could not be written completely; ITK itself does not notice a full disk.
-    """
-    with atomic_path(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
-        broken = damage(temporary)
-        if broken is not None:
-            raise UserError(f"{path} could not be written: {broken}.\n  Free space and run the same command again.")
 
 
 def liver_of(labels: sitk.Image, values: Collection[int], image: sitk.Image, *, path: Path) -> np.ndarray:

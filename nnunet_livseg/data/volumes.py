@@ -44,6 +44,11 @@ def ending(path: Path) -> str:
     return next((end for end in ENDINGS if path.name.lower().endswith(end)), "")
 
 
+def is_no_dicom(path: Path) -> bool:
+    """Whether the name is that of a volume or a picture file."""
+    return path.name.lower().endswith((*ENDINGS, *_PICTURES))
+
+
 def stem(path: Path) -> str:
     """File name without its volume ending."""
     return path.name[: len(path.name) - len(ending(path))] if ending(path) else path.stem
@@ -54,6 +59,22 @@ def read_volume(path: str | Path) -> Volume:
 
     Raises:
         UserError: The file is missing, empty, truncated, no volume, 2D, 4D, in colour, or its axes are sheared.
+    """
+    path = Path(path)
+    _check_file(path)
+    _check_ending(path)
+    volume = read_scan(path)
+    size = volume.image.GetSize()
+    if len(size) < 3 or size[2] == 1:
+        raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
+    return volume
+
+
+def read_scan(path: str | Path) -> Volume:
+    """Read a scalar volume or 2D image of any format that ITK reads: nnU-Net has datasets of slices and of pictures.
+
+    Raises:
+        UserError: As ``read_volume``, but for 2D images and other formats.
     """
     path = Path(path)
     _check_file(path)
@@ -86,6 +107,11 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         broken = " (a link to something that is gone)" if path.is_symlink() else ""
         raise UserError(f"{path} does not exist{broken}.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
+
+
+def _check_ending(path: Path) -> None:
     if path.name.lower().endswith(_PICTURES):
         raise UserError(
             f"{path} is a picture: it holds grey or colour values of one slice, neither Hounsfield units nor spacing.\n"
@@ -93,8 +119,6 @@ def _check_file(path: Path) -> None:
         )
     if not ending(path):
         raise UserError(f"{path}: files ending in {path.suffix!r} are not read. Volumes end in {', '.join(ENDINGS)}.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
 
 
 def _stored_voxel_sizes(path: Path) -> list[float]:
@@ -159,8 +183,6 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
             f"{path} is 4D: {size[3]} volumes in one file.\n"
             "  Save each phase as its own file; `livseg align` makes a multi-phase data set of them."
         )
-    if len(size) < 3 or size[2] == 1:
-        raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
     if bad := not_finite(path, sitk.GetArrayViewFromImage(image)):
         raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")
     return Volume(image, repairs)

@@ -99,8 +99,8 @@ def evaluate_case(
     one, other, notes = on_one_grid(one, other, options)
     box = bounding_box((one.labels != 0) | (other.labels != 0))
     cut = one.labels[box], other.labels[box]
-    notes += _check_labels(*cut, structures)
-    result = _score(_pairs(*cut, box, other, structures), other, options)
+    notes += check_labels(*cut, structures)
+    result = _score(mask_pairs(*cut, box, other, structures), other, options)
     result.case = case or (_name(predicted) if isinstance(predicted, (str, Path)) else "")
     result.notes = notes
     result.seconds = round(time.perf_counter() - start, 3)
@@ -162,7 +162,7 @@ def on_one_grid(predicted, reference, options: Options) -> tuple:
     raise UserError(f"prediction and reference lie on different grids: {difference}.\n  {remedy}")
 
 
-def _check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
+def check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
     """Refuse labels that dataset.json does not know; name those that nobody asked for."""
     notes = []
     allowed = structures.known if structures.known is not None else {0}.union(*structures.values.values())
@@ -183,7 +183,7 @@ def _others(labels: np.ndarray, expected: Iterable[int]) -> list[int]:
     return np.unique(labels[~np.isin(labels, sorted(expected))]).tolist()
 
 
-def _pairs(
+def mask_pairs(
     predicted: np.ndarray,
     reference: np.ndarray,
     box: tuple[slice, ...],

@@ -155,7 +155,7 @@ def _run(
         for (paths, _), result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):
-                problems.append(Problem(paths.case, _reason(result)))
+                problems.append(Problem(paths.case, reason(result)))
                 log.info("%s: %s", paths.case, getattr(result, "traceback_text", result))
             else:
                 done[paths.case] = result
@@ -172,7 +172,8 @@ def _evaluate_and_store(
     return result
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why a case was left out, for people; an error of the disk concerns every case and is raised."""
     if isinstance(error, (UserError, WorkerDied)):
         return str(error)
     if isinstance(error, MemoryError):

@@ -84,13 +84,13 @@ def read_labels(path: Path) -> LabelImage:
         raise UserError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} channels, but a label map has one.")
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{path.name} has {image.GetDimension()} dimensions, but a label map has 2 or 3.")
-    labels, notes = _integers(sitk.GetArrayFromImage(image), path.name)
+    labels, notes = integers(sitk.GetArrayFromImage(image), path.name)
     pixels = path.name.lower().endswith(PIXEL_ENDINGS)
     spacing = (1.0,) * labels.ndim if pixels else tuple(float(s) for s in image.GetSpacing()[::-1])
     return LabelImage(labels, spacing, "px" if pixels else "mm", image, notes)
 
 
-def _integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as integers; floating point is taken where it holds nothing else, slice by slice to spare memory."""
     if array.dtype.kind in "iu":
         return array, ()
@@ -145,6 +145,6 @@ def _numbers(values: tuple) -> str:
 def resampled(predicted: LabelImage, reference: LabelImage) -> LabelImage:
     """The prediction on the reference's grid by nearest neighbour; outside of it there is background."""
     image = sitk.Resample(predicted.image, reference.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    labels, _ = _integers(sitk.GetArrayFromImage(image), "the prediction")
+    labels, _ = integers(sitk.GetArrayFromImage(image), "the prediction")
     note = "prediction resampled to the reference's grid (nearest neighbour)"
     return LabelImage(labels, reference.spacing_mm, reference.unit, image, (*predicted.notes, note))

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def find_inputs(
     tumor: Iterable[int] = (),
     images: str | Path | None = None,
     fallback: Structures | None = None,
+    folds: Sequence[str] = (),
 ) -> Inputs:
     """Pair predictions with references by file name.
 
@@ -64,15 +65,16 @@ def find_inputs(
         tumor: Label values of the tumor.
         images: Folder of the CTs, for pictures.
         fallback: What the labels mean where neither ``dataset.json`` nor the arguments say it.
+        folds: Only these folds of a training.
 
     Raises:
         UserError: A folder is missing or empty, nothing fits together, or nobody says what the labels mean.
     """
     predictions = _existing(predictions, "predictions")
     folders, notes = _prediction_folders(predictions)
-    dataset_json = _dataset_json(predictions, references)
+    folders = _only(folds, folders, predictions) if folds else folders
+    structures = find_structures(predictions, references, liver=liver, tumor=tumor, fallback=fallback)
     references = _existing(references, "references") if references else _training_references(predictions)
-    structures = _structures(dataset_json, liver, tumor, fallback, predictions)
     found, problems = _collect(folders)
     expected, more = _collect({"": references})
     wanted = {case: path for case, (_, path) in expected.items()}
@@ -110,6 +112,17 @@ def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
         del folds["all"]
         return folds, ["fold_all was trained on the cases it predicts and is left out"]
     return folds or {"": predictions}, []
+
+
+def _only(folds: Sequence[str], folders: dict[str, Path], predictions: Path) -> dict[str, Path]:
+    missing = [fold for fold in folds if fold not in folders]
+    if missing:
+        raise UserError(
+            f"{predictions} has no validation cases of fold {', '.join(missing)}; "
+            f"it has those of fold {', '.join(filter(None, folders)) or 'none'}."
+            "\n  nnUNetv2_train ... --val writes them."
+        )
+    return {fold: folders[fold] for fold in folds}
 
 
 def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], list[Problem]]:
@@ -174,13 +187,20 @@ def _json(path: Path) -> dict:
     return content
 
 
-def _structures(
-    dataset_json: tuple[Path, dict] | None,
-    liver: Iterable[int],
-    tumor: Iterable[int],
-    fallback: Structures | None,
+def find_structures(
     predictions: Path,
+    references: str | Path | None = None,
+    *,
+    liver: Iterable[int] = (),
+    tumor: Iterable[int] = (),
+    fallback: Structures | None = None,
 ) -> Structures:
+    """What the labels mean: by the given values, else by the ``dataset.json`` nearest to the files, else ``fallback``.
+
+    Raises:
+        UserError: Nobody says it.
+    """
+    dataset_json = _dataset_json(predictions, references)
     known = dataset_structures(dataset_json[1], source=str(dataset_json[0])) if dataset_json else None
     if liver or tumor:
         return explicit_structures(liver, tumor, base=known)

@@ -16,16 +16,8 @@ import torch
 
 from nnunet_livseg.data.dataset import RawDataset
 from nnunet_livseg.data.region_dataset import Cutting, fill_values, liver_values
-from nnunet_livseg.data.regions import (
-    Region,
-    cut_image,
-    find_region,
-    liver_of,
-    put_back,
-    read_image,
-    spacing_of,
-    write_image,
-)
+from nnunet_livseg.data.regions import Region, cut_image, find_region, liver_of, put_back, spacing_of
+from nnunet_livseg.data.volumes import read_scan, write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.multiscale import predictor_with
 
@@ -122,7 +114,7 @@ def predict_two_stage(
         for case in cases:
             found = Path(folder) / "segmentations" / f"{case.name}{dataset.file_ending}"
             result = _result(case, found, regions.get(case.name), cutting)
-            write_image(result, Path(out) / f"{case.name}{dataset.file_ending}")
+            write_volume(result, Path(out) / f"{case.name}{dataset.file_ending}")
     return without
 
 
@@ -187,25 +179,25 @@ def _predict(cases: Sequence[Case], out: Path, model: Model, options: Options) -
 
 
 def _region(case: Case, liver_file: Path, values: set[int], cutting: Cutting) -> Region | None:
-    image = read_image(case.images[0])
-    liver = liver_of(read_image(liver_file), values, image, path=liver_file)
+    image = read_scan(case.images[0]).image
+    liver = liver_of(read_scan(liver_file).image, values, image, path=liver_file)
     return find_region(liver, spacing_mm=spacing_of(image), margin_mm=cutting.margin_mm)
 
 
 def _cut_case(case: Case, region: Region, folder: Path, dataset: RawDataset, cutting: Cutting) -> Case:
     cut = Case(case.name, tuple(_made(folder) / path.name for path in case.images))
     for source, target, fill in zip(case.images, cut.images, fill_values(dataset.channels), strict=True):
-        write_image(cut_image(read_image(source), region, mode=cutting.mode, fill=fill), target)
+        write_volume(cut_image(read_scan(source).image, region, mode=cutting.mode, fill=fill), target)
     return cut
 
 
 def _result(case: Case, found: Path, region: Region | None, cutting: Cutting) -> sitk.Image:
-    image = read_image(case.images[0])
+    image = read_scan(case.images[0]).image
     if region is None:
         nothing = sitk.GetImageFromArray(np.zeros(image.GetSize()[::-1], dtype=np.uint8))
         nothing.CopyInformation(image)
         return nothing
-    labels = sitk.GetArrayFromImage(read_image(found))  # no view: the image is gone after this line
+    labels = sitk.GetArrayFromImage(read_scan(found).image)  # no view: the image is gone after this line
     return put_back(labels, region, mode=cutting.mode, like=image)
 
 

@@ -2,7 +2,6 @@
 
 # Shape letters:  B batch, K classes, C_i channels and *S_i sizes of level i (level 0 is full resolution)
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,12 +9,13 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_gate import AttentionGate
 from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
-from nnunet_livseg.networks.footprint import conv_feature_map_size
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
-from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode, initialize
+from nnunet_livseg.networks.planned import PlannedNetwork
+from nnunet_livseg.networks.unet import Heads, build_unet, decode, keep_finest_head
 
 
-class AttentionGateUNet(nn.Module):
+class AttentionGateUNet(PlannedNetwork):
     """U-Net whose skip connections pass attention gates, all steered from the bottleneck.
 
     Schlemper et al., Medical Image Analysis 2019; "AG" in DPC-Net's Table 4 (+1.02M parameters on 32..512 channels).
@@ -29,6 +29,9 @@ class AttentionGateUNet(nn.Module):
         geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
     """
 
+    TITLE = "the attention-gate U-Net"
+    LEAST_STAGES = 3
+
     def __init__(
         self,
         input_channels: int,
@@ -38,18 +41,16 @@ class AttentionGateUNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(3, "the attention-gate U-Net")
-        self.input_channels = input_channels
+        super().__init__(input_channels, geometry)
+        g = self.geometry
         self.encoder, self.decoder = build_unet(
             input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
         )
-        _keep_finest_head(self.decoder)
+        keep_finest_head(self.decoder)
         gating = g.features_per_stage[-2]
-        self.gating = nn.Sequential(g.conv_op(g.features_per_stage[-1], gating, 1), _norm(g, gating), nn.ReLU())
+        self.gating = nn.Sequential(g.conv_op(g.features_per_stage[-1], gating, 1), g.norm(gating), nn.ReLU())
         self.gates = nn.ModuleList(
-            AttentionGate(c, gating, conv_op=g.conv_op, norm=_norm(g, c), stride=tuple(g.strides[i]))
+            AttentionGate(c, gating, conv_op=g.conv_op, norm=g.norm(c), stride=tuple(g.strides[i]))
             for i, c in enumerate(g.features_per_stage[1:-1], start=2)
         )
 
@@ -62,18 +63,12 @@ class AttentionGateUNet(nn.Module):
         logits = self.decoder.seg_layers[-1](features[0])
         return [logits] if self.decoder.deep_supervision else logits
 
-    def training_outputs(self) -> list[TrainingOutput]:
-        """One output, at full resolution."""
-        return [TrainingOutput("final", level_strides(self.geometry.strides)[0], 1.0)]
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
+    def shown(self) -> list[Shown]:
+        """The gates' attention."""
+        return [one for level, gate in enumerate(self.gates, start=1) for one in gate.shown(level)]
 
 
-class DAFNet(nn.Module):
+class DAFNet(PlannedNetwork):
     """U-Net pyramid with the deep-attentive-features head of Wang et al., IEEE TMI 2019; "DAF" in DPC-Net's Table 4.
 
     The head works on the second-finest grid and its result is up-sampled, as in the published network, whose finest
@@ -88,6 +83,8 @@ class DAFNet(nn.Module):
         geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
     """
 
+    TITLE = "DAF"
+    LEAST_STAGES = 3
     LEVELS = 4
     SIDE_WEIGHTS = (0.4, 0.5, 0.7, 0.8)  # of the authors' code, finest level first
 
@@ -100,10 +97,8 @@ class DAFNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(3, "DAF")
-        self.input_channels = input_channels
+        super().__init__(input_channels, geometry)
+        g = self.geometry
         self.encoder, self.decoder = build_unet(
             input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
         )
@@ -142,17 +137,6 @@ class DAFNet(nn.Module):
         ]
         return [TrainingOutput("final", full, 1.0), *sides]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
-
-
-def _keep_finest_head(decoder: nn.Module) -> None:
-    for stage in range(len(decoder.seg_layers) - 1):
-        decoder.seg_layers[stage] = nn.Identity()  # DDP stops at unused parameters
-
-
-def _norm(geometry: Geometry, channels: int) -> nn.Module:
-    return nn.Identity() if geometry.norm_op is None else geometry.norm_op(channels, **(geometry.norm_op_kwargs or {}))
+    def shown(self) -> list[Shown]:
+        """The attention of every level, on the working grid."""
+        return self.daf.shown()

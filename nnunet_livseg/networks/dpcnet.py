@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
+from nnunet_livseg.blocks.shown import Shown, output_features
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
-from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode, initialize
+from nnunet_livseg.networks.planned import PlannedNetwork
+from nnunet_livseg.networks.unet import Geometry, Heads, build_unet, decode
 
 SUPERVISIONS = {
     "nnunet": nnunet_weights,
@@ -25,7 +25,7 @@ SUPERVISIONS = {
 }
 
 
-class DPCNet(nn.Module):
+class DPCNet(PlannedNetwork):
     """DPC-Net and the ablations of its Tables 1 to 3.
 
     Args:
@@ -47,6 +47,9 @@ class DPCNet(nn.Module):
         UserError: The plans are too shallow, or an option has an unknown value.
     """
 
+    TITLE = "DPC-Net"
+    LEAST_STAGES = 3
+
     def __init__(
         self,
         input_channels: int,
@@ -67,17 +70,15 @@ class DPCNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = Geometry(**geometry)
-        self.geometry.require_stages(3, "DPC-Net")
-        _require_known(order=(order, ("spacor_first", "semcor_first")), final=(final, ("finest", "mean")))
-        _require_known(supervision=(supervision, tuple(SUPERVISIONS)))
-        self.input_channels, self.order, self.final, self.supervision = input_channels, order, final, supervision
+        super().__init__(input_channels, geometry)
+        self.require_known(order=(order, ("spacor_first", "semcor_first")), final=(final, ("finest", "mean")))
+        self.require_known(supervision=(supervision, SUPERVISIONS))
+        self.order, self.final, self.supervision = order, final, supervision
         self.bottleneck_in_pyramid = bottleneck_in_pyramid
-        self.encoder, self.decoder = build_unet(
-            input_channels, num_classes, self.geometry, deep_supervision=deep_supervision, downsampling=downsampling
-        )
         g = self.geometry
+        self.encoder, self.decoder = build_unet(
+            input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
+        )
         self.levels = g.n_stages if bottleneck_in_pyramid else g.n_stages - 1
         channels = list(g.features_per_stage[: self.levels])
         self.spacor = self.semcor = None
@@ -169,7 +170,7 @@ class DPCNet(nn.Module):
             head = self.semcor.head(level)
             if "sem" in refined:
                 return head(refined["sem"][level])
-            return self.semcor[level].predict(refined["spa"][level], refined["spa"][level + 1], head)
+            return self.semcor[level](refined["spa"][level], refined["spa"][level + 1], head)
         if family == "spa":
             return self.spacor.head(level)(refined["spa"][level])
         if level == len(self.decoder.seg_layers):
@@ -220,11 +221,17 @@ class DPCNet(nn.Module):
             for name in self._names
         ]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
+    def shown(self) -> list[Shown]:
+        """The pyramid and what both families show at each level; nothing where there is neither family."""
+        if self.spacor is None and self.semcor is None:
+            return []
+        stages = [*reversed(self.decoder.stages), self.encoder.stages[-1]]
+        pyramid = [
+            output_features("pyramid", "Pyramid: features", "DPC-Net, Fig. 5", level, stages[level])
+            for level in range(self.levels)
+        ]
+        families = [family for family in (self.spacor, self.semcor) if family is not None]
+        return pyramid + [one for family in families for one in family.shown()]
 
 
 class _Family(Heads):
@@ -241,12 +248,11 @@ class _Family(Heads):
     def head(self, level: int) -> nn.Module:
         return self.seg_layers[level - self.first_level]
 
+    def shown(self) -> list[Shown]:
+        return [
+            one for level, module in enumerate(self.modules_per_level, self.first_level) for one in module.shown(level)
+        ]
+
 
 def _head(geometry: Geometry, channels: int, num_classes: int) -> nn.Module:
     return geometry.conv_op(channels, num_classes, 1)
-
-
-def _require_known(**options: tuple[str, tuple[str, ...]]) -> None:
-    for name, (value, known) in options.items():
-        if value not in known:
-            raise UserError(f"DPC-Net's option {name} is {value!r}, but must be one of {', '.join(known)}.")

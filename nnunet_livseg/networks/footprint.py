@@ -11,8 +11,8 @@ from torch.nn.modules.conv import _ConvNd
 def conv_feature_map_size(network: nn.Module, input_size: Sequence[int], input_channels: int) -> int:
     """Elements of all convolutions' outputs for one case of ``input_size``: what nnU-Net's planners size patches by.
 
-    Counted in training mode with all outputs, by running the network on the meta device, so it cannot disagree with
-    ``forward``. Maps that are recomputed in the backward pass are counted: they exist, if briefly.
+    Counted with all training outputs, by running the network on the meta device, so it cannot disagree with
+    ``forward``. What no convolution module returns as a whole, as the parts of SpaCor's hidden map, is left out.
     """
     elements = 0
 
@@ -30,7 +30,7 @@ def conv_feature_map_size(network: nn.Module, input_size: Sequence[int], input_c
 
 
 def run_on_meta(network: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
-    """Training-mode output shapes of ``network`` for the meta tensor ``x``, without computing anything."""
+    """Shapes of all training outputs of ``network`` for the meta tensor ``x``, without computing anything."""
     # not state_dict: nnU-Net's blocks list a convolution under two names, and torch would put the meta tensor back
     tensors = (*network.named_parameters(), *network.named_buffers())
     state = {name: tensor.detach().to("meta") for name, tensor in tensors}
@@ -40,9 +40,11 @@ def run_on_meta(network: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
 
 @contextmanager
 def _all_outputs(network: nn.Module) -> Iterator[None]:
-    before = network.decoder.deep_supervision
+    before, training = network.decoder.deep_supervision, network.training
     network.decoder.deep_supervision = True
+    network.eval()  # batch normalisation takes no single case in training
     try:
         yield
     finally:
         network.decoder.deep_supervision = before
+        network.train(training)

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from nnunet_livseg.blocks.context import ContextBlock
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.networks.footprint import conv_feature_map_size
-from nnunet_livseg.networks.outputs import TrainingOutput
+from nnunet_livseg.networks.norms import NORMS, norms
+from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.resnet import ResNetEncoder
-from nnunet_livseg.networks.unet import Geometry, initialize
+from nnunet_livseg.networks.unet import Geometry
 
 SKIPS = (1, 2, 3)  # encoder maps E1, E2, E3; the stem's has no skip connection
 
 
-class MFCNet(nn.Module):
+class MFCNet(PlannedNetwork):
     """MFCNet, its backbone CE-Net, and what lies between.
 
     Channels and depth are ResNet-34's, whatever the plans say; strides and kernels are the plans', see
@@ -49,6 +50,9 @@ class MFCNet(nn.Module):
         UserError: The plans are too shallow, or an option has an unknown value.
     """
 
+    TITLE = "MFCNet"
+    LEAST_STAGES = 3
+
     def __init__(
         self,
         input_channels: int,
@@ -64,14 +68,16 @@ class MFCNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(3, "MFCNet")
+        super().__init__(input_channels, geometry)
+        g = self.geometry
+        self.require_known(norm=(norm, NORMS))
+        if norm == "plans" and g.norm_op is None:
+            raise UserError("MFCNet's option norm is 'plans', but these plans have none; take batch.")
         if not set(context_skips) <= set(SKIPS):
             raise UserError(f"MFCNet's option context_skips is {list(context_skips)}, but its skips are 1, 2 and 3.")
-        self.input_channels, self.weights = input_channels, weights
+        self.weights = weights
         strides, kernels = plan_geometry(g)
-        make_norm = _norm(norm, g)
+        make_norm, _ = norms(g, norm)
         self.encoder = ResNetEncoder(
             input_channels, conv_op=g.conv_op, width=width, norm=make_norm, strides=strides, kernel_sizes=kernels
         )
@@ -105,15 +111,10 @@ class MFCNet(nn.Module):
         """
         return None if self.weights is None else self.encoder.load_weights(self.weights)
 
-    def training_outputs(self) -> list[TrainingOutput]:
-        """One output, at full resolution; the paper has no deep supervision."""
-        return [TrainingOutput("final", (1,) * self.geometry.dim, 1.0)]
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
+    def shown(self) -> list[Shown]:
+        """The contexts of the skips E1, E2, E3 (levels 1 to 3), as far as the network has them."""
+        blocks = zip(SKIPS, self.context, strict=True)
+        return [one for level, block in blocks if isinstance(block, ContextBlock) for one in block.shown(level)]
 
 
 def plan_geometry(geometry: Geometry) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -211,12 +212,3 @@ def _transposed(
 def _crop(x: Tensor, size: torch.Size) -> Tensor:
     """The first ``size`` voxels: down-sampling rounds up, so up-sampled maps of odd sizes are one voxel too long."""
     return x[(..., *(slice(n) for n in size))]
-
-
-def _norm(name: str, geometry: Geometry) -> str | Callable[[int], nn.Module]:
-    if name == "batch":
-        return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[geometry.dim]
-    if name != "plans" or geometry.norm_op is None:
-        has = " (these plans have none)" if name == "plans" else ""
-        raise UserError(f"MFCNet's option norm is {name!r}, but must be batch or plans{has}.")
-    return lambda channels: geometry.norm_op(channels, **(geometry.norm_op_kwargs or {}))

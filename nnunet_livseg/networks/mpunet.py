@@ -16,21 +16,26 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.mpu_stages import Norm, down
+from nnunet_livseg.blocks.mpu_stages import down
 from nnunet_livseg.blocks.probability_fusion import FUSIONS
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.mpunet_parts import Context, Decoder, Encoder, never_called
+from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
+from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Geometry
 
 GATES = ("decoder", "skip", None)
-NORMS = ("batch", "plans")
 ATTENTION_STRIDE = 8
-_BATCH_NORM = {nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
-class MPUNet(nn.Module):
+def initialize(module: nn.Module) -> None:
+    """He's initialisation for PReLU's first slope, as in the authors' code."""
+    InitWeights_He(0.25)(module)
+
+
+class MPUNet(PlannedNetwork):
     """MPU-Net.
 
     The plans' widths are those of the decoder; the encoder, as in the paper, has half of them. Stages of the plans
@@ -57,6 +62,9 @@ class MPUNet(nn.Module):
         UserError: The plans are too shallow, or an option has a value that it cannot have.
     """
 
+    TITLE = "MPU-Net"
+    LEAST_STAGES = 3
+
     def __init__(
         self,
         input_channels: int,
@@ -75,20 +83,19 @@ class MPUNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(3, "MPU-Net")
-        _require_known(heads=(heads, tuple(FUSIONS)), gate=(gate, GATES), norm=(norm, NORMS))
+        super().__init__(input_channels, geometry)
+        g = self.geometry
+        self.require_known(heads=(heads, tuple(FUSIONS)), gate=(gate, GATES), norm=(norm, NORMS))
         _require_classes(num_classes, heads)
         grid = None if pos_embed is None else _grid(pos_embed, g.dim)
-        self.input_channels, self.heads, self.auxiliary_weight = input_channels, heads, auxiliary_weight
+        self.heads, self.auxiliary_weight = heads, auxiliary_weight
         self.level = attention_level(g.strides)
         self.stride = level_strides(g.strides)[self.level]
-        norms = _norms(g, norm)
-        downs = partial(down, g.conv_op, norm=norms, elu_alpha=elu_alpha)
+        make_norm, _ = norms(g, norm)
+        downs = partial(down, g.conv_op, norm=make_norm, elu_alpha=elu_alpha)
         self.encoder = Encoder(input_channels, g, self.level, downs, dropout)
-        self.context = Context(g, self.level, downs, norms, dropout, grid=grid, n_heads=n_heads)
-        self.decoder = Decoder(num_classes, g, self.level, norms, dropout, gate, multi_scale_block)
+        self.context = Context(g, self.level, downs, make_norm, dropout, grid=grid, n_heads=n_heads)
+        self.decoder = Decoder(num_classes, g, self.level, make_norm, dropout, gate, multi_scale_block)
         self.decoder.deep_supervision = deep_supervision
         self.unused = never_called(g, self.level, num_classes) if unused_layers else None
 
@@ -97,7 +104,7 @@ class MPUNet(nn.Module):
 
         Softmax (or sigmoid) of the first output gives the fused probabilities.
         """
-        require_divisible(x, self.stride, "MPU-Net")
+        require_divisible(x, self.stride, self.TITLE)
         skips = self.encoder(x)
         maps = self.decoder(skips, self.context(skips[-1]))
         fused = FUSIONS[self.heads](maps)
@@ -109,14 +116,12 @@ class MPUNet(nn.Module):
         maps = [TrainingOutput(f"p{i + 1}", full, self.auxiliary_weight) for i in range(self.level)]
         return [TrainingOutput("fused", full, 1.0), *maps]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
+    def shown(self) -> list[Shown]:
+        """PAM at the coarsest level, then the gates from there to full resolution."""
+        gates = enumerate(self.decoder.gates or ())
+        return self.context.attend.shown(self.level) + [one for i, gate in gates for one in gate.shown(self.level - i)]
 
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He's initialisation for PReLU's first slope, as in the authors' code, for ``Network.initialize``."""
-        InitWeights_He(0.25)(module)
+    initialize = staticmethod(initialize)
 
 
 def attention_level(strides: Sequence[Sequence[int]]) -> int:
@@ -126,7 +131,7 @@ def attention_level(strides: Sequence[Sequence[int]]) -> int:
     return len(strides) - 1 - int(np.argmin(distances[::-1]))
 
 
-class MultiOutputUNet(nn.Module):
+class MultiOutputUNet(PlannedNetwork):
     """The U-Net that MPU-Net is compared with (2,326,638 parameters): one convolution per level, additive skips.
 
     Every level is followed by max pooling, every sum but the finest has a map of its own at full resolution, and the
@@ -143,6 +148,9 @@ class MultiOutputUNet(nn.Module):
         UserError: The plans are too shallow.
     """
 
+    TITLE = "the U-Net of MPU-Net"
+    LEAST_STAGES = 3
+
     def __init__(
         self,
         input_channels: int,
@@ -152,10 +160,9 @@ class MultiOutputUNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(3, "the U-Net of MPU-Net")
-        self.input_channels, self.auxiliary_weight = input_channels, auxiliary_weight
+        super().__init__(input_channels, geometry)
+        g = self.geometry
+        self.auxiliary_weight = auxiliary_weight
         self.stride = level_strides(g.strides)[-1]
         widths = list(g.features_per_stage[:-1])
         inputs = [input_channels, *widths]
@@ -171,7 +178,7 @@ class MultiOutputUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``, or the list that ``training_outputs`` declares."""
-        require_divisible(x, self.stride, "the U-Net of MPU-Net")
+        require_divisible(x, self.stride, self.TITLE)
         *skips, coarsest = self._encode(x)
         sums = [coarsest]
         for stage, skip in zip(self.decoder.stages, reversed(skips), strict=True):
@@ -200,24 +207,12 @@ class MultiOutputUNet(nn.Module):
         coarser = [TrainingOutput(f"p{i + 1}", full, self.auxiliary_weight) for i in range(len(self.decoder.stages))]
         return [TrainingOutput("final", full, 1.0), *coarser]
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(MPUNet.initialize)
+    initialize = staticmethod(initialize)
 
 
 def _same(g: Geometry, inputs: int, outputs: int, kernel: Sequence[int]) -> nn.Module:
     """A convolution that keeps the size."""
     return g.conv_op(inputs, outputs, tuple(kernel), padding=[k // 2 for k in kernel])
-
-
-def _norms(g: Geometry, norm: str) -> Norm:
-    if norm == "batch":
-        return _BATCH_NORM[g.conv_op]
-    if g.norm_op is None:
-        return lambda channels: nn.Identity()
-    return lambda channels: g.norm_op(channels, **(g.norm_op_kwargs or {}))
 
 
 # --- what cannot be ---------------------------------------------------------------------------------------------------
@@ -234,12 +229,6 @@ def require_divisible(x: Tensor, stride: Sequence[int], network: str) -> None:
 
 def _times(sizes: Sequence[int]) -> str:
     return " x ".join(str(int(size)) for size in sizes)
-
-
-def _require_known(**options: tuple[object, tuple]) -> None:
-    for name, (value, known) in options.items():
-        if value not in known:
-            raise UserError(f"MPU-Net's option {name} is {value!r}, but must be one of {', '.join(map(str, known))}.")
 
 
 def _require_classes(num_classes: int, heads: str) -> None:

@@ -7,7 +7,6 @@ Zhang et al., Multi-phase Liver Tumor Segmentation with Spatial Aggregation and 
 # Shape letters:  B batch, P phases, K classes, C_i channels and *S_i sizes of fused level i (0 is the finest),
 #                 F features of the decoder, *S sizes of the image
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,15 +15,15 @@ from torch import Tensor, nn
 from nnunet_livseg.blocks.lc_conv import BIASES
 from nnunet_livseg.blocks.phase_attention import PhaseAttention
 from nnunet_livseg.blocks.phase_fusion import FirstPhase, ModalityWeighting, PhaseSum
+from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.blocks.spatial_aggregation import SpatialAggregation
 from nnunet_livseg.blocks.uncertain_inpainting import UncertainRegionInpainting
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.networks.phase_encoder import BACKBONES, Stage, build_encoder, fused_stages, run_stage
+from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.pyramid_decoder import PyramidDecoder
-from nnunet_livseg.networks.unet import Geometry, initialize
 
 FUSIONS = {
     "sam": "spatial aggregation at every level, fed back into the streams",
@@ -38,7 +37,7 @@ FUSIONS = {
 WIDEST_SAM_3D = 512
 
 
-class SAMURIM(nn.Module):
+class SAMURIM(PlannedNetwork):
     """SAM + URIM, the ablations of its Table 3 and the fusions of its Table 1.
 
     The phases are channels of the image, the one that the labels were drawn on first. With one phase every fusion is
@@ -70,6 +69,8 @@ class SAMURIM(nn.Module):
             option has an unknown value.
     """
 
+    TITLE = "SAM + URIM"
+
     def __init__(
         self,
         input_channels: int,
@@ -95,14 +96,13 @@ class SAMURIM(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(input_channels, geometry)
         norm = norm or ("plans" if backbone == "unet" else "batch")
-        _require_known(fusion=(fusion, FUSIONS), backbone=(backbone, BACKBONES), norm=(norm, NORMS))
-        _require_known(lc_bias=(lc_bias, BIASES))
+        self.require_known(fusion=(fusion, FUSIONS), backbone=(backbone, BACKBONES), norm=(norm, NORMS))
+        self.require_known(lc_bias=(lc_bias, BIASES))
         if pretrained is not None and backbone == "unet":
             raise UserError("there are no ImageNet weights for the U-Net encoder; leave out the option pretrained.")
-        self.geometry = g = Geometry(**geometry)
-        self.input_channels, self.pretrained = input_channels, pretrained
+        g, self.pretrained = self.geometry, pretrained
         self._split(input_channels, image_channels, channels_per_phase, fusion)
         make_norm, pooled_norm = norms(g, norm)
 
@@ -225,26 +225,16 @@ class SAMURIM(nn.Module):
         names = ["final"] if self.urim is None else ["final", "initial"]
         return [TrainingOutput(name, full, 1.0) for name in names]
 
+    def shown(self) -> list[Shown]:
+        """How the phases are weighed at each fused level, and URIM's confidence, as far as the network has them."""
+        levels = [level for level, stage in enumerate(self.stages) if stage.fused]
+        weighing = [(i, fusion) for i, fusion in zip(levels, self.fusions, strict=False) if hasattr(fusion, "shown")]
+        fusions = [one for level, fusion in weighing for one in fusion.shown(level)]
+        return fusions + ([] if self.urim is None else self.urim.shown(levels[0]))
+
     def load_pretrained(self) -> str | None:
         """Load the ImageNet weights that the option ``pretrained`` names; returns a line for the log."""
         if self.pretrained is None:
             return None
         lines = [encoder.load_weights(self.pretrained) for encoder in (self.encoder, *self.other_encoders)]
         return "\n".join(lines)
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        training = self.training
-        self.eval()  # batch normalisation takes no single case in training
-        try:
-            return conv_feature_map_size(self, input_size, self.input_channels)
-        finally:
-            self.train(training)
-
-    initialize = staticmethod(initialize)
-
-
-def _require_known(**options: tuple[str, Sequence[str]]) -> None:
-    for name, (value, known) in options.items():
-        if value not in known:
-            raise UserError(f"SAM + URIM's option {name} is {value!r}, but must be one of {', '.join(known)}.")

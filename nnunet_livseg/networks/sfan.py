@@ -6,7 +6,6 @@ arXiv:1911.00282. Readings of what the paper leaves open: docs/papers/sfan.md.
 
 # Shape letters:  B batch, K classes, C_l channels and *S_l sizes of level l (level 0 is full resolution)
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,16 +13,15 @@ from torch import Tensor, nn
 
 from nnunet_livseg.blocks.gca import GlobalContextAttention
 from nnunet_livseg.blocks.sat import INNER_ACTIVATIONS, SemanticAttentionTransmission
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.networks.footprint import conv_feature_map_size
-from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
-from nnunet_livseg.networks.unet import Geometry, Heads, build_encoder, build_unet, decode, initialize
+from nnunet_livseg.blocks.shown import Shown
+from nnunet_livseg.networks.planned import PlannedNetwork
+from nnunet_livseg.networks.unet import Geometry, Heads, build_encoder, build_unet, decode, keep_finest_head
 
 SAT_HIDDEN = ("level", "deeper")
 GCA_HIDDEN = ("deepest", "output")
 
 
-class SFAN(nn.Module):
+class SFAN(PlannedNetwork):
     """SFAN and its ablations without SAT and without GCA's weights.
 
     Args:
@@ -43,6 +41,9 @@ class SFAN(nn.Module):
         UserError: The plans have one stage only, or an option has an unknown value.
     """
 
+    TITLE = "SFAN"
+    LEAST_STAGES = 2
+
     def __init__(
         self,
         input_channels: int,
@@ -58,13 +59,10 @@ class SFAN(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(2, "SFAN")
-        _require_known("sat_hidden", sat_hidden, SAT_HIDDEN)
-        _require_known("gca_hidden", gca_hidden, GCA_HIDDEN)
-        _require_known("inner_activation", inner_activation, tuple(INNER_ACTIVATIONS))
-        self.input_channels = input_channels
+        super().__init__(input_channels, geometry)
+        self.require_known(sat_hidden=(sat_hidden, SAT_HIDDEN), gca_hidden=(gca_hidden, GCA_HIDDEN))
+        self.require_known(inner_activation=(inner_activation, INNER_ACTIVATIONS))
+        g = self.geometry
         channels = list(g.features_per_stage)
         aligned = aligned_channels or channels[0]
         self.encoder = build_encoder(input_channels, g, downsampling=downsampling)
@@ -97,18 +95,12 @@ class SFAN(nn.Module):
         logits = self.decoder(levels, weights + [None] * (len(levels) - len(weights)))
         return [logits] if self.decoder.deep_supervision else logits
 
-    def training_outputs(self) -> list[TrainingOutput]:
-        """One output, at full resolution: the paper supervises nothing else."""
-        return _final_only(self.geometry)
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
+    def shown(self) -> list[Shown]:
+        """The vectors of SAT and GCA at each level, as far as the network has them."""
+        return [one for level, sat in enumerate(self.sat) for one in sat.shown(level)] + self.decoder.gca.shown()
 
 
-class SFANUNet(nn.Module):
+class SFANUNet(PlannedNetwork):
     """The U-Net that SFAN is compared with (5 levels, 64 channels in the first, in the paper's preset).
 
     Args:
@@ -119,6 +111,9 @@ class SFANUNet(nn.Module):
         geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
     """
 
+    TITLE = "the U-Net"
+    LEAST_STAGES = 2
+
     def __init__(
         self,
         input_channels: int,
@@ -128,31 +123,17 @@ class SFANUNet(nn.Module):
         deep_supervision: bool = False,
         **geometry: Any,
     ) -> None:
-        super().__init__()
-        self.geometry = g = Geometry(**geometry)
-        g.require_stages(2, "the U-Net")
-        self.input_channels = input_channels
+        super().__init__(input_channels, geometry)
         self.encoder, self.decoder = build_unet(
-            input_channels, num_classes, g, deep_supervision=deep_supervision, downsampling=downsampling
+            input_channels, num_classes, self.geometry, deep_supervision=deep_supervision, downsampling=downsampling
         )
-        for stage in range(len(self.decoder.seg_layers) - 1):
-            self.decoder.seg_layers[stage] = nn.Identity()  # DDP stops at unused parameters
+        keep_finest_head(self.decoder)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``."""
         features = decode(self.decoder, self.encoder(x))
         logits = self.decoder.seg_layers[-1](features[0])
         return [logits] if self.decoder.deep_supervision else logits
-
-    def training_outputs(self) -> list[TrainingOutput]:
-        """One output, at full resolution."""
-        return _final_only(self.geometry)
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Elements of all convolutions' outputs for one case; nnU-Net's planners estimate memory with it."""
-        return conv_feature_map_size(self, input_size, self.input_channels)
-
-    initialize = staticmethod(initialize)
 
 
 class _Decoder(Heads):
@@ -170,12 +151,3 @@ class _Decoder(Heads):
     def forward(self, levels: list[Tensor], channel_weights: list[Tensor | None]) -> Tensor:
         """Logits ``(B, K, *S_0)`` of the encoder's levels and SAT's weights, both finest first."""
         return self.seg_layers[0](self.activate(self.norm(self.gca(levels, channel_weights))))
-
-
-def _final_only(geometry: Geometry) -> list[TrainingOutput]:
-    return [TrainingOutput("final", level_strides(geometry.strides)[0], 1.0)]
-
-
-def _require_known(name: str, value: str | None, known: tuple[str | None, ...]) -> None:
-    if value not in known:
-        raise UserError(f"SFAN's option {name} is {value!r}, but must be one of {', '.join(map(str, known))}.")

@@ -58,15 +58,6 @@ class Geometry:
         """The plans' normalisation of ``channels`` channels; passes its input on where the plans have none."""
         return nn.Identity() if self.norm_op is None else self.norm_op(channels, **(self.norm_op_kwargs or {}))
 
-    def require_stages(self, least: int, network: str) -> None:
-        """Refuse plans that are too shallow for ``network``."""
-        if self.n_stages < least:
-            raise UserError(
-                f"{network} needs at least {least} resolution stages, but these plans have {self.n_stages}: "
-                "there would be no pyramid to relate."
-                "\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
-            )
-
 
 def build_unet(
     input_channels: int, num_classes: int, geometry: Geometry, *, deep_supervision: bool, downsampling: str = "strided"
@@ -96,6 +87,12 @@ def _replace_pooling(encoder: PlainConvEncoder, geometry: Geometry) -> None:
     for i in range(1, geometry.n_stages):
         stride, channels = tuple(geometry.strides[i]), geometry.features_per_stage[i - 1]
         encoder.stages[i][0] = geometry.conv_op(channels, channels, stride, stride=stride)
+
+
+def keep_finest_head(decoder: UNetDecoder) -> None:
+    """Leave the head at full resolution alone; DDP stops at unused parameters."""
+    for stage in range(len(decoder.seg_layers) - 1):
+        decoder.seg_layers[stage] = nn.Identity()
 
 
 def decode(decoder: UNetDecoder, skips: list[Tensor]) -> list[Tensor]:

@@ -1,19 +1,16 @@
 """Pictures of a case: a slice of the CT with outlines of reference and prediction, axial and coronal.
 
-The slice is a PNG inside the page, the outlines are drawn over it as paths, so that they stay sharp at any size.
-Patients
-are shown as radiologists see them: their right on the left of the picture, the head up in coronal slices.
+Patients are shown as radiologists see them: their right on the left of the picture, the head up in coronal slices.
 """
 
 # Shapes: labels and CT (z, y, x) in the orientation LPS, or (y, x)
 
-import base64
-import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
-from skimage.measure import find_contours
+
+from nnunet_livseg.report.marked_image import MarkedImage, Outline, grey_levels
 
 REFERENCE_COLOUR, PREDICTED_COLOUR = "#4cc9f0", "#ffb000"
 WINDOW_HU = (-100.0, 240.0)
@@ -72,31 +69,27 @@ def _mask(labels: np.ndarray, scene: Scene, structure: str) -> np.ndarray:
 
 def _draw(scene: Scene, index: tuple, spacing_mm: tuple[float, float], *, flip: bool) -> str:
     predicted, reference = scene.predicted[index], scene.reference[index]
-    window = _window((predicted > 0) | (reference > 0), spacing_mm)
+    window = crop_window((predicted > 0) | (reference > 0), spacing_mm)
     planes = [plane[window][::-1] if flip else plane[window] for plane in (predicted, reference)]
     ct = None if scene.ct is None else scene.ct[index][window][:: -1 if flip else 1]
-    rows, columns = planes[0].shape
-    height, width = rows * spacing_mm[0], columns * spacing_mm[1]
-    scale = 320 / width  # strokes and letters have one size whatever the size of the patient
-    marks = [_background(ct, planes[0].shape, 320, height * scale)]
+    return MarkedImage(
+        _background(ct, planes[0].shape),
+        spacing_mm,
+        f"{'coronal' if flip else 'axial'} slice with outlines of reference and prediction",
+        tuple(_outlines(scene, *planes)),
+        sides=("R", "L") if scene.reference.ndim == 3 else None,  # nobody knows how a 2D image lies
+    ).svg()
+
+
+def _outlines(scene: Scene, predicted: np.ndarray, reference: np.ndarray) -> Iterator[Outline]:
     for name, values in scene.structures.items():
-        stroke = 1.6 if name == scene.focus else 0.9
-        for plane, colour in ((planes[1], REFERENCE_COLOUR), (planes[0], PREDICTED_COLOUR)):
-            path = _outline(np.isin(plane, values), spacing_mm, scale)
-            opacity = 1 if name == scene.focus or len(scene.structures) == 1 else 0.75
-            if path:
-                marks.append(
-                    f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{stroke}" opacity="{opacity}" '
-                    f'data-structure="{name}"/>'
-                )
-    if scene.reference.ndim == 3:  # nobody knows how a 2D image lies
-        marks += _sides(320, height * scale)
-    label = f"{'coronal' if flip else 'axial'} slice with outlines of reference and prediction"
-    size = f'viewBox="0 0 320 {height * scale:.1f}"'
-    return f'<svg {size} role="img" aria-label="{label}" xmlns="http://www.w3.org/2000/svg">{"".join(marks)}</svg>'
+        width = 1.6 if name == scene.focus else 0.9
+        opacity = 1 if name == scene.focus or len(scene.structures) == 1 else 0.75
+        for plane, colour in ((reference, REFERENCE_COLOUR), (predicted, PREDICTED_COLOUR)):
+            yield Outline(np.isin(plane, values), colour, width, opacity, name)
 
 
-def _window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
+def crop_window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
     """The part of a slice around everything labelled, with a margin; the whole slice where nothing is."""
     if not anything.any():
         return slice(None), slice(None)
@@ -109,29 +102,7 @@ def _window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slic
     return parts[0], parts[1]
 
 
-def _background(ct: np.ndarray | None, shape: tuple[int, int], width: float, height: float) -> str:
+def _background(ct: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
     if ct is None:
-        grey = np.full((1, 1), _EMPTY_GREY, np.uint8)
-    else:
-        low, high = WINDOW_HU if ct.min() < 0 or ct.max() > 255 else (0.0, 255.0)
-        grey = (np.clip((ct.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(grey)).save(stream, format="PNG", optimize=True)
-    data = base64.b64encode(stream.getvalue()).decode()
-    box = f'width="{width:g}" height="{height:.1f}" preserveAspectRatio="none"'
-    return f'<image {box} href="data:image/png;base64,{data}"/>'
-
-
-def _outline(mask: np.ndarray, spacing_mm: tuple[float, float], scale: float) -> str:
-    """Path around a mask, in the picture's units; half a pixel outside the voxel centres, as voxels have an extent."""
-    parts = []
-    for contour in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
-        points = (contour - 0.5) * spacing_mm * scale
-        parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in points))
-    return "".join(parts)
-
-
-def _sides(width: float, height: float) -> list[str]:
-    style = 'font-size="10" fill="#cbd3db" font-family="sans-serif"'
-    middle = f"{height / 2 + 4:.1f}"
-    return [f'<text x="4" y="{middle}" {style}>R</text>', f'<text x="{width - 11:g}" y="{middle}" {style}>L</text>']
+        return np.full(shape, _EMPTY_GREY, np.uint8)
+    return grey_levels(ct, WINDOW_HU if ct.min() < 0 or ct.max() > 255 else (0.0, 255.0))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
 
@@ -66,3 +67,24 @@ def test_keeps_no_hidden_map_for_the_backward_pass():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         block(x.requires_grad_(), channel_statistics(x), channel_statistics(finer.requires_grad_()))
     assert saved < 16 * 16**3
+
+
+class LargestTensor(TorchDispatchMode):
+    """Elements of the largest tensor that any operation has made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = out if isinstance(out, tuple | list) else [out]
+        self.elements = max(self.elements, *(t.numel() for t in made if isinstance(t, torch.Tensor)), 0)
+        return out
+
+
+def test_the_hidden_map_is_never_there_as_a_whole():
+    """Its recomputation would stand on top of all that the network keeps for the backward pass."""
+    block = SpatialCorrelation(16, conv_op=nn.Conv3d, kernel_size=(3, 3, 3), stride=(2, 2, 2))
+    x, finer = torch.randn(1, 16, 8, 8, 8, requires_grad=True), torch.randn(1, 4, 16, 16, 16, requires_grad=True)
+    with LargestTensor() as largest:
+        block(x, channel_statistics(x), channel_statistics(finer)).sum().backward()
+    assert largest.elements == 16 * 16**3 / 4

@@ -1,9 +1,12 @@
-"""Evaluation and reports work where no torch is: importing them must not import it."""
+"""Evaluation, post-processing and reports work where no torch is: importing them must not import it."""
 
 import subprocess
 import sys
 
-MODULES = ("evaluation", "evaluation.papers", "report.evaluation", "report.comparison", "cli.evaluate", "cli.compare")
+MODULES = (
+    *("evaluation", "evaluation.papers", "report.evaluation", "report.comparison", "cli.evaluate", "cli.compare"),
+    *("postprocessing.tune", "postprocessing.folder", "cli.postprocess"),
+)
 
 
 def test_no_torch_is_imported():

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "segment")]  # io_samples, known_model
 from io_samples import as_image, compress_files, ct_array, dicom_slices, enhanced, label_array, save_slices, write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/inputs.md"
@@ -612,16 +614,167 @@ def _(folder):
     return ["align", folder / "t.csv", "--id", 4, "--raw", folder / "raw"]
 
 
+# --- livseg segment: all DICOM inputs above, and these
+
+
+def to_segmentation(source: Path | tuple[Path, ...], folder: Path, *options: object) -> list:
+    """Segment ``source`` with a sound model."""
+    sources = source if isinstance(source, tuple) else (source,)
+    return [*_SEGMENT, *sources, "-m", known_model(folder), "-o", folder / "out", *options]
+
+
+_SEGMENT = ("segment", "--quality", "fast", "-device", "cpu", "--no-report")
+
+
+def known_model(folder: Path) -> Path:
+    from known_model import make_model
+
+    return make_model(folder / "models")
+
+
+def volume(folder: Path, array_or_image, name: str = "ct.nii.gz") -> Path:
+    return write(array_or_image, folder / name)
+
+
+@malformed("Segment: truncated NIfTI (ITK reads it without an error)")
+def _(folder):
+    path = volume(folder, ct_array())
+    cut(path)
+    return to_segmentation(path, folder)
+
+
+@malformed("Segment: NIfTI with NaN")
+def _(folder):
+    values = ct_array().astype(np.float32)
+    values[3, 4, 5] = np.nan
+    return to_segmentation(volume(folder, values), folder)
+
+
+@malformed("Segment: 4D NIfTI")
+def _(folder):
+    return to_segmentation(volume(folder, sitk.JoinSeries([as_image(ct_array())] * 2)), folder)
+
+
+@malformed("Segment: 4D NIfTI with one volume", works=True)
+def _(folder):
+    return to_segmentation(volume(folder, sitk.JoinSeries([as_image(ct_array())])), folder)
+
+
+@malformed("Segment: negative voxel size in the header", works=True)
+def _(folder):
+    path = volume(folder, ct_array())
+    set_slice_distance(path, -2.5)
+    return to_segmentation(path, folder)
+
+
+@malformed("Segment: one slice")
+def _(folder):
+    return to_segmentation(volume(folder, ct_array()[:1]), folder)
+
+
+@malformed("Segment: colour NRRD")
+def _(folder):
+    return to_segmentation(volume(folder, sitk.JoinSeries([colour_picture()] * 3), "ct.nrrd"), folder)
+
+
+@malformed("Segment: PNG")
+def _(folder):
+    return to_segmentation(volume(folder, colour_picture(), "ct.png"), folder)
+
+
+@malformed("Segment: windowed grey values")
+def _(folder):
+    return to_segmentation(volume(folder, ct_array().clip(0, 255)), folder)
+
+
+@malformed("Segment: Hounsfield units stored unsigned, intercept lost")
+def _(folder):
+    return to_segmentation(volume(folder, (ct_array() + 1024).astype(np.uint16)), folder)
+
+
+@malformed("Segment: one value everywhere")
+def _(folder):
+    return to_segmentation(volume(folder, np.full((4, 8, 8), -1000, np.int16)), folder)
+
+
+@malformed("Segment: no liver in the CT", works=True)
+def _(folder):
+    return to_segmentation(volume(folder, ct_array().clip(-1024, -50)), folder)
+
+
+@malformed("Segment: empty file")
+def _(folder):
+    (folder / "ct.nii.gz").touch()
+    return to_segmentation(folder / "ct.nii.gz", folder)
+
+
+@malformed("Segment: a text file with a volume's name")
+def _(folder):
+    (folder / "ct.nrrd").write_text("hello")
+    return to_segmentation(folder / "ct.nrrd", folder)
+
+
+@malformed("Segment: channels on different grids")
+def _(folder):
+    paths = volume(folder, ct_array(), "a.nii.gz"), volume(folder, ct_array()[:-1], "b.nii.gz")
+    return to_segmentation(paths, folder, "--channels")
+
+
+@malformed("Segment: two phases for a model of one")
+def _(folder):
+    paths = volume(folder, ct_array(), "a.nii.gz"), volume(folder, ct_array(), "b.nii.gz")
+    return to_segmentation(paths, folder, "--channels")
+
+
+@malformed("Segment: the output is a file")
+def _(folder):
+    (folder / "file").touch()
+    return [*to_segmentation(volume(folder, ct_array()), folder), "-o", folder / "file"]
+
+
+@malformed("Segment: a folder that holds no model")
+def _(folder):
+    return to_segmentation(volume(folder, ct_array()), folder, "-m", folder)
+
+
+@malformed("Segment: weights copied by half")
+def _(folder):
+    command = to_segmentation(volume(folder, ct_array()), folder)
+    cut(next(folder.rglob("checkpoint_final.pth")))
+    return command
+
+
+@malformed("Segment: a training that has not ended")
+def _(folder):
+    command = to_segmentation(volume(folder, ct_array()), folder)
+    weights = next(folder.rglob("checkpoint_final.pth"))
+    weights.rename(weights.with_name("checkpoint_latest.pth"))
+    return command
+
+
+def as_segmentation(command: list, folder: Path) -> list:
+    """``livseg dicom convert SOURCE -o OUT OPTIONS`` as ``livseg segment``."""
+    _, _, source, _, _, *options = command
+    return to_segmentation(source, folder, *options)
+
+
 def run(one: Malformed, folder: Path) -> tuple[int, str]:
-    """Exit status and what was printed, paths shortened; the same on every machine."""
+    """Make the input and give it to its command."""
+    return outcome(one.make(folder), folder)
+
+
+def outcome(command: list, folder: Path) -> tuple[int, str]:
+    """Exit status and what was printed, without paths and times; the same on every machine."""
     from nnunet_livseg.cli import main
 
-    command = [str(word) for word in one.make(folder)]
     printed, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
-        status = main(command)
+        status = main([str(word) for word in command])
     text = errors.getvalue() if status else printed.getvalue()
-    lines = [line.rpartition("\r")[2].rstrip() for line in text.replace(f"{folder}/", "").splitlines()]
+    text = re.sub(
+        r"in \d+ s$", "in N s", text.replace(f"{folder}/", "").replace(str(folder), "FOLDER"), flags=re.MULTILINE
+    )
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.splitlines()]
     return status, "\n".join(line for line in lines if line and not re.search(r"\d+%\|", line))  # no progress bars
 
 
@@ -637,7 +790,8 @@ _HEAD = """# Malformed inputs and what happens
 
 Written by `python tests/io/malformed.py --write` from what the commands really did; a test fails when this page is
 stale. {count} inputs: {refused} end in one message and exit status 1 with nothing half-written, {correct} in a correct
-result. A full disk and an output without write permission are in `tests/io/test_inputs.py` and `test_convert.py`,
+result. Every DICOM input and zip of `livseg dicom convert` was also given to `livseg segment`: the outcome is the same.
+A full disk and an output without write permission are in `tests/io/test_inputs.py` and `test_convert.py`,
 because they need more than a file.
 """
 

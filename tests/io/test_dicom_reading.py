@@ -109,7 +109,7 @@ def test_missing_slice_is_refused_and_filled_on_request(tmp_path):
     present = [z for z in range(12) if z != 5]
     np.testing.assert_array_equal(result[present], ct[present])
     np.testing.assert_array_equal(result[5], np.rint((ct[4].astype(float) + ct[6]) / 2))
-    assert info.resampled and not info.files
+    assert info.resampled and not info.instances
 
 
 def test_uneven_slice_distances_are_refused_and_evened_on_request(tmp_path):

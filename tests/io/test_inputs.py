@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from io_samples import ct_array, dicom_slices, save_slices
-from malformed import LIST, PAGE, page, run
+from malformed import LIST, PAGE, as_segmentation, outcome, page, run
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def outcomes(tmp_path_factory):
 def test_there_are_many_inputs_of_every_command(outcomes):
     assert len(LIST) >= 30
     assert len({one.name for one in LIST}) == len(LIST)
-    for command in ("convert", "dicom", "align"):
+    for command in ("convert", "dicom", "align", "segment"):
         assert sum(text.startswith(f"livseg {command}: ") for _, _, status, text in outcomes if status) >= 5
 
 
@@ -34,6 +34,25 @@ def test_refusals_are_one_message_and_leave_nothing_half_written(outcomes):
         assert not list(folder.rglob(".incomplete-*")), one.name
         written = [*folder.glob("out.nii.gz"), *folder.glob("out/*"), *folder.rglob("raw/*/dataset.json")]
         assert bool(written) == one.works, f"{one.name}: {written}"
+
+
+def test_segment_does_with_dicom_what_convert_does(outcomes, tmp_path):
+    """The same messages, but for the command's name; and a result where there is one."""
+    compared = 0
+    for number, (one, _, status, text) in enumerate(outcomes):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        command = one.make(folder)
+        if command[:2] != ["dicom", "convert"] or command[4].name != "out.nii.gz":
+            continue
+        found, said = outcome(as_segmentation(command, folder), folder)
+        assert found == status, f"{one.name}: {said}"
+        if status:
+            assert said == text.replace("livseg dicom:", "livseg segment:"), one.name
+        assert (folder / "out" / "measurements.json").exists() == (status == 0), one.name
+        assert not list(folder.rglob(".incomplete-*")), one.name
+        compared += 1
+    assert compared >= 30
 
 
 def test_nothing_of_an_evil_zip_lies_anywhere(outcomes):

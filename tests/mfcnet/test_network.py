@@ -226,7 +226,7 @@ def test_refuses_what_it_cannot_do():
         _build(2, channel_energy="cosine")
     with pytest.raises(UserError, match=r"context_skips is \[0, 3\], but its skips are 1, 2 and 3"):
         _build(2, context_skips=[0, 3])
-    with pytest.raises(UserError, match="option norm is 'layer', but must be batch or plans"):
+    with pytest.raises(UserError, match="option norm is 'layer', but must be one of plans, batch"):
         _build(2, norm="layer")
     with pytest.raises(UserError, match=r"norm is 'plans', .*these plans have none"):
         _build(2, norm="plans", norm_op=None)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.mpu_gate import SteeredGate
-from nnunet_livseg.blocks.mpu_stages import MultiScaleBlock, ResidualStage, convolutions, down, up
+from nnunet_livseg.blocks.mpu_stages import MultiScaleBlock, ResidualStage, SlidingMaximum, convolutions, down, up
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -77,6 +77,18 @@ def test_down_pools_convolves_normalises_and_bends(dim, stride, elu_alpha):
     y = normalised(block[2], convolve(pooled, conv.weight, conv.bias, stride, padding))
     alpha = 4.0 if elu_alpha == "channels" else 1.0
     torch.testing.assert_close(block(x), torch.where(y > 0, y, alpha * (torch.exp(y) - 1)))
+
+
+@pytest.mark.parametrize(("window", "size"), [((3, 3), (1, 7)), ((3, 3, 3), (4, 5, 2)), ((1, 3, 3), (3, 4, 6))])
+def test_the_sliding_maximum_is_max_pooling_with_and_without_gradients(window, size):
+    x = torch.randn(2, 3, *size)
+    pool = nn.MaxPool3d if len(size) == 3 else nn.MaxPool2d
+    expected = pool(window, stride=1, padding=[k // 2 for k in window])(x)
+    before = x.clone()
+    assert torch.equal(SlidingMaximum(window)(x), expected)
+    with torch.no_grad():
+        assert torch.equal(SlidingMaximum(window)(x), expected)
+    assert torch.equal(x, before), "the input must stay as it is: the skip connection reads it"
 
 
 def test_up_inverts_the_stride_of_down(dim):

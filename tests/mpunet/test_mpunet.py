@@ -334,7 +334,7 @@ def test_heads_are_where_pretrained_weights_leave_them_out(network_class):
     [
         ({"heads": "argmax"}, "option heads is 'argmax', but must be one of softmax, sigmoid"),
         ({"gate": "both"}, "option gate is 'both', but must be one of decoder, skip, None"),
-        ({"norm": "group"}, "option norm is 'group', but must be one of batch, plans"),
+        ({"norm": "group"}, "option norm is 'group', but must be one of plans, batch"),
         ({"pos_embed": [6, 32]}, r"pos_embed is \[6, 32\], but must hold the 3 sizes"),
         ({"pos_embed": [6, 0, 4]}, r"pos_embed is \[6, 0, 4\], but must hold"),
         ({"n_heads": 7}, "n_heads is 7, but the position attention has 32 channels"),

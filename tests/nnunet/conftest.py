@@ -8,7 +8,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from nnunet_livseg.data.phantom import write_dataset
 
@@ -122,3 +124,11 @@ def prepared(tmp_path_factory):
 def workplace(prepared, tmp_path):
     """A workplace of its own with Dataset901_Phantom in it."""
     return Workplace(tmp_path / "work").with_dataset(prepared, "Dataset901_Phantom")
+
+
+def assert_segment_agrees(place, model, images, predicted, out):
+    """``livseg segment`` in its standard quality writes the label map that nnU-Net has predicted, voxel for voxel."""
+    place.run("livseg", "segment", *images, "--channels", "-m", model, "-o", out, "-device", "cpu", "--no-report")
+    ours, theirs = (sitk.GetArrayFromImage(sitk.ReadImage(path)) for path in (out / "segmentation.nii.gz", predicted))
+    assert np.array_equal(ours, theirs)
+    assert len(np.unique(theirs)) > 1  # two empty label maps would agree too

@@ -11,6 +11,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from .conftest import assert_segment_agrees
+
 DATASET = "Dataset901_Phantom"
 TRAINER = "DPCNetTrainer"
 
@@ -63,6 +65,17 @@ def test_prediction_by_dataset_and_by_model_folder_agree(trained, tmp_path):
         *("-m", model_folder(trained), "-f", 0, "-device", "cpu"),
     )
     assert next((tmp_path / "b").glob("*.nii.gz")).read_bytes() == by_name.read_bytes()
+    images = (trained.raw / DATASET / "imagesTs").iterdir()
+    assert_segment_agrees(trained, model_folder(trained), images, by_name, tmp_path / "segment")
+
+
+def test_attention_of_a_trained_model(trained, tmp_path):
+    image = next((trained.raw / DATASET / "imagesTs").glob("*_0000.nii.gz"))
+    trained.run("livseg", "attention", image, "-m", model_folder(trained), "-o", tmp_path / "out")
+    table = json.loads((tmp_path / "out" / "attention.json").read_text())
+    assert {row["title"] for row in table["maps"]} >= {"SpaCor: spatial attention", "SemCor: channel attention"}
+    assert_on_the_grid_of_the_image(tmp_path / "out" / "prediction.nii.gz", trained)
+    assert (tmp_path / "out" / "attention.png").stat().st_size > 10_000
 
 
 def test_best_configuration_and_ensemble(trained, tmp_path):

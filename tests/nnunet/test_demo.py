@@ -3,14 +3,16 @@
 import re
 
 
-def test_demo_ends_with_dice_and_picture_and_goes_on_where_it_stopped(workplace, tmp_path):
+def test_demo_ends_with_dice_and_pictures_and_goes_on_where_it_stopped(workplace, tmp_path):
     folder = tmp_path / "demo"
     command = ("livseg", "demo", "--out", folder, "--cases", 5, "--epochs", 1, "--iterations", 2, "--device", "cpu")
     said = workplace.run(*command)
     rows = re.findall(r"\| unseen_00\d \| (0\.\d+) \| (0\.\d+|nan) \|", said)
     assert len(rows) == 2
     assert f"everything is in {folder}" in said
-    assert (folder / "overlay.png").stat().st_size > 50_000
+    report = (folder / "evaluation" / "report.html").read_text()
+    assert report.count('aria-label="axial slice') == report.count('aria-label="coronal slice') == 2
+    assert report.count('href="data:image/png;base64,') == 4, "the CT must lie behind the outlines"
     assert (folder / "dice.md").read_text().strip() in said
     model = folder / "nnUNet_results/Dataset901_Phantom/DPCNetTrainer__DPCNetPlans__3d_fullres/fold_all"
     trained = (model / "checkpoint_final.pth").stat().st_mtime_ns

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from .conftest import SHORT, prepare
+from .conftest import SHORT, assert_segment_agrees, prepare
 
 
 def labels_in(folder):
@@ -33,6 +33,8 @@ def test_regions_and_ignore_label(style, heads, tmp_path):
         *("-d", 902, "-c", "2d", "-f", 0, "-tr", "DPCNetTrainer"),
     )
     assert labels_in(tmp_path / "out") <= {0, 1, 2}
+    predicted, images = next((tmp_path / "out").glob("*.nii.gz")), (place.raw / dataset / "imagesTs").iterdir()
+    assert_segment_agrees(place, fold.parent, images, predicted, tmp_path / "segment")
 
 
 def test_cascade(prepared, workplace, tmp_path):
@@ -64,6 +66,8 @@ def test_cascade(prepared, workplace, tmp_path):
         "nnUNetv2_predict", "-i", images, "-o", tmp_path / "full", "-c", "3d_cascade_fullres", *chosen, *previous
     )
     assert labels_in(tmp_path / "full") <= {0, 1, 2}
+    predicted = next((tmp_path / "full").glob("*.nii.gz"))
+    assert_segment_agrees(workplace, model.parent, images.iterdir(), predicted, tmp_path / "segment")
 
 
 def test_residual_encoder_plans_and_two_phases(tmp_path):
@@ -96,3 +100,6 @@ def test_residual_encoder_plans_and_two_phases(tmp_path):
         *("-d", 903, "-c", "3d_fullres", "-f", 0, "-tr", "DPCNetTrainer", "-p", "ResEncPlans"),
     )
     assert labels_in(tmp_path / "out") <= {0, 1, 2}
+    model = place.results / dataset / "DPCNetTrainer__ResEncPlans__3d_fullres"
+    predicted, images = next((tmp_path / "out").glob("*.nii.gz")), (place.raw / dataset / "imagesTs").iterdir()
+    assert_segment_agrees(place, model, sorted(images), predicted, tmp_path / "segment")

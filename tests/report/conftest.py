@@ -1,12 +1,21 @@
-"""A small evaluated study, made once."""
+"""A small evaluated study, made once, and what every page must be."""
 
 import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.evaluation.folder import evaluate_folder
+
+from . import virtual_patient
+
+# dicom_samples, and io_samples that it builds on; pytest's importlib mode adds no path
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "io")]
 
 LIVER = (slice(2, 10), slice(3, 21), slice(3, 25))
 LESIONS = [(slice(3, 6), slice(5, 10), slice(5, 10)), (slice(6, 9), slice(12, 18), slice(12, 20))]
@@ -54,3 +63,57 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="session")
 def result(study):
     return evaluate_folder(study / "pred", study / "labelsTr", out=study / "out", workers=1)
+
+
+VOID = {"meta"}
+
+
+class Checker(HTMLParser):
+    """Notes tags that are not closed in order, and everything a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.wrong, self.fetched, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.fetched += [v for k, v in attrs if k in ("src", "href") and not v.startswith("data:")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _check(html):
+    """The text of a page that is whole and needs nothing but itself."""
+    checker = Checker()
+    checker.feed(html)
+    assert checker.wrong == []
+    assert checker.open == []
+    assert checker.fetched == []
+    plain = re.sub(r"base64,[^\"]+", "", html)  # any three letters occur in pictures
+    assert "<script" not in plain
+    assert "NaN" not in plain.replace("NaN)", "")
+    assert not re.search(r"url\(|@import|[\"'(=]//", plain)
+    assert set(re.findall(r"https?://[^\"' <]*", plain)) <= {"http://www.w3.org/2000/svg"}
+    return " ".join(checker.text)
+
+
+@pytest.fixture(scope="session")
+def check():
+    return _check
+
+
+@pytest.fixture(scope="session")
+def upright():
+    image, labels = virtual_patient.scan()
+    certain = np.where(sitk.GetArrayViewFromImage(labels) == 2, 0.75, 0).astype(np.float32)
+    return virtual_patient.segmented(image, labels, probability=certain)

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,55 +13,17 @@ from nnunet_livseg.report.comparison import comparison_html
 from nnunet_livseg.report.evaluation import report_html, write_report
 from nnunet_livseg.report.overlays import Scene, pictures
 
-VOID = {"meta"}
-
-
-class Checker(HTMLParser):
-    """Notes tags that are not closed in order, and everything a page would fetch."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.wrong, self.fetched, self.text = [], [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.fetched += [v for k, v in attrs if k in ("src", "href") and not v.startswith("data:")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def check(html):
-    checker = Checker()
-    checker.feed(html)
-    assert checker.wrong == []
-    assert checker.open == []
-    assert checker.fetched == []
-    assert "<script" not in html
-    assert "NaN" not in html.replace("NaN)", "")
-    return " ".join(checker.text)
-
 
 @pytest.fixture(scope="session")
 def html(result):
     return report_html(result)
 
 
-def test_the_page_is_whole_and_fetches_nothing(html):
+def test_the_page_is_whole_and_fetches_nothing(check, html):
     text = check(html)
     assert html.startswith("<!doctype html>")
     assert "@media print" in html
     assert "Lesions found" in text
-    assert not re.search(r"url\(|@import", html)
 
 
 def test_its_numbers_are_those_of_the_summary(html, result):
@@ -103,13 +64,13 @@ def test_every_definition_is_on_the_page(html, result):
         assert row.definition in unescape(html)
 
 
-def test_a_report_is_written_whole(result, tmp_path):
+def test_a_report_is_written_whole(check, result, tmp_path):
     write_report(result, tmp_path / "report.html")
     check((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_vanished_file_costs_the_picture_only(study, tmp_path):
+def test_a_vanished_file_costs_the_picture_only(check, study, tmp_path):
     import shutil
 
     from nnunet_livseg.evaluation.folder import evaluate_folder
@@ -127,7 +88,7 @@ def comparison(study, tmp_path_factory):
     return compare([study / "pred", study / "other"], study / "labelsTr", out=out, workers=1)
 
 
-def test_the_comparison_is_whole_and_says_what_it_shows(comparison):
+def test_the_comparison_is_whole_and_says_what_it_shows(check, comparison):
     text = check(comparison_html(comparison))
     assert "pred and other" in text
     assert "ranking" in text

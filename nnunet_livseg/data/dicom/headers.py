@@ -11,6 +11,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
+    *("FrameOfReferenceUID", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
     *("StudyDescription", "ProtocolName", "Modality", "ImageType", "InstanceNumber", "AcquisitionNumber"),
     *("AcquisitionDate", "AcquisitionTime", "ContentTime", "AcquisitionDateTime", "SeriesTime"),
     *("TemporalPositionIdentifier", "ContrastBolusAgent", "ContrastBolusStartTime", "GantryDetectorTilt"),

@@ -29,7 +29,7 @@ class SeriesInfo:
         phase_reason: Why.
         instances: SOPInstanceUID and frame index (None: single-frame file) of every slice from ``z = 0`` upwards; empty
             where slices were resampled, because then no array slice is a source slice.
-        files: The file of every slice, as ``instances``; those of a zip are gone after reading.
+        files: The file of every slice that was read, from the lowest upwards; those of a zip are gone after reading.
         notes: What departed from a plain series, and what was done about it.
     """
 
@@ -191,7 +191,7 @@ def straightened(image: sitk.Image, drift: np.ndarray) -> sitk.Image:
 
 
 def _info(chosen: Series, resampled: bool, notes: list[str]) -> SeriesInfo:
-    ordered = [] if resampled else [chosen.slices[index] for index in chosen.stack.order]
+    ordered = [chosen.slices[index] for index in chosen.stack.order]
     return SeriesInfo(
         chosen.uid,
         chosen.slices[0].text("StudyInstanceUID"),
@@ -199,7 +199,7 @@ def _info(chosen: Series, resampled: bool, notes: list[str]) -> SeriesInfo:
         chosen.description,
         chosen.phase,
         chosen.phase_reason,
-        tuple((one.text("SOPInstanceUID"), one.frame) for one in ordered),
+        () if resampled else tuple((one.text("SOPInstanceUID"), one.frame) for one in ordered),
         tuple(one.path for one in ordered),
         tuple(notes),
     )

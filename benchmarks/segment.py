@@ -1,0 +1,126 @@
+"""What ``livseg segment`` costs, beside nnU-Net's own command, and what its quality presets bring.
+
+    python benchmarks/segment.py memory MODEL CT [--size 600 512 512]     peak memory and time, and differing voxels
+    python benchmarks/segment.py presets MODEL IMAGES LABELS              Dice, time and memory of fast, standard, best
+
+MODEL is a folder of nnUNet_results; IMAGES and LABELS are folders as in a raw dataset. `memory` first resamples CT to
+the size in voxels. Commands run one after the other in fresh processes on the CPU, with the report left out; memory is
+the sum over a command's processes (PSS, Linux).
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_livseg import evaluate_case
+
+SEGMENT = ("segment", "-device", "cpu", "--no-report", "--no-dicom")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest="part", required=True)
+    memory = parts.add_parser("memory")
+    memory.add_argument("model", type=Path)
+    memory.add_argument("ct", type=Path)
+    memory.add_argument("--size", type=int, nargs=3, default=(600, 512, 512), metavar=("Z", "Y", "X"))
+    presets = parts.add_parser("presets")
+    for name in ("model", "images", "labels"):
+        presets.add_argument(name, type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if args.part == "memory":
+            compare_memory(args.model, args.ct, tuple(args.size), Path(folder))
+        else:
+            compare_presets(args.model, args.images, args.labels, Path(folder))
+
+
+def compare_memory(model: Path, ct: Path, size: tuple[int, int, int], folder: Path) -> None:
+    """Both commands on one CT without mirroring and with patches side by side: memory does not depend on either."""
+    images = folder / "images"
+    images.mkdir()
+    enlarge(sitk.ReadImage(str(ct)), size, images / "ct_0000.nii.gz")
+    fold = sorted(model.glob("fold_*"))[0].name.removeprefix("fold_")
+    plain = ("-f", fold, "--disable_tta", "-step_size", "1")
+    ours = (*SEGMENT, images / "ct_0000.nii.gz", "-m", model, "-o", folder / "ours", *plain)
+    theirs = ("-i", images, "-o", folder / "theirs", "-m", model, "-device", "cpu", "-npp", "1", "-nps", "1", *plain)
+    print("| command | peak memory | time |\n|---|---|---|")
+    print(row("livseg segment", *measured("livseg", *ours)))
+    print(row("nnUNetv2_predict", *measured("nnUNetv2_predict_from_modelfolder", *theirs)))
+    found, expected = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        for path in (folder / "ours" / "segmentation.nii.gz", folder / "theirs" / "ct.nii.gz")
+    )
+    print(f"\n{np.count_nonzero(found != expected)} of {found.size:,} voxels differ")
+
+
+def compare_presets(model: Path, images: Path, labels: Path, folder: Path) -> None:
+    """Mean Dice over all images, time and memory of the whole command, which loads the model once."""
+    cts = sorted(images.glob("*_0000.nii.gz"))
+    print("| `--quality` | liver Dice | tumor Dice | seconds per CT | peak memory |\n|---|---|---|---|---|")
+    for preset in ("fast", "standard", "best"):
+        out = folder / preset
+        peak, seconds = measured("livseg", *SEGMENT, *cts, "-m", model, "-o", out, "--quality", preset)
+        names = [path.name.removesuffix("_0000.nii.gz") for path in cts]
+        pairs = [(out / name / "segmentation.nii.gz", labels / f"{name}.nii.gz") for name in names]
+        scores = np.array([dice(*pair) for pair in pairs]).mean(axis=0)
+        per_ct = np.mean(
+            [json.loads((out / n / "measurements.json").read_text())["made_with"]["seconds"] for n in names]
+        )
+        print(f"| {preset} | {scores[0]:.3f} | {scores[1]:.3f} | {per_ct:.1f} | {peak / 2**30:.1f} GiB |", flush=True)
+        print(f"{preset}: {seconds:.0f} s for {len(cts)} CTs with start and loading", file=sys.stderr)
+
+
+def enlarge(image: sitk.Image, size: tuple[int, int, int], path: Path) -> None:
+    """The same patient on a grid of ``size`` (z, y, x) voxels."""
+    wanted = size[::-1]
+    spacing = [s * (n - 1) / (m - 1) for s, n, m in zip(image.GetSpacing(), image.GetSize(), wanted, strict=True)]
+    place = (image.GetOrigin(), spacing, image.GetDirection())
+    sitk.WriteImage(sitk.Resample(image, wanted, sitk.Transform(), sitk.sitkLinear, *place), str(path))
+
+
+def measured(command: str, *args: object) -> tuple[int, float]:
+    """Peak memory in bytes and wall time in seconds of a command of this environment."""
+    start = time.perf_counter()
+    program = Path(sys.executable).with_name(command)
+    peak = 0
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([program, *map(str, args)], stdout=log, stderr=log)
+        while process.poll() is None:
+            peak = max(peak, memory_of(process.pid))
+            time.sleep(0.2)
+        log.seek(0)
+        if process.returncode:
+            sys.exit(f"{command} failed:\n{log.read().decode()[-2000:]}")
+    return peak, time.perf_counter() - start
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of a process and all below it; memory that they share counts once."""
+    try:
+        own = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return 0
+    shares = [int(line.split()[1]) * 1024 for line in own.splitlines() if line.startswith("Pss:")]
+    return sum(shares) + sum(memory_of(int(child)) for child in children)
+
+
+def dice(predicted: Path, reference: Path) -> tuple[float, float]:
+    scores = evaluate_case(predicted, reference).structures
+    return scores["liver"]["dice"], scores["tumor"]["dice"]
+
+
+def row(name: str, peak: int, seconds: float) -> str:
+    return f"| `{name}` | {peak / 2**30:.1f} GiB | {seconds:.0f} s |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A trained model and one case, as ``inference.attention`` needs them: loaded, preprocessed, and a point to look at."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from scipy import ndimage
+from torch import nn
+
+from nnunet_livseg.blocks.shown import Shown
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
+from nnunet_livseg.inference.onecase import CasePredictor
+from nnunet_livseg.inference.patch_grid import PatchGrid
+from nnunet_livseg.inference.quality import quality_of
+from nnunet_livseg.inference.sources import Source
+from nnunet_livseg.inference.trained import TrainedModel
+from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.variants import VARIANTS, Variant
+
+_READERS = ("SimpleITKIO", "NibabelIO")  # which give the voxels in the file's own order
+
+
+def load(model: TrainedModel, device: str) -> nnUNetPredictor:
+    """nnU-Net's predictor with the weights of the model's first fold.
+
+    Raises:
+        UserError: The model cannot be loaded, is the second of a cascade, or reads images in a way that turns them;
+            there is no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no GPU that torch can use.\n  Leave out --device, or see livseg doctor.")
+    if model.previous_stage is not None:
+        raise UserError(
+            f"{model.folder.name} is the second model of nnU-Net's cascade: it also reads the label maps of "
+            f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
+            "another configuration."
+        )
+    predictor = CasePredictor(model, quality=quality_of("fast"), device=device).nnunet
+    reader = predictor.plans_manager.plans["image_reader_writer"]
+    if reader not in _READERS:
+        raise UserError(
+            f"{model.folder.name} reads images with {reader}; attention is shown for models that read them with "
+            f"{' or '.join(_READERS)}, as nnU-Net does by default for NIfTI and NRRD."
+        )
+    predictor.network = getattr(predictor.network, "_orig_mod", predictor.network)  # nnUNet_compile: not for one patch
+    predictor.network.to(predictor.device).eval()
+    return predictor
+
+
+def maps_of(network: nn.Module, name: str) -> list[Shown]:
+    """What ``network`` shows; ``name`` is the model's.
+
+    Raises:
+        UserError: It has no attention; the message names the rows that have some.
+    """
+    shown = network.shown() if hasattr(network, "shown") else []
+    if not shown:
+        raise UserError(
+            f"{name}: this network has no attention, so there is nothing to show."
+            f"\n  Trainers with attention: {', '.join(row.trainer for row in rows_with_attention())}."
+        )
+    return shown
+
+
+@cache
+def rows_with_attention() -> tuple[Variant, ...]:
+    """The rows of the table whose networks show maps."""
+
+    def shows(row: Variant) -> bool:
+        with torch.device("meta"):
+            configuration = stock_configuration(min(row.dims), features=(4,) * 5)
+            network = build(configuration, row, channels=max(1, row.phases), initialize=False)
+        return bool(hasattr(network, "shown") and network.shown())
+
+    return tuple(row for row in VARIANTS if shows(row))
+
+
+def require_channels(source: Source, model: TrainedModel) -> None:
+    """Refuse a case with another number of channels than the model's."""
+    wanted = model.dataset.channels
+    if len(source.images) != len(wanted):
+        raise UserError(
+            f"the model takes {len(wanted)} channel{'s'[: len(wanted) > 1]} ({', '.join(wanted)}), but got "
+            f"{len(source.images)}: give one file per channel, in this order."
+        )
+
+
+def preprocessed(channels: Sequence[sitk.Image], predictor: nnUNetPredictor) -> tuple[np.ndarray, dict]:
+    """The case as the network sees it, ``(C, *turned)``, by nnU-Net's own preprocessor, and what it noted."""
+    data = np.stack([sitk.GetArrayFromImage(image).astype(np.float32) for image in channels])
+    properties = {"spacing": list(channels[0].GetSpacing()[::-1])}
+    manager = predictor.configuration_manager
+    run = manager.preprocessor_class(verbose=False).run_case_npy
+    data, _, properties = run(data, None, properties, predictor.plans_manager, manager, predictor.dataset_json)
+    return data, properties
+
+
+def predicted_centre(
+    data: np.ndarray, predictor: nnUNetPredictor, structures: dict[str, tuple[int, ...]]
+) -> tuple[tuple[int, ...], str]:
+    """The voxel of the preprocessed image to look at, and why: inside what the network itself predicts."""
+    logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data))
+    labels = np.asarray(predictor.label_manager.convert_logits_to_segmentation(logits.float().cpu()))
+    for name in (TUMOR, LIVER):
+        mask = select(labels, structures.get(name, ()))
+        if mask.any():
+            return deepest(mask), f"middle of the largest {name} that the network predicts"
+    return tuple(n // 2 for n in labels.shape), "middle of the image, as the network predicts neither liver nor tumor"
+
+
+def deepest(mask: np.ndarray) -> tuple[int, ...]:
+    """The voxel of the largest connected part of ``mask`` that is farthest from its border."""
+    parts, _ = ndimage.label(mask)
+    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    box = ndimage.find_objects(parts, max_label=largest)[largest - 1]
+    depth = ndimage.distance_transform_edt(np.pad(parts[box] == largest, 1))
+    voxel = np.unravel_index(int(depth.argmax()), depth.shape)
+    return tuple(int(v) - 1 + part.start for v, part in zip(voxel, box, strict=True))
+
+
+def given_centre(point: Sequence[int], whole: PatchGrid) -> tuple[int, ...]:
+    """The voxel of the preprocessed image at a voxel ``point`` (z, y, x) of the image; the nearest one at borders.
+
+    Raises:
+        UserError: The point lies outside the image.
+    """
+    if len(point) != 3 or any(not 0 <= p < size for p, size in zip(point, whole.shape, strict=False)):
+        raise UserError(
+            f"the point {' '.join(map(str, point))} is outside the image of {' x '.join(map(str, whole.shape))} voxels."
+            "\n  Give voxel indices from 0 on, in the order z y x."
+        )
+    return tuple(int(np.clip(round(p), 0, size - 1)) for p, size in zip(whole.to_patch(point), whole.size, strict=True))

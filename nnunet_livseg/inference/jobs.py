@@ -1,0 +1,166 @@
+"""Segmented CTs as folders: one call for one patient, or many with one loaded model, going on after an interruption."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from nnunet_livseg.data.dicom.files import opened_folder
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.segment import Segmenter
+from nnunet_livseg.inference.sources import open_source
+from nnunet_livseg.patient.result import Segmentation
+from nnunet_livseg.report.result_folder import RECORD, Contents, write_result
+
+READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
+Given = object  # whatever ``sources.open_source`` takes
+
+
+def segment(
+    given: Given, model: str | Path, *, output: str | Path | None = None, contents: Contents | None = None, **options
+) -> Segmentation:
+    """Segment one CT: ``segment("study.zip", MODEL_FOLDER, output="result", quality="fast")``.
+
+    For several CTs make one ``Segmenter`` and call its ``segment``: the model is then loaded once.
+
+    Args:
+        given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``sources.open_source``.
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
+        output: Folder to write; left out, nothing is written.
+        contents: What is written beside label map and measurements.
+        options: Those of ``sources.open_source`` (``name``, ``spacing_mm``, ``series``, ...); all others are
+            ``Segmenter``'s.
+
+    Raises:
+        UserError: The model cannot be used, or the CT not be read.
+    """
+    reading = {key: options.pop(key) for key in READING if key in options}
+    segmenter = Segmenter(model, **options)
+    with unpacked(given) as place:
+        result = segmenter.segment(place, **reading)
+        if output is not None:
+            write_result(result, output, contents=contents)
+    return result
+
+
+def segment_all(
+    inputs: Sequence[Path | tuple[Path, ...]],
+    segmenter: Segmenter,
+    out: Path,
+    *,
+    contents: Contents | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+    **reading,
+) -> list[Path]:
+    """Segment every input and write its folder; a wrong input does not keep the others from being segmented.
+
+    Args:
+        inputs: Paths; a tuple is one CT with several channels.
+        segmenter: The model.
+        out: For one input its folder; for several the folder of their folders, which are named as the results are.
+        contents: What is written beside label map and measurements.
+        overwrite: Segment again what the same call has finished before.
+        say: Takes one line of progress.
+        reading: Options of ``sources.open_source``.
+
+    Returns:
+        Folders of the results, in the order of the inputs.
+
+    Raises:
+        UserError: The only input failed; or, after all others were done, which inputs failed and why.
+    """
+    alone, contents = len(inputs) == 1, contents or Contents()
+    finished = {} if overwrite else _finished([out] if alone else sorted(out.glob("*/")))
+    folders: list[Path] = []
+    failed: list[str] = []
+    for given in inputs:
+        request = _request(given, segmenter, contents, reading)
+        if request in finished:
+            say(f"{finished[request]}: finished before; --overwrite segments it again")
+            folders.append(finished[request])
+            continue
+        try:
+            with unpacked(given) as place:
+                result = segmenter.segment(open_source(place, **reading))
+                folder = out if alone else _free(out / result.name, folders)
+                write_result(result, folder, contents=contents, request=request)
+        except UserError as error:
+            if alone:
+                raise
+            failed.append(f"{_shown(given)}: {error}")
+            say(f"{_shown(given)}: failed, going on with the next")
+            continue
+        folders.append(folder)
+        say(f"{folder}: {summary(result)}")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(inputs)} inputs failed.\n" + "\n".join(failed))
+    return folders
+
+
+@contextmanager
+def unpacked(given: Given) -> Iterator[Given]:
+    """An input with its zips unpacked while the block runs: DICOM objects are written from the slices' own headers."""
+    several = isinstance(given, tuple | list)
+    parts = list(given) if several else [given]
+    with ExitStack() as stack:
+        for index, part in enumerate(parts):
+            if isinstance(part, str | Path) and str(part).lower().endswith(".zip"):
+                parts[index] = stack.enter_context(opened_folder(part))
+        yield tuple(parts) if several else parts[0]
+
+
+def summary(result: Segmentation) -> str:
+    """One line about what was found."""
+    found = result.measurements
+    parts = [f"{name} {size.volume_ml:.1f} ml" for name, size in found.structures.items()]
+    if found.lesions is not None:
+        parts.append(f"{len(found.lesions)} lesion{'' if len(found.lesions) == 1 else 's'}")
+    return f"{', '.join(parts)} in {result.provenance.seconds:.0f} s"
+
+
+def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Contents, reading: dict) -> str:
+    """Digest of everything that a result depends on. Paths of inputs may name patients, so nothing else is kept."""
+    paths = given if isinstance(given, tuple) else (given,)
+    wish = {
+        "inputs": [_state(path) for path in paths],
+        "model": [_state(path) for path in segmenter.weights()],
+        "quality": asdict(segmenter.quality),
+        "wishes": asdict(segmenter.wishes),
+        "contents": asdict(contents),
+        "reading": reading,
+    }
+    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+
+
+def _state(path: Path) -> list:
+    """What changes when a file or a folder's files change."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def _finished(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders with a whole result, by the request that it answers."""
+    found = {}
+    for folder in folders:
+        try:
+            found[json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]] = folder
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _free(folder: Path, taken: Sequence[Path]) -> Path:
+    """``folder``, or with a number where another input of the same call has that name."""
+    number, free = 1, folder
+    while free in taken:
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def _shown(given: Path | tuple[Path, ...]) -> str:
+    return " + ".join(str(path) for path in given) if isinstance(given, tuple) else str(given)

@@ -1,0 +1,212 @@
+"""One image through nnU-Net's own preprocessing, sliding window and resampling, in one process and little memory.
+
+The result equals that of ``nnUNetv2_predict`` voxel for voxel. Unlike there, the resampled logits are made channel by
+channel and turned into labels slab by slab, so that 64-bit copies of all channels never exist at once.
+"""
+
+# Shape letters: C image channels, K output channels, (Z, Y, X) the image's grid
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pickle import UnpicklingError
+from types import SimpleNamespace
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from torch import Tensor
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.evaluation.labels import TUMOR
+from nnunet_livseg.inference.members import MemberOutputs, entropy
+from nnunet_livseg.inference.orientation import Turn
+from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.trained import TrainedModel
+
+_SLAB_VOXELS = 4_000_000  # turned into labels at a time
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image, on the image's grid ``(Z, Y, X)``.
+
+    Args:
+        labels: Label values.
+        probabilities: By structure, 0 to 1, half precision; those of the tumor always where there is one.
+        votes: Share of the single predictions that say tumor; None unless asked for.
+        uncertainty: See ``members.entropy``; None unless asked for.
+    """
+
+    labels: np.ndarray
+    probabilities: dict[str, np.ndarray]
+    votes: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Prediction":
+        """The same with all arrays changed in one way."""
+        votes, uncertainty = (None if m is None else change(m) for m in (self.votes, self.uncertainty))
+        probabilities = {name: change(values) for name, values in self.probabilities.items()}
+        return Prediction(change(self.labels), probabilities, votes, uncertainty)
+
+
+class CasePredictor:
+    """A trained model in memory, ready for one image after the other.
+
+    Args:
+        model: The trained model.
+        quality: Folds, mirroring, step.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        members: Also collect votes and uncertainty.
+        progress: Show nnU-Net's progress bar.
+
+    Raises:
+        UserError: The model cannot be loaded here.
+    """
+
+    def __init__(
+        self, model: TrainedModel, *, quality: Quality, device: str, members: bool = False, progress: bool = False
+    ) -> None:
+        self.model, self.quality = model, quality
+        self.folds = model.folds if quality.every_fold else model.folds[:1]
+        with redirect_stdout(io.StringIO()):  # its remark on every device but CUDA
+            self.nnunet = nnUNetPredictor(
+                tile_step_size=quality.step_size,
+                use_mirroring=quality.mirroring,
+                device=torch.device(device),
+                allow_tqdm=progress,
+            )
+        self._load()
+        self.label_manager = self.nnunet.label_manager
+        self.exclusive = not self.label_manager.has_regions
+        self.channels_of = {name: self._channels(values) for name, values in model.structures.items()}
+        self.heads = self.label_manager.num_segmentation_heads
+        self.members = members
+        if members:
+            self._collect_members()
+        previous = model.previous_stage
+        self.previous = previous and CasePredictor(previous, quality=quality, device=device, progress=progress)
+
+    def _load(self) -> None:
+        folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
+        try:
+            with redirect_stdout(io.StringIO()):  # where it looks for the trainer
+                self.nnunet.initialize_from_trained_model_folder(str(self.model.folder), folds, self.model.checkpoint)
+        except UserError:
+            raise
+        except (RuntimeError, UnpicklingError, EOFError) as error:  # no trainer of that name, or damaged weights
+            reason = (str(error).strip() or "a file of weights ends early").splitlines()[0].split(". ")[0]
+            raise UserError(
+                f"{self.model.folder.name} cannot be loaded: {reason}"
+                "\n  Was it copied completely? Was it trained with an extension of nnU-Net that is not installed here?"
+                " See livseg doctor."
+            ) from error
+
+    def _channels(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        """Output channels of a structure: its labels, or the region with just its values."""
+        if self.exclusive:
+            return values
+        regions = [set(region) if isinstance(region, tuple | list) else {region} for region in self._regions()]
+        exact = [index for index, region in enumerate(regions) if region == set(values)]
+        return tuple(exact or [index for index, region in enumerate(regions) if region <= set(values)])
+
+    def _regions(self) -> list:
+        return self.label_manager.foreground_regions
+
+    def _collect_members(self) -> None:
+        tumor = self.channels_of.get(TUMOR, ())
+        self.nnunet.network = MemberOutputs(self.nnunet.network, exclusive=self.exclusive, tumor=tumor)
+        heads = 2 * self.heads + bool(tumor)
+        self.nnunet.label_manager = SimpleNamespace(num_segmentation_heads=heads)  # all that its sliding window reads
+
+    def predict(self, images: Sequence[sitk.Image], *, structures: Iterable[str] = ()) -> Prediction:
+        """Segment an image, given channel by channel; probabilities of ``structures`` come along.
+
+        Raises:
+            UserError: The model was trained on something else than volumes.
+        """
+        turn = Turn(images[0], self.nnunet.plans_manager.plans["image_reader_writer"])
+        channels = [turn.to_reader(sitk.GetArrayViewFromImage(image)) for image in images]
+        stacked = channels[0][None] if len(channels) == 1 else np.stack(channels)
+        found = self._predict(stacked, turn.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
+        return found.changed(turn.back)
+
+    def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
+        """The same in the reader's order, ``image (C, Z, Y, X)``."""
+        previous = self.previous and self.previous._predict(image, spacing_mm, set()).labels[None].astype(np.int16)
+        data, properties = self._preprocessed(image, spacing_mm, previous)
+        outputs = self.nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+        del data
+        logits, extra = list(outputs[: self.heads]), self._reduced(outputs)
+        del outputs
+        logits = [self._resampled(logits.pop(0), properties) for _ in range(self.heads)]
+        extra = {name: self._whole(self._resampled(values, properties), properties) for name, values in extra.items()}
+        labels, probabilities = self._decided(logits, structures)
+        probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
+        return Prediction(self._whole(labels, properties), probabilities, **extra)
+
+    def _preprocessed(
+        self, image: np.ndarray, spacing_mm: tuple[float, ...], previous: np.ndarray | None
+    ) -> tuple[np.ndarray, dict]:
+        nnunet = self.nnunet
+        preprocessor = nnunet.configuration_manager.preprocessor_class(verbose=False)
+        plans, configuration = nnunet.plans_manager, nnunet.configuration_manager
+        properties = {"spacing": [float(s) for s in spacing_mm]}
+        data, labels, properties = preprocessor.run_case_npy(
+            image, previous, properties, plans, configuration, nnunet.dataset_json
+        )
+        if previous is not None:
+            labels = convert_labelmap_to_one_hot(labels[0], self.label_manager.foreground_labels, data.dtype)
+            data = np.vstack((data, labels))
+        return data, properties
+
+    def _reduced(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Uncertainty and votes from the channels behind the logits, at the network's resolution."""
+        if not self.members:
+            return {}
+        probabilities = outputs[self.heads : 2 * self.heads]
+        uncertain = torch.empty(outputs.shape[1:], dtype=torch.half)
+        for slab in _slabs(tuple(outputs.shape[1:])):
+            uncertain[slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
+        votes = {"votes": outputs[-1].clone()} if self.channels_of.get(TUMOR) else {}
+        return {"uncertainty": uncertain, **votes}
+
+    def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:
+        """One output channel on the cropped image's grid, by nnU-Net's own function."""
+        plans, configuration = self.nnunet.plans_manager, self.nnunet.configuration_manager
+        shape = properties["shape_after_cropping_and_before_resampling"]
+        spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+        own = (
+            configuration.spacing if len(configuration.spacing) == len(shape) else [spacing[0], *configuration.spacing]
+        )
+        return np.asarray(configuration.resampling_fn_probabilities(channel[None].numpy(), shape, own, spacing)[0])
+
+    def _decided(self, logits: list[np.ndarray], wanted: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Labels and probabilities of structures, slab by slab."""
+        labels = np.empty(logits[0].shape, np.min_scalar_type(max(self.label_manager.all_labels)))
+        probabilities = {name: np.empty(labels.shape, np.float16) for name in sorted(wanted)}
+        for slab in _slabs(labels.shape):
+            stacked = torch.from_numpy(np.stack([channel[slab] for channel in logits]))
+            labels[slab] = np.asarray(self.label_manager.convert_logits_to_segmentation(stacked))
+            each = self.label_manager.apply_inference_nonlin(stacked) if wanted else None
+            for name, values in probabilities.items():
+                chosen = each[list(self.channels_of[name])]
+                values[slab] = chosen.sum(0) if self.exclusive else chosen.amax(0)
+        return labels, probabilities
+
+    def _whole(self, values: np.ndarray, properties: dict) -> np.ndarray:
+        """Undo nnU-Net's cropping and transposition: ``(Z, Y, X)`` of the image, 0 outside the cropped part."""
+        whole = np.zeros(properties["shape_before_cropping"], values.dtype)
+        whole[bounding_box_to_slice(properties["bbox_used_for_cropping"])] = values
+        return np.ascontiguousarray(whole.transpose(self.nnunet.plans_manager.transpose_backward))
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    thickness = max(1, _SLAB_VOXELS // math.prod(shape[1:]))
+    for start in range(0, shape[0], thickness):
+        yield slice(start, start + thickness)

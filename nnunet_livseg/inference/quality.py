@@ -1,0 +1,58 @@
+"""How thoroughly a CT is segmented: three presets between quick and best."""
+
+from dataclasses import dataclass, replace
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.names import did_you_mean
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Time against accuracy; measured in docs/segment.md.
+
+    Args:
+        name: Name of the preset, or ``custom``.
+        every_fold: Average all folds that are trained; else the first alone.
+        mirroring: Predict mirrored copies too (eight in 3D, four in 2D) and average.
+        step_size: Step of the sliding window over the patch size, above 0 to 1; smaller overlaps more.
+    """
+
+    name: str
+    every_fold: bool
+    mirroring: bool
+    step_size: float
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Quality("fast", every_fold=False, mirroring=False, step_size=0.75),
+        Quality("standard", every_fold=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
+        Quality("best", every_fold=True, mirroring=True, step_size=0.3),
+    )
+}
+
+
+def quality_of(
+    preset: str | Quality = "standard", *, mirroring: bool | None = None, step_size: float | None = None
+) -> Quality:
+    """A preset with what is set differently.
+
+    Raises:
+        UserError: There is no such preset, or the step size is out of range.
+    """
+    if not isinstance(preset, Quality):
+        if preset not in PRESETS:
+            raise UserError(
+                f"there is no quality {preset!r}.{did_you_mean(preset, PRESETS)}\n  Known are {', '.join(PRESETS)}."
+            )
+        preset = PRESETS[preset]
+    changes = {"mirroring": mirroring, "step_size": step_size}
+    changes = {key: value for key, value in changes.items() if value not in (None, getattr(preset, key))}
+    chosen = replace(preset, name="custom", **changes) if changes else preset
+    if not 0 < chosen.step_size <= 1:
+        raise UserError(
+            f"the step size is {chosen.step_size:g}; it is a share of the patch, above 0 and at most 1."
+            "\n  At 1 neighbouring patches do not overlap; nnU-Net takes 0.5."
+        )
+    return chosen

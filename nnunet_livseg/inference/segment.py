@@ -1,0 +1,261 @@
+"""One call for one patient: a CT in any form, a trained model, one result.
+
+The work is nnU-Net's (``onecase``); here is what stands around it: reading, the liver first where there is a model for
+it, putting back on the input's grid, post-processing, measuring.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from nnunet_livseg import __version__
+from nnunet_livseg.data.hounsfield import require_hounsfield
+from nnunet_livseg.data.region_dataset import KEY, Cutting, fill_values
+from nnunet_livseg.data.regions import Region, cut_image, find_region, spacing_of
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.evaluation.labels import LIVER, TUMOR, Structures, select
+from nnunet_livseg.inference.onecase import CasePredictor, Prediction
+from nnunet_livseg.inference.quality import Quality, quality_of
+from nnunet_livseg.inference.sources import Source, open_source
+from nnunet_livseg.inference.trained import CHECKPOINT, TrainedModel
+from nnunet_livseg.patient.measure import measure
+from nnunet_livseg.patient.result import Provenance, Segmentation
+from nnunet_livseg.postprocessing import apply, load_postprocessing
+from nnunet_livseg.postprocessing.record import FILE
+from nnunet_livseg.postprocessing.steps import as_text
+
+REGION_MARGIN_MM = 30.0  # what a model that was trained on whole CTs sees around the liver
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a result shall hold beside labels and measurements.
+
+    Args:
+        probabilities: Maps of all structures.
+        uncertainty: Map of uncertainty, and the agreement of the single predictions on each lesion.
+        postprocess: Apply what ``livseg postprocess tune`` found to help this model.
+    """
+
+    probabilities: bool = False
+    uncertainty: bool = False
+    postprocess: bool = False
+
+
+class Segmenter:
+    """A model in memory that segments one CT after the other.
+
+    Args:
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
+        folds: Which folds; left out, what the quality says.
+        checkpoint: File name of the weights.
+        quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
+        device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
+        liver_model: Folder of a model that finds the liver first; the other one then looks only there.
+        wishes: What the results shall hold.
+        progress: Show progress bars.
+
+    Raises:
+        UserError: A model cannot be used, and why.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        folds: Sequence[str | int] | None = None,
+        checkpoint: str = CHECKPOINT,
+        quality: str | Quality = "standard",
+        device: str | None = None,
+        liver_model: str | Path | None = None,
+        wishes: Wishes | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.model = TrainedModel.open(model, folds=tuple(folds) if folds else None, checkpoint=checkpoint)
+        self.quality = quality_of(quality)
+        if folds:  # named folds are all wanted
+            self.quality = replace(self.quality, every_fold=True)
+        self.device = device or best_device()
+        self.wishes = wishes or Wishes()
+        self.cutting = _cutting(self.model, has_liver_model=liver_model is not None)
+        self.finder = None if liver_model is None else TrainedModel.open(liver_model)
+        if self.finder is not None:
+            _require_liver(self.finder, channels=len(self.model.dataset.channels))
+        self.steps = load_postprocessing(self.model.folder) if self.wishes.postprocess else ()
+        self.progress = progress
+
+    @cached_property
+    def predictor(self) -> CasePredictor:
+        """The model's weights in memory, from the first CT on."""
+        members = self.wishes.uncertainty
+        return CasePredictor(
+            self.model, quality=self.quality, device=self.device, members=members, progress=self.progress
+        )
+
+    @cached_property
+    def liver_predictor(self) -> CasePredictor:
+        """The liver model's weights; it need not be thorough to find a box."""
+        return CasePredictor(
+            self.finder, quality=quality_of("fast"), device=self.device, members=False, progress=self.progress
+        )
+
+    def segment(self, given: object, **reading) -> Segmentation:
+        """Segment one CT; ``given`` and ``reading`` are those of ``sources.open_source``.
+
+        Raises:
+            UserError: The CT cannot be read, or does not fit the model.
+        """
+        start = time.perf_counter()
+        source = given if isinstance(given, Source) else open_source(given, **reading)
+        self._check(source)
+        prediction, structures, notes = self._predicted(source)
+        values, changes = apply(prediction.labels, spacing_of(source.image), Structures(structures), self.steps)
+        labels = _on_grid(values, source.image)
+        measurements, lesions = measure(
+            source.image,
+            labels,
+            structures,
+            tumor_probability=prediction.probabilities.get(TUMOR),
+            tumor_votes=prediction.votes,
+        )
+        kept = prediction.probabilities if self.wishes.probabilities else {}
+        uncertainty = prediction.uncertainty
+        return Segmentation(
+            source.name,
+            source.image,
+            labels,
+            structures,
+            lesions,
+            measurements,
+            self._provenance(time.perf_counter() - start),
+            {name: _on_grid(values.astype(np.float32), source.image) for name, values in kept.items()},
+            None if uncertainty is None else _on_grid(uncertainty.astype(np.float32).round(2), source.image),
+            source.series,
+            (*source.notes, *notes, *changes),
+        )
+
+    def weights(self) -> list[Path]:
+        """Files that results depend on: plans, checkpoints, post-processing."""
+        used = [(self.model, self.quality)] + ([] if self.finder is None else [(self.finder, quality_of("fast"))])
+        files = [self.model.folder / FILE] if self.wishes.postprocess else []
+        for model, quality in used:
+            folds = model.folds if quality.every_fold else model.folds[:1]
+            files += [model.folder / "plans.json", *(model.folder / f"fold_{f}" / model.checkpoint for f in folds)]
+        return files
+
+    def _check(self, source: Source) -> None:
+        channels = self.model.dataset.channels
+        if len(source.images) != len(channels):
+            raise UserError(
+                f"{source.name} has {len(source.images)} channel(s), but {self.model.folder.name} was trained on"
+                f" {len(channels)} ({', '.join(channels)}).\n  Give one image per channel, in this order."
+            )
+        if channels[0].lower() == "ct":
+            require_hounsfield(sitk.GetArrayViewFromImage(source.image), source.name, remedy="-1024 to its values")
+
+    def _predicted(self, source: Source) -> tuple[Prediction, dict[str, tuple[int, ...]], list[str]]:
+        wanted = self.model.structures if self.wishes.probabilities else ()
+        if self.finder is None:
+            return self.predictor.predict(source.images, structures=wanted), self.model.structures, []
+        region = self._region(source)
+        if region is None:
+            nothing = np.zeros(source.image.GetSize()[::-1], np.uint8)
+            return Prediction(nothing, {}), self.model.structures, ["the liver model found no liver: nothing segmented"]
+        fills = fill_values(self.model.dataset.channels)
+        cut = [
+            cut_image(image, region, mode=self.cutting.mode, fill=fill)
+            for image, fill in zip(source.images, fills, strict=True)
+        ]
+        found = self.predictor.predict(cut, structures=wanted)
+        prediction, structures = self._put_back(found, region, source.image.GetSize()[::-1])
+        return prediction, structures, []
+
+    def _region(self, source: Source) -> Region | None:
+        found = self.liver_predictor.predict(source.images[: len(self.finder.dataset.channels)])
+        mask = select(found.labels, self.finder.structures[LIVER])
+        return find_region(mask, spacing_mm=spacing_of(source.image), margin_mm=self.cutting.margin_mm)
+
+    def _put_back(
+        self, found: Prediction, region: Region, shape: tuple[int, ...]
+    ) -> tuple[Prediction, dict[str, tuple[int, ...]]]:
+        """The prediction of the liver's box on the whole grid; with the liver, where the model knows only tumors."""
+        masked = self.cutting.mode == "mask"
+
+        def whole(values: np.ndarray) -> np.ndarray:
+            result = np.zeros(shape, values.dtype)
+            result[region.slices] = np.where(region.inside, values, 0) if masked else values
+            return result
+
+        placed, structures = found.changed(whole), self.model.structures
+        if LIVER in structures or TUMOR not in structures:
+            return placed, structures
+        labels = np.zeros(shape, np.uint8)
+        labels[region.slices] = region.inside
+        labels[select(placed.labels, structures[TUMOR])] = 2
+        return replace(placed, labels=labels), {LIVER: (1, 2), TUMOR: (2,)}
+
+    def _provenance(self, seconds: float) -> Provenance:
+        settings = {
+            "mirroring": "yes" if self.quality.mirroring else "no",
+            "step of the sliding window": f"{self.quality.step_size:g} of a patch",
+        }
+        if self.finder is not None:
+            settings["liver first"] = f"{self.finder.name}, {self.cutting.mode}, {self.cutting.margin_mm:g} mm"
+        if self.wishes.postprocess:
+            settings["post-processing"] = ", ".join(map(as_text, self.steps)) or "none: nothing was found to help"
+        versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
+        model = self.model
+        return Provenance(
+            model.name,
+            self.predictor.folds,
+            model.checkpoint,
+            self.quality.name,
+            settings,
+            self.device,
+            round(seconds, 1),
+            versions,
+        )
+
+
+def best_device() -> str:
+    """``cuda`` or ``mps`` where there is one, else ``cpu``."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _cutting(model: TrainedModel, *, has_liver_model: bool) -> Cutting:
+    """How images are cut to the liver: as in the model's training, or, for one trained on whole CTs, its wider box."""
+    if KEY not in model.dataset.json or "two_stage" not in model.dataset.json[KEY]:
+        return Cutting("crop", REGION_MARGIN_MM)
+    if not has_liver_model:
+        raise UserError(
+            f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
+            "\n  read whole ones. Give the model that finds the liver: --liver-model FOLDER."
+        )
+    return Cutting.of_model(model.dataset.json)
+
+
+def _require_liver(finder: TrainedModel, *, channels: int) -> None:
+    if LIVER not in finder.structures:
+        raise UserError(
+            f"the liver model {finder.folder.name} has no label named liver; it has {', '.join(finder.structures)}."
+        )
+    if len(finder.dataset.channels) > channels:
+        raise UserError(
+            f"the liver model {finder.folder.name} needs {len(finder.dataset.channels)} channels, the other model"
+            f" {channels}: they cannot read the same CT."
+        )
+
+
+def _on_grid(values: np.ndarray, image: sitk.Image) -> sitk.Image:
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result

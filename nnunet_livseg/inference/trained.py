@@ -1,0 +1,101 @@
+"""A trained model of nnU-Net as a folder: is everything in it, which folds, which labels."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nnunet_livseg.data.dataset import RawDataset
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.evaluation.labels import dataset_structures
+from nnunet_livseg.names import did_you_mean
+
+CHECKPOINT = "checkpoint_final.pth"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A folder ``TRAINER__PLANS__CONFIGURATION`` of ``nnUNet_results``, from any nnU-Net training.
+
+    Args:
+        folder: The folder.
+        folds: Folds to average.
+        checkpoint: File name of the weights.
+        dataset: Channels and labels of the dataset that it was trained on.
+    """
+
+    folder: Path
+    folds: tuple[str, ...]
+    checkpoint: str
+    dataset: RawDataset
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, folds: tuple[str | int, ...] | None = None, checkpoint: str = CHECKPOINT
+    ) -> "TrainedModel":
+        """Look into a model folder; ``folds`` left out: all that are trained, without ``all``, as nnU-Net does.
+
+        Raises:
+            UserError: The folder is no model, or the folds or weights asked for are not in it.
+        """
+        folder = Path(folder).absolute()
+        if not (folder / "plans.json").is_file():
+            raise UserError(
+                f"{folder} is no trained model: it has no plans.json.{_models_below(folder)}"
+                "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
+            )
+        trained = _trained_folds(folder, checkpoint)
+        wanted = tuple(map(str, folds)) if folds else tuple(fold for fold in trained if fold != "all") or trained
+        missing = [fold for fold in wanted if fold not in trained]
+        if missing:
+            raise UserError(
+                f"{folder.name} has no {checkpoint} of fold {missing[0]}; trained are {', '.join(trained)}."
+                f"{did_you_mean(missing[0], trained)}"
+            )
+        return cls(folder, wanted, checkpoint, RawDataset.open(folder))
+
+    @property
+    def name(self) -> str:
+        """Dataset and folder, without the place."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @cached_property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """Structure to label values; the liver includes its tumors."""
+        return dict(dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json").values)
+
+    @cached_property
+    def previous_stage(self) -> "TrainedModel | None":
+        """The model whose label map a cascade model reads; None for every other model.
+
+        Raises:
+            UserError: It is not beside this one.
+        """
+        *training, configuration = self.folder.name.split("__")
+        configurations = json.loads((self.folder / "plans.json").read_text())["configurations"]
+        previous = configurations.get(configuration, {}).get("previous_stage")
+        if previous is None:
+            return None
+        folder = self.folder.with_name("__".join([*training, previous]))
+        if not folder.is_dir():
+            raise UserError(
+                f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's label maps,\n"
+                f"  but {folder.name} is not beside it. Copy it there, or take another configuration."
+            )
+        return TrainedModel.open(folder, checkpoint=self.checkpoint)
+
+
+def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
+    found = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
+    if found:
+        return tuple(found)
+    others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")})
+    remedy = "Its training has not begun or was copied without weights."
+    if others:
+        remedy = f"It has {', '.join(others)}. Wait for the end of the training, or take it as it is: -chk {others[0]}"
+    raise UserError(f"{folder.name} has no fold with {checkpoint}.\n  {remedy}")
+
+
+def _models_below(folder: Path) -> str:
+    found = sorted(path.parent for path in folder.glob("**/plans.json"))[:3] if folder.is_dir() else []
+    return f" Models below it: {', '.join(str(path.relative_to(folder)) for path in found)}." if found else ""

@@ -1,0 +1,117 @@
+"""Numbers from a label map: volumes, densities, and lesions one by one."""
+
+import math
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from nnunet_livseg.evaluation.diameters import Line, axial_line, longest_line
+from nnunet_livseg.evaluation.labels import TUMOR, select
+from nnunet_livseg.evaluation.masks import bounding_box
+from nnunet_livseg.patient.result import Diameter, Lesion, Measurements, StructureSize
+
+Box = tuple[slice, slice, slice]
+
+
+def measure(
+    image: sitk.Image,
+    labels: sitk.Image,
+    structures: dict[str, tuple[int, ...]],
+    *,
+    tumor_probability: np.ndarray | None = None,
+    tumor_votes: np.ndarray | None = None,
+) -> tuple[Measurements, sitk.Image | None]:
+    """Measure a segmented CT; the second value numbers the lesions as ``Segmentation.lesions`` (16 bit).
+
+    Args:
+        image: HU, first channel.
+        labels: Label map on the same grid.
+        structures: Structure to label values.
+        tumor_probability: ``(Z, Y, X)``, 0 to 1; the confidence of a lesion is its mean.
+        tumor_votes: ``(Z, Y, X)``, 0 to 1; share of the single predictions that say tumor.
+    """
+    values, hu = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(image)
+    voxel_ml = math.prod(labels.GetSpacing()) / 1000
+    masks = {name: select(values, wanted) for name, wanted in structures.items()}
+    sizes = {name: _size(mask, hu, voxel_ml) for name, mask in masks.items()}
+    cut_off = tuple(name for name, mask in masks.items() if len(mask) > 1 and (mask[0].any() or mask[-1].any()))
+    if TUMOR not in masks:
+        return Measurements(sizes, None, cut_off), None
+    numbered, boxes = _numbered_by_size(masks[TUMOR])
+    of = _Lesions(image, hu, numbered, voxel_ml, {"confidence": tumor_probability, "agreement": tumor_votes})
+    lesions = tuple(of.lesion(number, box) for number, box in enumerate(boxes, start=1))
+    lesion_map = sitk.GetImageFromArray(numbered)
+    lesion_map.CopyInformation(labels)
+    return Measurements(sizes, lesions, cut_off), lesion_map
+
+
+def _size(mask: np.ndarray, hu: np.ndarray, voxel_ml: float) -> StructureSize:
+    box = bounding_box(mask)
+    inside = hu[box][mask[box]]
+    return StructureSize(inside.size * voxel_ml, *_mean_and_sd(inside))
+
+
+def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
+    if not values.size:
+        return math.nan, math.nan
+    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+
+
+def _numbered_by_size(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
+    """Connected parts ``(Z, Y, X)`` numbered from the largest (ties: from the first voxel on), and their boxes."""
+    corner = bounding_box(mask)
+    parts, count = ndimage.label(mask[corner])
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    order = np.argsort(-sizes, kind="stable")
+    rank = np.zeros(count + 1, np.uint16 if count < 2**16 else np.uint32)
+    rank[order + 1] = np.arange(1, count + 1)
+    numbered = np.zeros(mask.shape, rank.dtype)
+    numbered[corner] = rank[parts]
+    found = ndimage.find_objects(parts)
+    return numbered, [tuple(_shifted(part, by.start) for part, by in zip(found[i], corner, strict=True)) for i in order]
+
+
+def _shifted(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
+
+
+class _Lesions:
+    """Measures lesions of one image."""
+
+    def __init__(
+        self,
+        image: sitk.Image,
+        hu: np.ndarray,
+        numbered: np.ndarray,
+        voxel_ml: float,
+        certainty: dict[str, np.ndarray | None],
+    ) -> None:
+        self.image, self.hu, self.numbered, self.voxel_ml = image, hu, numbered, voxel_ml
+        self.certainty = certainty
+        self.spacing_mm = image.GetSpacing()[::-1]
+
+    def lesion(self, number: int, box: Box) -> Lesion:
+        mask = self.numbered[box] == number
+        axial = axial_line(mask, self.spacing_mm)
+        return Lesion(
+            number,
+            int(np.count_nonzero(mask)) * self.voxel_ml,
+            self._diameter(longest_line(mask, self.spacing_mm), box),
+            self._diameter(axial, box, box[0].start + int(axial.ends[0][0])),
+            *_mean_and_sd(self.hu[box][mask]),
+            self._point(np.argwhere(mask).mean(axis=0), box),
+            box,
+            **{
+                name: None if values is None else float(values[box][mask].mean(dtype=np.float64))
+                for name, values in self.certainty.items()
+            },
+        )
+
+    def _diameter(self, line: Line, box: Box, slice_index: int | None = None) -> Diameter:
+        return Diameter(line.length_mm, tuple(self._point(np.array(end), box) for end in line.ends), slice_index)
+
+    def _point(self, index: np.ndarray, box: Box) -> tuple[float, float, float]:
+        """Patient coordinates of an index ``(z, y, x)`` into a box."""
+        whole = (index + [part.start for part in box])[::-1].tolist()
+        return self.image.TransformContinuousIndexToPhysicalPoint(whole)

@@ -1,0 +1,16 @@
+"""What is put right in a predicted label map afterwards, tuned on a cross-validation and kept only where it helps.
+
+steps      the rules: what each does to a label map, and how it is written
+components connected parts of a mask: how large they are and what they border
+scores     what a training's validation cases score with some steps
+tune       which steps help
+outcome    what a tuning found
+record     ``livseg_postprocessing.json`` in the model's folder
+table      the outcome as text
+folder     a folder of label maps
+"""
+
+from nnunet_livseg.postprocessing.record import load_postprocessing
+from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, Step, TumorInLiver, apply, parse_step
+
+__all__ = ["LargestLiver", "SmallestLesion", "Step", "TumorInLiver", "apply", "load_postprocessing", "parse_step"]

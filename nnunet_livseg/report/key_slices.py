@@ -1,0 +1,178 @@
+"""Key slices of one segmented CT: each lesion where it is measured, the liver where there is no lesion, and doubt.
+
+A picture shows the liver with its surroundings, all at the same scale, so that lesions can be found again in the CT.
+Slices, rows and columns are numbered as in the image's own array, from 0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
+from nnunet_livseg.patient.result import Lesion, Segmentation
+from nnunet_livseg.report.marked_image import Label, Line, MarkedImage, Outline, grey_levels
+from nnunet_livseg.report.orientation import AXIAL, CORONAL, Box, Cut, PatientView
+from nnunet_livseg.report.overlays import WINDOW_HU, crop_window
+from nnunet_livseg.report.svg import PALETTE
+
+LIVER_COLOUR, LESION_COLOUR = PALETTE[4], PALETTE[5]
+_NAMES = {AXIAL: "axial", CORONAL: "coronal"}
+_OWN_NAMES = ("slice", "row", "column")  # along the axes of the image's own array
+_SURROUNDINGS_MM = 18.0
+_AIR_BELOW_HU = -200  # a CT shows air or at least lung; an image without such values is not in HU
+_SPARSE = 3  # every third voxel along each axis says enough about the range of values
+_LEAST_DOUBT = 0.1  # uncertainty worth a picture
+_STRONGEST = 0.85  # opacity of the colour at uncertainty 1
+_IN_SLICE = 0.6  # slices between a slice's middle and a line that lies in it: half of one and rounding
+
+
+@dataclass(frozen=True)
+class KeySlice:
+    """A picture and the slice it shows, in words."""
+
+    picture: MarkedImage
+    caption: str
+
+
+class KeySlices:
+    """Draws slices of a result.
+
+    Args:
+        result: What was segmented.
+    """
+
+    def __init__(self, result: Segmentation) -> None:
+        self.result = result
+        self.view = PatientView(result.image)
+        self.image, self.labels = self.view.array(result.image), self.view.array(result.labels)
+        self.lesions = None if result.lesions is None else self.view.array(result.lesions)
+
+    @cached_property
+    def own_box(self) -> Box | None:
+        """Smallest box of the image's own array (z, y, x) around liver and lesions; None where there is nothing."""
+        wanted = {v for name in (LIVER, TUMOR) for v in self.result.structures.get(name, ())}
+        found = ndimage.find_objects(sitk.GetArrayViewFromImage(self.result.labels))
+        boxes = [box for value, box in enumerate(found, start=1) if value in wanted and box is not None]
+        if not boxes:
+            return None
+        return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+
+    @cached_property
+    def box(self) -> Box:
+        """What the pictures show, in the view: liver and lesions with their surroundings, or everything."""
+        if self.own_box is None:
+            return tuple(slice(0, n) for n in self.view.shape)
+        margins = [int(np.ceil(_SURROUNDINGS_MM / spacing)) for spacing in self.view.spacing_mm]
+        around = zip(self.view.box(self.own_box), margins, self.view.shape, strict=True)
+        return tuple(slice(max(s.start - m, 0), min(s.stop + m, n)) for s, m, n in around)
+
+    @cached_property
+    def is_ct(self) -> bool:
+        """Whether the values can be Hounsfield units: air or lung is among them."""
+        return float(sitk.GetArrayViewFromImage(self.result.image).min()) < _AIR_BELOW_HU
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Values drawn black and white."""
+        if self.is_ct:
+            return WINDOW_HU
+        low, high = np.percentile(self.image[self.box][::_SPARSE, ::_SPARSE, ::_SPARSE], (1, 99))
+        return float(low), float(max(high, low + 1))
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Slices across these axes show something: a single slice has no other direction."""
+        return (AXIAL, CORONAL) if min(self.view.shape) > 1 else (AXIAL,)
+
+    def of_lesion(self, lesion: Lesion) -> Iterator[KeySlice]:
+        """The slice in which a lesion's diameter was measured, and across the other axis that of its largest area."""
+        box = self.view.box(lesion.box)
+        mask = self.lesions[box] == lesion.number
+        for axis in self.axes:
+            measured = lesion.axial_diameter.slice_index if self.view.order[axis] == 0 else None
+            position = _largest(mask, box, axis) if measured is None else self.view.index(axis, measured)
+            yield self._draw(Cut(axis, position, self.box), focus=lesion)
+
+    def of_liver(self) -> Iterator[KeySlice]:
+        """The slices of the largest liver area, or the middle ones of the image where there is no liver."""
+        box = self.view.box(self.own_box) if self.own_box else None
+        mask = select(self.labels[box], self.result.structures[LIVER]) if box else None
+        for axis in self.axes:
+            position = _largest(mask, box, axis) if box else self.view.shape[axis] // 2
+            yield self._draw(Cut(axis, position, self.box))
+
+    def of_doubt(self) -> KeySlice | None:
+        """The axial slice that holds most uncertainty, in colour over the CT; None where there is none to see."""
+        if self.result.uncertainty is None:
+            return None
+        uncertainty = self.view.array(self.result.uncertainty)
+        position = int(uncertainty.sum(axis=(1, 2), dtype=np.float64).argmax())
+        doubtful = uncertainty[position] > _LEAST_DOUBT
+        if not doubtful.any():
+            return None
+        window = crop_window(doubtful | (self.labels[position] > 0), self.view.spacing_mm[1:])
+        window = [slice(*s.indices(n)) for s, n in zip(window, self.view.shape[1:], strict=True)]
+        return self._draw(Cut(AXIAL, position, (slice(0, 0), *window)), uncertainty=uncertainty)
+
+    def _draw(self, cut: Cut, *, focus: Lesion | None = None, uncertainty: np.ndarray | None = None) -> KeySlice:
+        """A slice with liver, lesions and their numbers, and of ``focus`` the diameter if it lies in the slice."""
+        pixels = grey_levels(cut.of(self.image), self.window)
+        lesions = self._lesions_in(cut, focus)
+        picture = MarkedImage(
+            pixels if uncertainty is None else over_grey(pixels, cut.of(uncertainty)),
+            tuple(self.view.spacing_mm[i] for i in cut.plane),
+            f"{_NAMES[cut.axis]} slice with outlines of liver and lesions",
+            tuple(self._outlines(cut, lesions)),
+            tuple(self._diameter(cut, focus)) if focus else (),
+            tuple(_number(lesion, mask, focus) for lesion, mask in lesions.items()),
+            sides=("R", "L"),
+            scale_bar=True,
+        )
+        own_name = _OWN_NAMES[self.view.order[cut.axis]]
+        return KeySlice(picture, f"{_NAMES[cut.axis]}, {own_name} {self.view.index(cut.axis, cut.position)}")
+
+    def _lesions_in(self, cut: Cut, focus: Lesion | None) -> dict[int, np.ndarray]:
+        """Masks of the lesions in a slice by number, the focus first, then from large to small."""
+        plane = np.zeros((0, 0)) if self.lesions is None else cut.of(self.lesions)
+        numbers = sorted((int(n) for n in np.unique(plane) if n), key=lambda n: (focus is None or n != focus.number, n))
+        return {number: plane == number for number in numbers}
+
+    def _outlines(self, cut: Cut, lesions: dict[int, np.ndarray]) -> Iterator[Outline]:
+        if values := self.result.structures.get(LIVER):
+            yield Outline(select(cut.of(self.labels), values), LIVER_COLOUR, 0.9, structure=LIVER)
+        for number, mask in reversed(lesions.items()):
+            yield Outline(mask, LESION_COLOUR, 1.7, structure=f"lesion {number}")
+
+    def _diameter(self, cut: Cut, lesion: Lesion) -> Iterator[Line]:
+        ends = [self.view.point(end) for end in lesion.axial_diameter.ends_mm]
+        if all(abs(end[cut.axis] - cut.position - 0.5) < _IN_SLICE for end in ends):
+            yield Line(*(cut.place(end) for end in ends))
+
+
+def _largest(mask: np.ndarray, box: Box, axis: int) -> int:
+    """Index in the view of the slice across ``axis`` that holds most of ``mask``, which fills ``box``."""
+    return box[axis].start + int(mask.sum(axis=tuple(i for i in range(3) if i != axis)).argmax())
+
+
+def _number(number: int, mask: np.ndarray, focus: Lesion | None) -> Label:
+    return Label(str(number), np.argwhere(mask) + 0.5, size=14 if focus and number == focus.number else 11)
+
+
+def over_grey(grey: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+    """Uncertainty 0 to 1 as colour (rows, columns, 3) over grey (rows, columns): none at 0, strongest at 1."""
+    from matplotlib import colormaps
+
+    shown = np.clip(uncertainty, 0, 1)
+    strength = (_STRONGEST * np.sqrt(shown))[..., None]  # small doubts are to be seen as well
+    return (grey[..., None] * (1 - strength) + colormaps["plasma"](shown)[..., :3] * 255 * strength).astype(np.uint8)
+
+
+def uncertainty_scale() -> MarkedImage:
+    """The colours of ``over_grey`` from 0 to 1."""
+    values = np.tile(np.linspace(0, 1, 160), (12, 1))
+    pixels = over_grey(np.full(values.shape, 110, np.uint8), values)
+    return MarkedImage(pixels, (1, 1), "colours of the uncertainty from 0 to 1", sides=("0", "1"))

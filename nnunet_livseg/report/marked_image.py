@@ -1,0 +1,232 @@
+"""A picture with marks over it: the pixels as a PNG inside the page, everything drawn over them as sharp SVG.
+
+Points are (row, column) in pixels, edge to edge: pixel i reaches from i to i + 1. Sizes of strokes and letters are in
+units of which a picture is 320 wide, so that they look alike whatever the size of the patient.
+"""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+
+import numpy as np
+from PIL import Image
+from skimage.measure import find_contours
+
+WIDTH = 320
+DARK, LIGHT = "#14181d", "#e8edf2"
+_STEP = 4  # 64 levels: finer ones are noise of the CT that no eye sees and no PNG packs
+_BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
+_LETTER, _LINE_HEIGHT = 6.6, 13  # extent of text of size 11
+_AROUND = np.array([(-0.7, 0.7), (-0.7, -0.7), (0.7, 0.7), (0.7, -0.7), (0, 1), (0, -1), (-1, 0), (1, 0)])
+_GAPS = (1, 12, 26, 44)  # between a thing and its text
+
+Box = tuple[float, float, float, float]  # top, left, bottom, right
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The outline of a mask (rows, columns) on the grid of the picture."""
+
+    mask: np.ndarray
+    colour: str
+    width: float = 0.9
+    opacity: float = 1
+    structure: str = ""
+
+    def contours(self) -> list[np.ndarray]:
+        """Closed lines of points (n, 2): half a pixel outside the pixels' centres, as pixels have an extent."""
+        return [contour - 0.5 for contour in find_contours(np.pad(self.mask, 1).astype(np.float32), 0.5)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line, points in pixels."""
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Label:
+    """A short text for something in the picture.
+
+    Args:
+        text: What to write.
+        thing: Points (n, 2) of the thing. The text keeps outside of it; it lies on a thing of one point.
+        size: Of the letters.
+    """
+
+    text: str
+    thing: np.ndarray
+    size: float = 11
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a label's text is centred (y, x), and what it stands for, in units."""
+
+    y: float
+    x: float
+    target: tuple[float, float] | None = None  # set where text and thing are so far apart that a line must join them
+
+
+@dataclass(frozen=True)
+class MarkedImage:
+    """A picture and its marks.
+
+    Args:
+        pixels: Grey (rows, columns) or colour (rows, columns, 3), 8 bit.
+        spacing: Height and width of a pixel, in any unit.
+        description: What it shows, for readers who cannot see it.
+        outlines: Drawn from the first to the last.
+        lines: Measured lengths.
+        labels: The most important first: it gets the best place.
+        sides: Letters at the left and at the right edge.
+        scale_bar: Whether to draw one; the unit of ``spacing`` must be mm.
+        on_white: Whether letters must be legible on white.
+    """
+
+    pixels: np.ndarray
+    spacing: tuple[float, float]
+    description: str
+    outlines: tuple[Outline, ...] = ()
+    lines: tuple[Line, ...] = ()
+    labels: tuple[Label, ...] = ()
+    sides: tuple[str, str] | None = None
+    scale_bar: bool = False
+    on_white: bool = False
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """Units per pixel (row, column)."""
+        return np.array(self.spacing) * WIDTH / (self.pixels.shape[1] * self.spacing[1])
+
+    @property
+    def height(self) -> float:
+        """Height of the picture in units."""
+        return float(self.pixels.shape[0] * self.units[0])
+
+    @property
+    def ink(self) -> str:
+        return "#3b4653" if self.on_white else LIGHT
+
+    @property
+    def halo(self) -> str:
+        return "#ffffff" if self.on_white else DARK
+
+    @cached_property
+    def bar(self) -> tuple[int, float]:
+        """Length of the scale bar in mm and in units: at most a third of the picture."""
+        per_mm = float(self.units[1] / self.spacing[1])
+        length = next((mm for mm in _BARS_MM if mm * per_mm <= WIDTH / 3), _BARS_MM[-1])
+        return length, length * per_mm
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """A place for each label, off the others where there is room."""
+        taken: list[Box] = []
+        if self.sides:
+            middle = self.height / 2
+            taken += [(middle - 8, 0, middle + 8, 14), (middle - 8, WIDTH - 14, middle + 8, WIDTH)]
+        if self.scale_bar:
+            taken.append((self.height - 24, 0, self.height, self.bar[1] + 12))
+        return [self._place(label, taken) for label in self.labels]
+
+    def _place(self, label: Label, taken: list[Box]) -> Place:
+        """The first place inside the picture that is free; the thing itself where none is. Adds to ``taken``."""
+        thing = label.thing * self.units
+        half = np.array([_LINE_HEIGHT / 2, _LETTER * len(label.text) / 2 + 1]) * label.size / 11
+        for place in _candidates(thing, half):
+            around = (place.y - half[0], place.x - half[1], place.y + half[0], place.x + half[1])
+            within = around[0] >= 0 and around[1] >= 0 and around[2] <= self.height and around[3] <= WIDTH
+            if within and not any(_overlap(around, other) for other in taken):
+                taken.append(around)
+                return place
+        return Place(*thing.mean(axis=0))
+
+    def svg(self) -> str:
+        """The picture as an SVG element."""
+        marks = [self._pixels(), *(self._outline(outline) for outline in self.outlines)]
+        marks += [self._line(line) for line in self.lines]
+        marks += [self._label(*pair) for pair in zip(self.labels, self.places, strict=True)]
+        marks += self._sides() + self._scale_bar()
+        head = f'viewBox="0 0 {WIDTH} {self.height:.1f}" role="img" aria-label="{escape(self.description)}"'
+        return f'<svg {head} xmlns="http://www.w3.org/2000/svg">{"".join(marks)}</svg>'
+
+    def _pixels(self) -> str:
+        data = base64.b64encode(png(self.pixels)).decode()
+        box = f'width="{WIDTH}" height="{self.height:.1f}" preserveAspectRatio="none"'
+        return f'<image {box} href="data:image/png;base64,{data}"/>'
+
+    def _outline(self, outline: Outline) -> str:
+        parts = ["M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in contour * self.units) for contour in outline.contours()]
+        if not parts:
+            return ""
+        stroke = f'stroke="{outline.colour}" stroke-width="{outline.width:g}" opacity="{outline.opacity:g}"'
+        return f'<path d="{"".join(parts)}" fill="none" {stroke} data-structure="{escape(outline.structure)}"/>'
+
+    def _line(self, line: Line) -> str:
+        (y1, x1), (y2, x2) = np.array(line.start) * self.units, np.array(line.end) * self.units
+        ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+        return "".join(f'<line {ends} stroke="{c}" stroke-width="{w}"/>' for c, w in ((DARK, 2.6), ("#ffffff", 1.2)))
+
+    def _label(self, label: Label, place: Place) -> str:
+        joint = ""
+        if place.target:
+            y, x = place.target
+            ends = f'x1="{place.x:.1f}" y1="{place.y:.1f}" x2="{x:.1f}" y2="{y:.1f}"'
+            joint = f'<line {ends} stroke="{self.ink}" stroke-width="0.7" opacity="0.8"/>'
+        return joint + self._text(label.text, place.x, place.y + 0.36 * label.size, label.size, anchor="middle")
+
+    def _text(self, text: str, x: float, y: float, size: float, *, anchor: str = "start") -> str:
+        paint = f'fill="{self.ink}" stroke="{self.halo}" stroke-width="2.6" paint-order="stroke"'
+        place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}"'
+        return f'<text {place} {paint} font-family="sans-serif">{escape(text)}</text>'
+
+    def _sides(self) -> list[str]:
+        if not self.sides:
+            return []
+        left, right = self.sides
+        y = self.height / 2 + 4
+        return [self._text(left, 4, y, 10), self._text(right, WIDTH - 4, y, 10, anchor="end")]
+
+    def _scale_bar(self) -> list[str]:
+        if not self.scale_bar:
+            return []
+        length_mm, length = self.bar
+        y = self.height - 7
+        strokes = ((self.halo, 4), (self.ink, 1.8))
+        bar = [f'<path d="M7 {y:.1f}h{length:.1f}" stroke="{c}" stroke-width="{w}"/>' for c, w in strokes]
+        return [*bar, self._text(f"{length_mm} mm", 7, y - 5, 9)]
+
+
+def _candidates(thing: np.ndarray, half: np.ndarray) -> Iterator[Place]:
+    """Places for a text of half that size around points ``thing``, near ones first."""
+    if len(thing) == 1:
+        yield Place(*thing[0])
+    ends = [(thing[(thing @ towards).argmax()], towards) for towards in _AROUND]
+    for gap in _GAPS:
+        for end, towards in ends:
+            y, x = end + towards * (half + gap)
+            yield Place(y, x, tuple(end.tolist()) if gap > _GAPS[0] else None)
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Grey or colour pixels as a small PNG. No palette: it would tint greys and lose the colour of a small lesion."""
+    stream = io.BytesIO()
+    levels = pixels.astype(np.uint16) // _STEP * 255 // (255 // _STEP)  # black and white stay what they are
+    Image.fromarray(levels.astype(np.uint8)).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def grey_levels(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """CT values ``(rows, columns)`` as 8-bit grey, black below ``window`` and white above."""
+    low, high = window
+    return (np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,102 @@
+"""The folder of one segmented CT: written beside its place first, so that nobody finds half of it."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+from nnunet_livseg.data.dicom.identifiers import read_identifiers
+from nnunet_livseg.data.volumes import write_volume
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.files import write_json
+from nnunet_livseg.patient.record import as_record
+from nnunet_livseg.patient.result import Segmentation
+from nnunet_livseg.report.dicom_seg import write_seg
+from nnunet_livseg.report.dicom_sr import write_sr
+from nnunet_livseg.report.patient import write_preview, write_report
+
+RECORD = "measurements.json"  # written last: where it is, the result is whole
+LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"
+REPORT, PREVIEW, SEG, SR = "report.html", "preview.png", "segmentation.dcm", "report.dcm"
+OURS = (RECORD, LABELS, LESIONS, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds beside label map and measurements.
+
+    Args:
+        report: HTML report and preview.
+        dicom: DICOM SEG and structured report, where the input was DICOM.
+        identifiers: Patient identifiers of a DICOM input, in record, report and DICOM objects.
+    """
+
+    report: bool = True
+    dicom: bool = True
+    identifiers: bool = False
+
+
+def write_result(
+    result: Segmentation, folder: str | Path, *, contents: Contents | None = None, request: str = ""
+) -> list[Path]:
+    """Write everything of a result; files of an earlier result in the same folder go, other people's stay.
+
+    Args:
+        result: The segmented CT; the files of its DICOM series must still be there.
+        folder: Where to; it is made.
+        contents: What to write.
+        request: Digest of what was asked for, to recognise a finished result by.
+
+    Returns:
+        The files, in the folder.
+    """
+    contents, folder = contents or Contents(), Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder.parent))
+    try:
+        _write_images(result, staging)
+        identifiers = read_identifiers(result.series) if contents.identifiers and result.series else None
+        if contents.dicom and result.series is not None:
+            result = _write_dicom(result, staging, identifiers=contents.identifiers)
+        if contents.report:
+            write_report(result, staging / REPORT, identifiers=identifiers)
+            write_preview(result, staging / PREVIEW)
+        write_json(staging / RECORD, as_record(result, identifiers=identifiers) | {"request": request})
+        return _move(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_images(result: Segmentation, folder: Path) -> None:
+    write_volume(result.labels, folder / LABELS)
+    if result.lesions is not None:
+        write_volume(result.lesions, folder / LESIONS)
+    if result.uncertainty is not None:
+        write_volume(result.uncertainty, folder / UNCERTAINTY)
+    for name, image in result.probabilities.items():
+        write_volume(image, folder / f"probability_{name}.nii.gz")
+
+
+def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:
+    """Both DICOM objects; or the result with a note why there are none: everything else is of use without them."""
+    try:
+        seg = write_seg(result, folder / SEG, identifiers=identifiers)
+        write_sr(result, folder / SR, seg=seg)
+    except UserError as error:
+        for path in (folder / SEG, folder / SR):
+            path.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())
+        return replace(result, notes=(*result.notes, f"no DICOM objects were written: {reason}"))
+    return result
+
+
+def _move(staging: Path, folder: Path) -> list[Path]:
+    """All files into ``folder``, the record last."""
+    folder.mkdir(exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    for old in folder.iterdir():
+        if any(fnmatch(old.name, pattern) for pattern in OURS):
+            old.unlink()
+    files = sorted(staging.iterdir(), key=lambda path: path.name == RECORD)
+    return [path.replace(folder / path.name) for path in files]

@@ -1,0 +1,189 @@
+"""The folders that ``livseg segment`` writes: what is in them, many at a time, interrupted, repeated, refused."""
+
+import json
+import resource
+import shutil
+import signal
+from dataclasses import fields
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from io_samples import as_image, dicom_slices, save_slices, write
+from known_model import drawing
+
+from nnunet_livseg.cli import main
+from nnunet_livseg.patient.result import Lesion
+from nnunet_livseg.postprocessing import SmallestLesion
+from nnunet_livseg.postprocessing.record import SCHEMA
+from nnunet_livseg.postprocessing.steps import as_dict
+from nnunet_livseg.report.result_folder import RECORD, SEG, SR
+
+FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
+
+
+def livseg(*args):
+    return main(["segment", *map(str, args)])
+
+
+@pytest.fixture
+def ct(tmp_path):
+    return write(as_image(drawing()[0]), tmp_path / "patient_7.nii.gz")
+
+
+def test_one_ct_with_everything(ct, model, tmp_path, capsys):
+    assert livseg(ct, "-m", model, "-o", tmp_path / "out", *FAST, "--probabilities", "--uncertainty") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz", "measurements.json"),
+        *("probability_liver.nii.gz", "probability_tumor.nii.gz"),
+    }
+    assert "liver 4.5 ml, tumor 0.3 ml, 2 lesions" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    _, labels = drawing()
+    assert record["name"] == "patient_7"
+    assert record["liver_ml"] == pytest.approx((labels > 0).sum() * 2.5 * 0.8 * 0.7 / 1000, abs=1e-4)
+    assert record["tumor_burden"] == pytest.approx((labels == 2).sum() / (labels > 0).sum(), abs=1e-5)
+    lesions = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "lesions.nii.gz"))
+    for lesion in record["lesions"]:
+        inside = np.argwhere(lesions == lesion["number"])
+        assert lesion["center_voxel_zyx"] == pytest.approx(inside.mean(axis=0), abs=0.01)
+        assert (labels[tuple(inside.T)] == 2).all()
+    names = {field.name for field in fields(Lesion)} - {"box"}  # a new field of a lesion is not forgotten here
+    assert record["lesions"][0].keys() - {"center_voxel_zyx", "longest_diameter"} == names - {"diameter"}
+
+
+def test_several_cts_each_in_its_folder_and_a_wrong_one_keeps_no_other_from_it(model, tmp_path, capsys):
+    hu, _ = drawing()
+    for place in ("a", "b"):
+        write(as_image(hu), tmp_path / place / "ct.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"no gzip")
+    inputs = [tmp_path / "a" / "ct.nii.gz", tmp_path / "broken.nii.gz", tmp_path / "b" / "ct.nii.gz"]
+    assert livseg(*inputs, "-m", model, "-o", tmp_path / "out", *FAST) == 1
+    told = capsys.readouterr()
+    assert "1 of 3 inputs failed" in told.err and "broken.nii.gz" in told.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"ct", "ct-2"}
+    assert livseg(*inputs[::2], "-m", model, "-o", tmp_path / "out", *FAST) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+
+
+def test_a_result_is_kept_until_something_that_it_depends_on_changes(ct, model, tmp_path, capsys):
+    out = tmp_path / "out"
+    call = (ct, "-m", model, "-o", out, *FAST)
+    assert livseg(*call, "--probabilities") == 0
+    (out / "notes.txt").write_text("mine")
+    assert livseg(*call, "--probabilities") == 0 and "finished before" in capsys.readouterr().out
+    assert livseg(*call) == 0 and "finished before" not in capsys.readouterr().out  # fewer files are another result
+    assert {path.name for path in out.iterdir()} == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, "notes.txt"}
+    write(as_image(np.where(drawing()[0] > 0, -100, drawing()[0])), ct)
+    assert livseg(*call) == 0 and "liver 0.0 ml" in capsys.readouterr().out
+    before = (out / RECORD).stat().st_mtime_ns
+    assert livseg(*call, "--overwrite") == 0 and (out / RECORD).stat().st_mtime_ns > before
+
+
+def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
+    from nnunet_livseg.report import result_folder
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(result_folder, "write_json", stop)
+    assert livseg(ct, "-m", model, "-o", tmp_path / "out" / "deep", *FAST) == 130
+    assert not list((tmp_path / "out").iterdir())
+
+
+SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "ID-4711", "AccessionNumber": "ACC-0815"}
+WHOLE = ("--quality", "fast", "-device", "cpu")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A folder that is named after the patient, as many exports are."""
+    slices = dicom_slices(drawing()[0], SeriesDescription="Leber Mustermann", FrameOfReferenceUID="1.2.9", **SECRETS)
+    save_slices(slices, tmp_path / "Mustermann_Erika")
+    return tmp_path / "Mustermann_Erika"
+
+
+def everything_in(folder):
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+def test_a_study_becomes_report_and_dicom_objects_that_name_nobody(study, model, tmp_path, capsys):
+    archive = shutil.make_archive(str(study), "zip", study)
+    for given in (study, archive):
+        assert livseg(given, "-m", model, "-o", tmp_path / "out", *WHOLE, "--overwrite") == 0
+        said = capsys.readouterr()
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert names == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, *("report.html", "preview.png"), SEG, SR}
+        for secret in ("Mustermann", "Erika", "4711", "0815"):
+            assert secret.encode() not in everything_in(tmp_path / "out")
+            assert secret not in said.out + said.err
+    seg = pydicom.dcmread(tmp_path / "out" / SEG)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "segmentation.nii.gz"))
+    assert seg.pixel_array.sum() == (labels > 0).sum()
+
+
+def test_identifiers_are_carried_on_request(study, model, tmp_path):
+    assert livseg(study, "-m", model, "-o", tmp_path / "out", *WHOLE, "--identifiers") == 0
+    for file in (RECORD, "report.html", SEG, SR):
+        content = (tmp_path / "out" / file).read_bytes()
+        assert all(secret.encode() in content for secret in SECRETS.values()), file
+
+
+def test_an_interpolated_series_gets_everything_but_dicom_objects_and_a_note(model, tmp_path):
+    slices = dicom_slices(drawing()[0], FrameOfReferenceUID="1.2.9")
+    save_slices(slices[:5] + slices[6:], tmp_path / "study")
+    assert (
+        livseg(tmp_path / "study", "-m", model, "-o", tmp_path / "out", *WHOLE, "--interpolate", "--identifiers") == 0
+    )
+    assert not list((tmp_path / "out").glob("*.dcm")) and (tmp_path / "out" / "report.html").exists()
+    notes = json.loads((tmp_path / "out" / RECORD).read_text())["notes"]
+    assert any("no DICOM objects were written" in note and "interpolated" in note for note in notes)
+
+
+def test_postprocessing_that_was_tuned(ct, model, tmp_path, capsys):
+    call = (ct, "-m", model, "-o", tmp_path / "out", *FAST, "--postprocess")
+    assert livseg(*call) == 1 and "livseg postprocess tune" in capsys.readouterr().err
+    steps = [as_dict(SmallestLesion(140.0))]  # lesions are 126 mm3 each
+    (model / "livseg_postprocessing.json").write_text(json.dumps({"schema": SCHEMA, "steps": steps}))
+    assert livseg(*call) == 0 and "0 lesions" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / RECORD).read_text())
+    assert "smallest-lesion=140" in record["made_with"]["settings"]["post-processing"]
+    assert any("smallest-lesion" in note for note in record["notes"])
+
+
+def test_a_full_disk_leaves_no_result(ct, model, tmp_path, capsys):
+    """A limit on file sizes is how a full disk looks to a writer; nothing may look finished."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        status = livseg(ct, "-m", model, "-o", tmp_path / "out", *FAST)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert status == 1 and "Nothing incomplete was kept" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".incomplete-*"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nothing.nii.gz", "-m", "MODEL", "-o", "out"], "nothing.nii.gz does not exist"),
+        (
+            ["CT", "-m", "RESULTS", "-o", "out"],
+            "it has no plans.json. Models below it: Dataset301",
+        ),
+        (["CT", "-m", "MODEL", "-o", "CT"], "is a file"),
+        (["CT", "-m", "MODEL", "-o", "out", "-step_size", "0"], "the step size is 0"),
+        (["CT", "CT", "-m", "MODEL", "-o", "out", "--name", "x"], "--name names one result"),
+        (["CT", "-m", "MODEL", "-o", "out", "--series", "3"], "one volume file: there is no series '3'"),
+        (["CT", "-m", "MODEL", "-o", "out", "--liver-model", "RESULTS"], "is no trained model"),
+    ],
+)
+def test_messages(args, message, ct, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"CT": ct, "MODEL": model, "RESULTS": model.parent.parent}
+    assert livseg(*(places.get(arg, arg) for arg in args)) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

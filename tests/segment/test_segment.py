@@ -1,0 +1,243 @@
+"""One call for one patient: every form of input, every geometry, every sort of model, against a known answer."""
+
+import zipfile
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from io_samples import as_image, dicom_slices, rotated, save_slices
+from known_model import TUMOR_HU, drawing, make_model
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+
+from nnunet_livseg import segment
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.orientation import Turn
+from nnunet_livseg.inference.segment import Segmenter, Wishes
+
+SPACING_MM = (2.5, 0.8, 0.7)
+FLIPPED = np.diag([-1.0, 1.0, -1.0])
+SIDEWAYS = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # x, y and z of the array lie along y, z and x of the patient
+
+
+def labels_of(result):
+    return sitk.GetArrayFromImage(result.labels)
+
+
+def same_place(one, other):
+    return one.GetSize() == other.GetSize() and np.allclose(
+        [*one.GetOrigin(), *one.GetSpacing(), *one.GetDirection()],
+        [*other.GetOrigin(), *other.GetSpacing(), *other.GetDirection()],
+        atol=1e-5,
+    )
+
+
+def inputs(folder):
+    """One CT in every form in which it may come."""
+    hu, _ = drawing()
+    image = as_image(hu)
+    for name in ("ct_0000.nii.gz", "ct.nrrd", "ct.mha", "ct.nii"):
+        sitk.WriteImage(image, str(folder / name))
+        yield name, folder / name, {}
+    yield "SimpleITK", image, {}
+    yield "nibabel", nibabel.load(folder / "ct.nii"), {}
+    yield "array", hu, {"spacing_mm": SPACING_MM}
+    yield "float array", hu.astype(np.float64), {"spacing_mm": SPACING_MM}
+    save_slices(dicom_slices(hu), folder / "series")
+    yield "DICOM folder", folder / "series", {}
+    with zipfile.ZipFile(folder / "study.zip", "w") as archive:
+        for path in (folder / "series").iterdir():
+            archive.write(path, f"study/{path.name}")
+    yield "DICOM zip", folder / "study.zip", {}
+
+
+def test_every_form_of_input_gives_the_same_label_map(model, tmp_path):
+    _, labels = drawing()
+    for form, given, options in inputs(tmp_path):
+        result = segment(given, model, device="cpu", quality="fast", **options)
+        assert np.array_equal(labels_of(result), labels), form
+        assert (result.series is not None) == form.startswith("DICOM")
+        assert result.measurements.liver_ml == pytest.approx((labels > 0).sum() * np.prod(SPACING_MM) / 1000), form
+        assert len(result.measurements.lesions) == 2
+
+
+READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")
+DIRECTIONS = {"straight": np.eye(3), "flipped": FLIPPED, "sideways": SIDEWAYS, "oblique": rotated()}
+in_every_direction = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@in_every_direction
+def test_the_model_sees_what_its_reader_would_read(tmp_path, reader, direction):
+    """The array that nnU-Net's own reader makes of the file, and the way back."""
+    hu, _ = drawing()
+    sitk.WriteImage(as_image(hu, direction=direction), str(tmp_path / "ct.nii.gz"))
+    read, properties = recursive_find_reader_writer_by_name(reader)().read_images([str(tmp_path / "ct.nii.gz")])
+    turn = Turn(sitk.ReadImage(tmp_path / "ct.nii.gz"), reader)
+    assert np.array_equal(turn.to_reader(hu), read[0])
+    assert turn.spacing_mm == pytest.approx(properties["spacing"])
+    assert np.array_equal(turn.back(turn.to_reader(hu)), hu)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@in_every_direction
+def test_the_result_overlays_the_input_however_it_lies(tmp_path, reader, direction):
+    """In SimpleITK and nibabel alike, and inside: the label map is the drawing, voxel for voxel."""
+    hu, labels = drawing()
+    image = as_image(hu, direction=direction)
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    model = make_model(tmp_path / "results", reader=reader, spacing_mm=SPACING_MM)
+    if reader.endswith("Reorient") and direction is SIDEWAYS:
+        model = make_model(tmp_path / "turned", reader=reader, spacing_mm=(0.8, 0.7, 2.5))
+    result = segment(tmp_path / "ct.nii.gz", model, device="cpu", quality="fast", output=tmp_path / "out")
+    assert np.array_equal(labels_of(result), labels)
+    written = sitk.ReadImage(tmp_path / "out" / "segmentation.nii.gz")
+    assert same_place(written, sitk.ReadImage(tmp_path / "ct.nii.gz"))
+    by_nibabel, ct = nibabel.load(tmp_path / "out" / "segmentation.nii.gz"), nibabel.load(tmp_path / "ct.nii.gz")
+    assert np.allclose(by_nibabel.affine, ct.affine, atol=1e-4)
+    assert np.array_equal(np.asarray(by_nibabel.dataobj) == 2, np.asarray(ct.dataobj) == 200)
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+@pytest.mark.parametrize("outputs", ["labels", "regions"])
+def test_other_spacing_and_axis_order_of_the_plans(tmp_path, configuration, outputs):
+    """Resampled there and back: only voxels at the rims may differ."""
+    hu, labels = drawing()
+    options = {"spacing_mm": (2.0, 1.0, 0.9), "transpose": (2, 0, 1), "outputs": outputs}
+    model = make_model(tmp_path, configuration=configuration, **options)
+    found = labels_of(segment(as_image(hu), model, device="cpu", quality="fast"))
+    wrong = found != labels
+    assert wrong.mean() < 0.06
+    inside = sitk.GetArrayFromImage(sitk.BinaryErode(as_image((labels == 1).astype(np.uint8)), (2, 2, 2)))
+    assert not wrong[inside > 0].any()
+
+
+def test_folds_that_disagree_are_uncertain(tmp_path):
+    """A lesion of 160 HU: one fold says tumor from 130 HU on, the other from 180 on; the mean of both says yes."""
+    hu, labels = drawing()
+    hu[7:9, 20:25, 15:24] = 160
+    model = make_model(tmp_path, thresholds_hu=(130.0, 180.0))
+    wishes = Wishes(probabilities=True, uncertainty=True)
+    result = segment(as_image(hu), model, device="cpu", wishes=wishes)
+    assert np.array_equal(labels_of(result), labels)
+    clear, disputed = result.measurements.lesions  # of equal size
+    assert (disputed.agreement, clear.agreement) == pytest.approx((0.5, 1.0), abs=0.01)
+    assert disputed.confidence < clear.confidence
+    uncertainty = sitk.GetArrayFromImage(result.uncertainty)
+    assert uncertainty[labels == 0].max() < uncertainty[hu == 160].min() <= 1
+    # probabilities are those of the mean logits, as nnU-Net's: 1, HU / 50 and (2 HU - 155) / 50
+    logits = np.array([0, 160, 2 * 160 - 155]) / 50
+    expected = np.exp(logits[2]) / np.exp(logits).sum()
+    tumor, liver = (sitk.GetArrayFromImage(result.probabilities[name]) for name in ("tumor", "liver"))
+    assert tumor[8, 22, 20] == pytest.approx(expected, abs=0.01)
+    assert liver[8, 22, 20] == pytest.approx(1 - 1 / np.exp(logits).sum(), abs=0.01)
+
+
+def test_without_wishes_there_is_confidence_but_no_maps(model):
+    hu, _ = drawing()
+    result = segment(as_image(hu), model, device="cpu", quality="fast")
+    assert not result.probabilities and result.uncertainty is None
+    lesion = result.measurements.lesions[0]
+    assert 0.5 < lesion.confidence < 1 and lesion.agreement is None
+
+
+def test_two_phases_are_two_channels_of_one_ct(tmp_path):
+    hu, labels = drawing()
+    model = make_model(tmp_path, channels=("CT", "CT"))
+    result = segment((as_image(hu), as_image(hu)), model, device="cpu", quality="fast")
+    assert np.array_equal(labels_of(result), labels)
+    with pytest.raises(UserError, match=r"has 1 channel\(s\).*trained on 2 \(CT, CT\)"):
+        segment(as_image(hu), model, device="cpu")
+    with pytest.raises(UserError, match=r"(?s)channel 1 lies on another grid.*from -17, -23, -110 mm.*livseg align"):
+        segment((as_image(hu), as_image(hu, origin_mm=(0, 0, 0))), model, device="cpu")
+
+
+@pytest.mark.parametrize("mode", ["crop", "mask"])
+def test_the_liver_first_keeps_the_other_model_from_looking_elsewhere(tmp_path, mode):
+    """A bright bone far from the liver is a tumor for the model alone, and is not seen with the liver model."""
+    hu, labels = drawing()
+    hu[0:12, 34:38, 40:46] = 300
+    cut = {"livseg": {"two_stage": {"mode": mode, "margin_mm": 2.0}}}
+    liver = make_model(tmp_path / "liver", outputs="liver")
+    hu[0:12, 34:38, 40:46] = 300  # the smaller of two parts: find_region takes the largest
+    model = make_model(tmp_path / "tumor", outputs="labels", dataset=cut)
+    result = segment(as_image(hu), model, device="cpu", quality="fast", liver_model=liver)
+    assert np.array_equal(labels_of(result), labels)
+    assert mode in result.provenance.settings["liver first"]
+    with pytest.raises(UserError, match=r"(?s)cut to the liver.*--liver-model"):
+        segment(as_image(hu), model, device="cpu")
+
+
+def test_a_tumor_model_gets_the_liver_from_the_liver_model(tmp_path):
+    hu, labels = drawing()
+    liver, model = make_model(tmp_path / "liver", outputs="liver"), make_model(tmp_path / "tumor", outputs="tumor")
+    result = segment(as_image(hu), model, device="cpu", quality="fast", liver_model=liver)
+    assert np.array_equal(labels_of(result), labels)
+    assert result.structures == {"liver": (1, 2), "tumor": (2,)}
+    nothing = np.where(hu > 0, -100, hu)
+    result = segment(as_image(nothing), model, device="cpu", quality="fast", liver_model=liver)
+    assert not labels_of(result).any() and "found no liver" in result.notes[0]
+
+
+def test_a_cascade_runs_its_first_stage_itself(tmp_path):
+    hu, labels = drawing()
+    make_model(tmp_path, configuration="3d_lowres")
+    model = make_model(tmp_path, configuration="3d_cascade_fullres", previous="3d_lowres")
+    result = segment(as_image(hu), model, device="cpu", quality="fast")
+    assert np.array_equal(labels_of(result), labels)
+    alone = make_model(tmp_path / "alone", configuration="3d_cascade_fullres", previous="3d_lowres")
+    with pytest.raises(UserError, match=r"(?s)second model of nnU-Net's cascade.*3d_lowres is not beside it"):
+        segment(as_image(hu), alone, device="cpu")
+
+
+def test_presets(tmp_path):
+    model = make_model(tmp_path, thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
+    made = {name: Segmenter(model, device="cpu", quality=name) for name in ("fast", "standard", "best")}
+    assert [len(one.predictor.folds) for one in made.values()] == [1, 2, 2]
+    assert [one.predictor.nnunet.use_mirroring for one in made.values()] == [False, True, True]
+    steps = [one.predictor.nnunet.tile_step_size for one in made.values()]
+    assert steps[0] > steps[1] == 0.5 > steps[2]
+    assert len(Segmenter(model, device="cpu", quality="fast", folds=[0, 1]).predictor.folds) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quality": "bst"}, r"no quality 'bst'. Did you mean best"),
+        ({"folds": [7]}, r"no checkpoint_final.pth of fold 7; trained are 0"),
+        (
+            {"checkpoint": "checkpoint_best.pth"},
+            r"no fold with checkpoint_best.pth.*It has checkpoint_final.pth.*-chk",
+        ),
+    ],
+)
+def test_wrong_wishes_are_explained(model, options, message):
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        segment(as_image(drawing()[0]), model, device="cpu", **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (np.zeros((4, 5)), {}, r"shape \(4, 5\)"),
+        (drawing()[0], {}, r"an array has no voxel size"),
+        (drawing()[0], {"spacing_mm": (1, 0, 1)}, r"spacing_mm is \(1, 0, 1\)"),
+        (np.clip(drawing()[0], 0, 255), {"spacing_mm": SPACING_MM}, r"windowed grey picture"),
+        (sitk.Image(8, 8, sitk.sitkInt16), {}, r"a CT is a volume of several slices"),
+        ({"ct": 1}, {}, r"a dict is no CT"),
+        ((), {}, r"no image was given"),
+    ],
+)
+def test_wrong_inputs_are_explained(model, given, options, message):
+    with pytest.raises(UserError, match=message):
+        segment(given, model, device="cpu", **options)
+
+
+def test_a_model_of_an_extension_that_is_not_here(model):
+    import torch
+
+    path = model / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    torch.save(content | {"trainer_name": "SomebodysTrainer"}, path)
+    with pytest.raises(UserError, match=r"(?s)cannot be loaded.*SomebodysTrainer.*livseg doctor"):
+        segment(as_image(drawing()[0]), model, device="cpu")
