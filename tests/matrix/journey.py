@@ -75,16 +75,16 @@ class Journey:
         """One epoch, continued to two; nnU-Net validates after both."""
         first = self.train_until(1)
         both = self.train_until(2, "--c")
-        assert len(both) == 2 and both[:1] == first, f"epoch losses {first}, then {both}: not continued"
+        assert len(both) == 2 and both[:1] == first, f"epochs began at {first}, then at {both}: not continued"
 
     def train_until(self, epochs: int, *options: str) -> list[float]:
-        """Training losses of all epochs so far."""
+        """When each epoch so far began; a new training has other times, though not always other losses."""
         self.dataset.write_plans(self.cell.row, epochs=epochs)
         chosen = (self.dataset.name, self.cell.configuration, self.fold, *self.network)
         self.dataset.place.run("nnUNetv2_train", *chosen, "-device", "cpu", *options)
         fold = self.model / f"fold_{self.fold}"
         assert (fold / "validation" / "summary.json").is_file(), "not validated"
-        return torch.load(fold / "checkpoint_final.pth", weights_only=False)["logging"]["train_losses"]
+        return torch.load(fold / "checkpoint_final.pth", weights_only=False)["logging"]["epoch_start_timestamps"]
 
     def predict(self, name: str, *options: object, **environment: object) -> np.ndarray:
         """Probabilities (K, Z, Y, X) of the unseen case; the prediction is kept as ``name``."""

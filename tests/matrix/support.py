@@ -111,7 +111,8 @@ Each cell is one trainer with one of nnU-Net's configurations and one kind of la
   exported, imported into another results folder, and predicted from there with the same probabilities; all by
   nnU-Net's commands, on a CPU.
 - *no*: refused at the start, before anything was written, for the reason below the table.
-- empty: not run since the row last changed.
+- empty: not run since the row last changed. Changed code of a network does not count as that: delete lines of
+  `support.json` to have their cells run again.
 
 The networks are tiny (at most 8 channels per stage, or the network's option `width`), and an epoch is one
 iteration: this is about what runs, not about accuracy.

@@ -9,6 +9,7 @@ from nnunet_livseg.variants import VARIANTS, find_variant
 
 from .dataset import prepared
 from .journey import travel
+from .nnunet import Workplace
 from .support import FAILED, PAGE, PASSED, REFUSED, Cell, Outcome, Store, cells, page
 
 CELL = Cell(VARIANTS[0], "2d", "labels")
@@ -79,3 +80,17 @@ def test_passed_refused_and_failed_are_told_apart(place, tmp_path):
     unknown = Cell(replace(VARIANTS[0], trainer="UnknownTrainer"), "2d", "labels")
     failed = travel(unknown, dataset, tmp_path / "failed")
     assert failed.outcome == FAILED and "UnknownTrainer" in failed.message
+
+
+class Forgetful(Workplace):
+    """Runs commands without ``--c``."""
+
+    def run(self, command, *arguments, **environment):
+        super().run(command, *(word for word in arguments if word != "--c"), **environment)
+
+
+@pytest.mark.slow
+def test_a_training_that_starts_again_instead_of_continuing_fails(place, tmp_path):
+    dataset = replace(prepared(place, labels="labels", phases=1), place=Forgetful(place.folder))
+    outcome = travel(CELL, dataset, tmp_path)
+    assert outcome.outcome == FAILED and "not continued" in outcome.message
