@@ -1,0 +1,119 @@
+"""nnU-Net's commands without the seconds of imports that a fresh interpreter costs.
+
+A command is the function behind its name in nnU-Net's installation, called with its command line in a process of its
+own that is forked from this one, where nnU-Net is imported already. Worker processes of a command are forked as well,
+where nnU-Net would start interpreters. Everything else is what a user's command does; ``tests/nnunet`` runs the
+commands themselves.
+"""
+
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from multiprocessing.connection import Connection
+from pathlib import Path
+from unittest.mock import patch
+
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.startup import register
+
+PATIENCE_S = 600  # for one command
+SLOWEST_IMPORT = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"  # by every search for a trainer; loads timm
+ENVIRONMENT = {
+    "nnUNet_n_proc_DA": "0",  # augmentation in the training process
+    "nnUNet_def_n_proc": "1",
+    "nnUNet_npp": "0",  # prediction without worker processes
+    "nnUNet_nps": "0",
+    "CUDA_VISIBLE_DEVICES": "",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+class CommandFailed(Exception):
+    """A command of nnU-Net ended with anything but success or a message for its user."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """nnU-Net's three folders below one, and its commands there."""
+
+    folder: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.folder / "preprocessed"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def run(self, command: str, *arguments: object, **environment: object) -> None:
+        """Run ``command``, with more variables of the ``environment``; its output is appended to ``log``.
+
+        Raises:
+            UserError: The command refused, with this message.
+            CommandFailed: It ended with another error, or did not end.
+        """
+        (entry,) = entry_points(group="console_scripts", name=command)
+        with patch.dict(os.environ, ENVIRONMENT):  # nnU-Net reads some of it when it is imported
+            function = entry.load()
+            import_module(SLOWEST_IMPORT)
+        context = multiprocessing.get_context("fork")
+        folders = {f"nnUNet_{folder.name}": folder for folder in (self.raw, self.preprocessed, self.results)}
+        variables = {name: str(value) for name, value in {**ENVIRONMENT, **folders, **environment}.items()}
+        here, there = context.Pipe(duplex=False)
+        words = [command, *map(str, arguments)]
+        process = context.Process(target=_command, args=(function, words, variables, self.log, there))
+        process.start()
+        there.close()
+        process.join(PATIENCE_S)
+        if process.is_alive():
+            process.kill()
+            raise CommandFailed(f"{command} did not end within {PATIENCE_S} s")
+        _raise_what_it_says(here, f"{command} ended with status {process.exitcode}")
+
+
+def _command(function: Callable, words: list[str], variables: dict[str, str], log: Path, answer: Connection) -> None:
+    """In the new process: be that command, and answer how it ended."""
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - lives as long as the process
+    print("\n$", *words)
+    sys.argv = words
+    os.environ.update(variables)
+    any_context = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: any_context("fork")
+    os.cpu_count = lambda: 1  # threads of torch would not survive the fork
+    register()
+    try:
+        function()
+    except UserError as refusal:
+        answer.send((UserError, str(refusal)))
+    except BaseException as error:
+        traceback.print_exc()
+        answer.send((CommandFailed, f"{words[0]}: {type(error).__name__}: {error}"))
+    else:
+        answer.send(None)
+
+
+def _raise_what_it_says(answer: Connection, silent: str) -> None:
+    try:
+        said = answer.recv()
+    except EOFError:
+        raise CommandFailed(silent) from None
+    if said:
+        error, message = said
+        raise error(message)
