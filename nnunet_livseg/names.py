@@ -1,6 +1,7 @@
-"""Helping with mistyped names."""
+"""Names that people type, and names of files."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -9,3 +10,8 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(wrong.lower(), list(lowered), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(lowered[name] for name in close)}?" if close else ""
+
+
+def file_name(text: str, *, empty: str = "unnamed") -> str:
+    """``text`` with only letters, digits, dots, dashes and underscores; never hidden, never a path."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or empty

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.errors import UserError
     from nnunet_livseg.inference.jobs import segment_all
     from nnunet_livseg.inference.quality import quality_of
-    from nnunet_livseg.inference.segment import Segmenter, Wishes
+    from nnunet_livseg.inference.segment import Segmenter
     from nnunet_livseg.report.result_folder import Contents
 
     inputs = [tuple(args.inputs)] if args.channels else args.inputs
@@ -69,8 +69,10 @@ def run(args: argparse.Namespace) -> None:
         quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
         device=args.device,
         liver_model=args.liver_model,
-        wishes=Wishes(args.probabilities, args.uncertainty, args.postprocess),
         progress=True,
+        probabilities=args.probabilities,
+        uncertainty=args.uncertainty,
+        postprocess=args.postprocess,
     )
     contents = Contents(report=not args.no_report, dicom=not args.no_dicom, identifiers=args.identifiers)
     segment_all(

@@ -2,25 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from fnmatch import fnmatch
 from pathlib import Path
 
 from nnunet_livseg.data.dicom.files import opened_folder
+from nnunet_livseg.data.volumes import WriteError
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.inference.sources import open_source
 from nnunet_livseg.patient.result import Segmentation
-from nnunet_livseg.report.result_folder import RECORD, Contents, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, write_result
 
 READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
 Given = object  # whatever ``sources.open_source`` takes
 
 
-def segment(
-    given: Given, model: str | Path, *, output: str | Path | None = None, contents: Contents | None = None, **options
-) -> Segmentation:
+def segment(given: Given, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
     """Segment one CT: ``segment("study.zip", MODEL_FOLDER, output="result", quality="fast")``.
 
     For several CTs make one ``Segmenter`` and call its ``segment``: the model is then loaded once.
@@ -29,14 +29,14 @@ def segment(
         given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``sources.open_source``.
         model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
         output: Folder to write; left out, nothing is written.
-        contents: What is written beside label map and measurements.
-        options: Those of ``sources.open_source`` (``name``, ``spacing_mm``, ``series``, ...); all others are
-            ``Segmenter``'s.
+        options: Those of ``Contents`` (``report``, ``dicom``, ``identifiers``) and of ``sources.open_source``
+            (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
 
     Raises:
         UserError: The model cannot be used, or the CT not be read.
     """
     reading = {key: options.pop(key) for key in READING if key in options}
+    contents = Contents(**{field.name: options.pop(field.name) for field in fields(Contents) if field.name in options})
     segmenter = Segmenter(model, **options)
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
@@ -73,11 +73,13 @@ def segment_all(
         UserError: The only input failed; or, after all others were done, which inputs failed and why.
     """
     alone, contents = len(inputs) == 1, contents or Contents()
-    finished = {} if overwrite else _finished([out] if alone else sorted(out.glob("*/")))
+    _require_apart(inputs, out)
+    requests = [_request(given, segmenter, contents, reading) for given in inputs]
+    found = {} if overwrite else _finished([out] if alone else sorted(out.glob("*/")))
+    finished = {request: found[request] for request in requests if request in found}
     folders: list[Path] = []
     failed: list[str] = []
-    for given in inputs:
-        request = _request(given, segmenter, contents, reading)
+    for given, request in zip(inputs, requests, strict=True):
         if request in finished:
             say(f"{finished[request]}: finished before; --overwrite segments it again")
             folders.append(finished[request])
@@ -85,10 +87,10 @@ def segment_all(
         try:
             with unpacked(given) as place:
                 result = segmenter.segment(open_source(place, **reading))
-                folder = out if alone else _free(out / result.name, folders)
+                folder = out if alone else _free(out / result.name, {*folders, *finished.values()})
                 write_result(result, folder, contents=contents, request=request)
-        except UserError as error:
-            if alone:
+        except (UserError, RuntimeError, OSError, MemoryError) as error:  # a CT can be too large, or break nnU-Net
+            if alone or isinstance(error, WriteError):
                 raise
             failed.append(f"{_shown(given)}: {error}")
             say(f"{_shown(given)}: failed, going on with the next")
@@ -131,8 +133,22 @@ def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Con
         "wishes": asdict(segmenter.wishes),
         "contents": asdict(contents),
         "reading": reading,
+        "versions": segmenter.versions,
     }
     return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+
+
+def _require_apart(inputs: Sequence[Path | tuple[Path, ...]], out: Path) -> None:
+    """Refuse an output that would mix with, or replace, an input."""
+    place = out.resolve()
+    for path in (path.resolve() for given in inputs for path in (given if isinstance(given, tuple) else (given,))):
+        inside = path.is_dir() and place.is_relative_to(path)
+        replaced = path.parent == place and any(fnmatch(path.name, pattern) for pattern in OURS)
+        if inside or replaced:
+            raise UserError(
+                f"the output {out} would lie among the files of the input {path.name}, or replace it."
+                "\n  Choose a folder of its own for the results."
+            )
 
 
 def _state(path: Path) -> list:
@@ -147,13 +163,15 @@ def _finished(folders: Sequence[Path]) -> dict[str, Path]:
     found = {}
     for folder in folders:
         try:
-            found[json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]] = folder
+            request = json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
+            if (folder / LABELS).is_file():
+                found[request] = folder
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found
 
 
-def _free(folder: Path, taken: Sequence[Path]) -> Path:
+def _free(folder: Path, taken: Collection[Path]) -> Path:
     """``folder``, or with a number where another input of the same call has that name."""
     number, free = 1, folder
     while free in taken:

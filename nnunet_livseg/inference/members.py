@@ -1,4 +1,4 @@
-"""What the single predictions (folds, mirrored copies) say, carried through nnU-Net's own sliding window.
+"""What the single predictions (folds, mirrored copies, overlapping patches) say, out of nnU-Net's own sliding window.
 
 nnU-Net averages logits over mirrored copies, overlapping patches and folds. Probabilities and votes that travel as
 further output channels are averaged by the same code, so the label map stays exactly nnU-Net's.
@@ -29,13 +29,8 @@ class MemberOutputs(nn.Module):
         probabilities = torch.softmax(logits.float(), 1) if self.exclusive else torch.sigmoid(logits.float())
         parts = [logits, probabilities.to(logits.dtype)]
         if self.tumor:
-            of_tumor = probabilities[:, list(self.tumor)]
-            if self.exclusive:
-                chosen = probabilities.argmax(1, keepdim=True)
-                vote = torch.isin(chosen, torch.tensor(self.tumor, device=x.device))
-            else:
-                vote = (of_tumor > 0.5).any(1, keepdim=True)
-            parts.append(vote.to(logits.dtype))
+            votes = [vote(one.float(), self.tumor, exclusive=self.exclusive)[None] for one in logits]
+            parts.append(torch.stack(votes).to(logits.dtype))
         return torch.cat(parts, 1)
 
     def load_state_dict(self, *args, **kwargs):
@@ -43,10 +38,18 @@ class MemberOutputs(nn.Module):
         return getattr(self.network, "_orig_mod", self.network).load_state_dict(*args, **kwargs)
 
 
-def entropy(probabilities: Tensor, *, exclusive: bool) -> Tensor:
-    """Entropy of mean probabilities ``(K, *S)`` over its largest possible value: 0 certain, 1 undecided; ``(*S)``.
+def vote(logits: Tensor, tumor: tuple[int, ...], *, exclusive: bool) -> Tensor:
+    """Whether ``logits (K, *S)`` say tumor: the largest is one of its channels, or, of regions, one is above 0."""
+    if exclusive:
+        return torch.isin(logits.argmax(0), torch.tensor(tumor, dtype=torch.long, device=logits.device))
+    return (logits[list(tumor)] > 0).any(0)
 
-    Labels: entropy over the K labels, over log K. Regions: the least certain region's entropy, over log 2.
+
+def entropy(probabilities: Tensor, *, exclusive: bool) -> Tensor:
+    """Entropy of mean probabilities ``(K, *S)`` over its largest possible value: 0 certain; ``(*S)``.
+
+    Labels: entropy over the K labels, over log K, so 1 where all of them are equally likely (0.63 for two of three).
+    Regions: the least certain region's entropy, over log 2.
     """
     p = probabilities.float().clamp(0, 1)
     if exclusive:

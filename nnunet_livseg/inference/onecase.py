@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import TUMOR
-from nnunet_livseg.inference.members import MemberOutputs, entropy
+from nnunet_livseg.inference.members import MemberOutputs, entropy, vote
 from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.trained import TrainedModel
@@ -40,19 +40,21 @@ class Prediction:
         labels: Label values.
         probabilities: By structure, 0 to 1, half precision; those of the tumor always where there is one.
         votes: Share of the single predictions that say tumor; None unless asked for.
+        own_vote: The same for their mean, 1 or 0 on the network's grid and resampled as the votes are; None without.
         uncertainty: See ``members.entropy``; None unless asked for.
     """
 
     labels: np.ndarray
     probabilities: dict[str, np.ndarray]
     votes: np.ndarray | None = None
+    own_vote: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
 
     def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Prediction":
         """The same with all arrays changed in one way."""
-        votes, uncertainty = (None if m is None else change(m) for m in (self.votes, self.uncertainty))
+        maps = (None if m is None else change(m) for m in (self.votes, self.own_vote, self.uncertainty))
         probabilities = {name: change(values) for name, values in self.probabilities.items()}
-        return Prediction(change(self.labels), probabilities, votes, uncertainty)
+        return Prediction(change(self.labels), probabilities, *maps)
 
 
 class CasePredictor:
@@ -92,6 +94,11 @@ class CasePredictor:
         previous = model.previous_stage
         self.previous = previous and CasePredictor(previous, quality=quality, device=device, progress=progress)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether mirrored copies are predicted: asked for, and the training allows it."""
+        return self.quality.mirroring and bool(self.nnunet.allowed_mirroring_axes)
+
     def _load(self) -> None:
         folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
         try:
@@ -111,12 +118,12 @@ class CasePredictor:
         """Output channels of a structure: its labels, or the region with just its values."""
         if self.exclusive:
             return values
-        regions = [set(region) if isinstance(region, tuple | list) else {region} for region in self._regions()]
+        regions = [
+            set(region) if isinstance(region, tuple | list) else {region}
+            for region in self.label_manager.foreground_regions
+        ]
         exact = [index for index, region in enumerate(regions) if region == set(values)]
         return tuple(exact or [index for index, region in enumerate(regions) if region <= set(values)])
-
-    def _regions(self) -> list:
-        return self.label_manager.foreground_regions
 
     def _collect_members(self) -> None:
         tumor = self.channels_of.get(TUMOR, ())
@@ -142,8 +149,9 @@ class CasePredictor:
         data, properties = self._preprocessed(image, spacing_mm, previous)
         outputs = self.nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
         del data
-        logits, extra = list(outputs[: self.heads]), self._reduced(outputs)
-        del outputs
+        extra = self._reduced(outputs)
+        logits = [channel.clone() for channel in outputs[: self.heads]] if self.members else list(outputs)
+        del outputs  # with the channels that are reduced by now
         logits = [self._resampled(logits.pop(0), properties) for _ in range(self.heads)]
         extra = {name: self._whole(self._resampled(values, properties), properties) for name, values in extra.items()}
         labels, probabilities = self._decided(logits, structures)
@@ -170,10 +178,12 @@ class CasePredictor:
         if not self.members:
             return {}
         probabilities = outputs[self.heads : 2 * self.heads]
-        uncertain = torch.empty(outputs.shape[1:], dtype=torch.half)
+        tumor = self.channels_of.get(TUMOR)
+        uncertain, own = (torch.empty(outputs.shape[1:], dtype=torch.half) for _ in range(2))
         for slab in _slabs(tuple(outputs.shape[1:])):
             uncertain[slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
-        votes = {"votes": outputs[-1].clone()} if self.channels_of.get(TUMOR) else {}
+            own[slab] = vote(outputs[: self.heads, slab].float(), tumor or (), exclusive=self.exclusive).half()
+        votes = {"votes": outputs[-1].clone(), "own_vote": own} if tumor else {}
         return {"uncertainty": uncertain, **votes}
 
     def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:

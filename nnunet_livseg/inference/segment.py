@@ -54,13 +54,13 @@ class Segmenter:
 
     Args:
         model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
-        folds: Which folds; left out, what the quality says.
+        folds: One or several; left out, what the quality says.
         checkpoint: File name of the weights.
         quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
         device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
         liver_model: Folder of a model that finds the liver first; the other one then looks only there.
-        wishes: What the results shall hold.
         progress: Show progress bars.
+        wishes: What the results shall hold: ``probabilities``, ``uncertainty``, ``postprocess`` (see ``Wishes``).
 
     Raises:
         UserError: A model cannot be used, and why.
@@ -70,21 +70,24 @@ class Segmenter:
         self,
         model: str | Path,
         *,
-        folds: Sequence[str | int] | None = None,
+        folds: Sequence[str | int] | str | int | None = None,
         checkpoint: str = CHECKPOINT,
         quality: str | Quality = "standard",
-        device: str | None = None,
+        device: str | torch.device | None = None,
         liver_model: str | Path | None = None,
-        wishes: Wishes | None = None,
         progress: bool = False,
+        **wishes: bool,
     ) -> None:
-        self.model = TrainedModel.open(model, folds=tuple(folds) if folds else None, checkpoint=checkpoint)
+        folds = (folds,) if isinstance(folds, str | int) else folds
+        self.model = TrainedModel.open(model, folds=folds and tuple(folds), checkpoint=checkpoint)
         self.quality = quality_of(quality)
         if folds:  # named folds are all wanted
             self.quality = replace(self.quality, every_fold=True)
-        self.device = device or best_device()
-        self.wishes = wishes or Wishes()
-        self.cutting = _cutting(self.model, has_liver_model=liver_model is not None)
+        self.device = str(device or best_device())
+        require_device(self.device)
+        self.wishes = Wishes(**wishes)
+        self.versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
+        self.cutting = cutting_of(self.model, has_liver_model=liver_model is not None)
         self.finder = None if liver_model is None else TrainedModel.open(liver_model)
         if self.finder is not None:
             _require_liver(self.finder, channels=len(self.model.dataset.channels))
@@ -124,6 +127,7 @@ class Segmenter:
             structures,
             tumor_probability=prediction.probabilities.get(TUMOR),
             tumor_votes=prediction.votes,
+            own_vote=prediction.own_vote,
         )
         kept = prediction.probabilities if self.wishes.probabilities else {}
         uncertainty = prediction.uncertainty
@@ -142,12 +146,12 @@ class Segmenter:
         )
 
     def weights(self) -> list[Path]:
-        """Files that results depend on: plans, checkpoints, post-processing."""
-        used = [(self.model, self.quality)] + ([] if self.finder is None else [(self.finder, quality_of("fast"))])
+        """Files that results depend on: descriptions and weights of all models, post-processing."""
+        models = [self.model, self.model.previous_stage, self.finder]
         files = [self.model.folder / FILE] if self.wishes.postprocess else []
-        for model, quality in used:
-            folds = model.folds if quality.every_fold else model.folds[:1]
-            files += [model.folder / "plans.json", *(model.folder / f"fold_{f}" / model.checkpoint for f in folds)]
+        for model in (model for model in models if model is not None):
+            files += [model.folder / "plans.json", model.folder / "dataset.json"]
+            files += [model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds]
         return files
 
     def _check(self, source: Source) -> None:
@@ -157,8 +161,12 @@ class Segmenter:
                 f"{source.name} has {len(source.images)} channel(s), but {self.model.folder.name} was trained on"
                 f" {len(channels)} ({', '.join(channels)}).\n  Give one image per channel, in this order."
             )
-        if channels[0].lower() == "ct":
-            require_hounsfield(sitk.GetArrayViewFromImage(source.image), source.name, remedy="-1024 to its values")
+        for name, image in zip(channels, source.images, strict=True):
+            values = sitk.GetArrayViewFromImage(image)
+            if name.lower() == "ct":
+                require_hounsfield(values, source.name, remedy="-1024 to its values")
+            elif not np.isfinite(values).all():
+                raise UserError(f"{source.name}: voxels of channel {name} are NaN or infinite. Replace them.")
 
     def _predicted(self, source: Source) -> tuple[Prediction, dict[str, tuple[int, ...]], list[str]]:
         wanted = self.model.structures if self.wishes.probabilities else ()
@@ -167,7 +175,7 @@ class Segmenter:
         region = self._region(source)
         if region is None:
             nothing = np.zeros(source.image.GetSize()[::-1], np.uint8)
-            return Prediction(nothing, {}), self.model.structures, ["the liver model found no liver: nothing segmented"]
+            return Prediction(nothing, {}), self._structures(), ["the liver model found no liver: nothing segmented"]
         fills = fill_values(self.model.dataset.channels)
         cut = [
             cut_image(image, region, mode=self.cutting.mode, fill=fill)
@@ -193,24 +201,29 @@ class Segmenter:
             result[region.slices] = np.where(region.inside, values, 0) if masked else values
             return result
 
-        placed, structures = found.changed(whole), self.model.structures
-        if LIVER in structures or TUMOR not in structures:
-            return placed, structures
-        labels = np.zeros(shape, np.uint8)
-        labels[region.slices] = region.inside
-        labels[select(placed.labels, structures[TUMOR])] = 2
-        return replace(placed, labels=labels), {LIVER: (1, 2), TUMOR: (2,)}
+        placed, structures = found.changed(whole), self._structures()
+        if LIVER not in self.model.structures:
+            inside = placed.labels[region.slices]
+            inside[region.inside & (inside == 0)] = structures[LIVER][0]
+        return placed, structures
+
+    def _structures(self) -> dict[str, tuple[int, ...]]:
+        """The model's; where it does not know the liver, with the liver model's under the next free value."""
+        known = self.model.structures
+        if self.finder is None or LIVER in known:
+            return known
+        free = 1 + max(value for values in known.values() for value in values)
+        return {LIVER: (free, *known.get(TUMOR, ())), **known}
 
     def _provenance(self, seconds: float) -> Provenance:
         settings = {
-            "mirroring": "yes" if self.quality.mirroring else "no",
+            "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
         }
         if self.finder is not None:
             settings["liver first"] = f"{self.finder.name}, {self.cutting.mode}, {self.cutting.margin_mm:g} mm"
         if self.wishes.postprocess:
             settings["post-processing"] = ", ".join(map(as_text, self.steps)) or "none: nothing was found to help"
-        versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
         model = self.model
         return Provenance(
             model.name,
@@ -220,7 +233,7 @@ class Segmenter:
             settings,
             self.device,
             round(seconds, 1),
-            versions,
+            self.versions,
         )
 
 
@@ -231,7 +244,15 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _cutting(model: TrainedModel, *, has_liver_model: bool) -> Cutting:
+def require_device(device: str) -> None:
+    """Refuse a device that is not here."""
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind = torch.device(device).type
+    if not here.get(kind, False):
+        raise UserError(f"there is no device {device} here (torch {torch.__version__}). Leave it out, or take cpu.")
+
+
+def cutting_of(model: TrainedModel, *, has_liver_model: bool) -> Cutting:
     """How images are cut to the liver: as in the model's training, or, for one trained on whole CTs, its wider box."""
     if KEY not in model.dataset.json or "two_stage" not in model.dataset.json[KEY]:
         return Cutting("crop", REGION_MARGIN_MM)

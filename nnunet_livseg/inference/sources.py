@@ -4,7 +4,6 @@ Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own gr
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import SimpleITK as sitk
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
 from nnunet_livseg.data.volumes import is_no_dicom, read_volume, stem
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.names import file_name
 
 _SAME_MM = 0.01  # origins and spacings of two phases may differ by rounding
 
@@ -39,12 +39,6 @@ class Source:
     def image(self) -> sitk.Image:
         return self.images[0]
 
-    def array(self) -> np.ndarray:
-        """All channels ``(C, Z, Y, X)``."""
-        if len(self.images) == 1:
-            return sitk.GetArrayViewFromImage(self.image)[None]
-        return np.stack([sitk.GetArrayViewFromImage(image) for image in self.images])
-
 
 def open_source(
     given: object, *, name: str | None = None, spacing_mm: Sequence[float] | None = None, **dicom
@@ -63,7 +57,7 @@ def open_source(
     """
     if not isinstance(given, tuple | list):
         source = _one(given, spacing_mm, dicom)
-        return Source(_safe(name or source.name), source.images, source.series, source.notes)
+        return Source(file_name(name or source.name), source.images, source.series, source.notes)
     if not given:
         raise UserError("no image was given.")
     parts = [_one(part, spacing_mm, dicom) for part in given]
@@ -71,7 +65,7 @@ def open_source(
     for index, image in enumerate(images[1:], start=1):
         _require_one_grid(images[0], image, index)
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return Source(_safe(name or parts[0].name), images, parts[0].series, notes)
+    return Source(file_name(name or parts[0].name), images, parts[0].series, notes)
 
 
 def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Source:
@@ -116,7 +110,8 @@ def _from_array(array: np.ndarray, spacing_mm: Sequence[float] | None) -> sitk.I
             f"an array has no voxel size, and spacing_mm is {spacing_mm}: volumes could not be measured."
             "\n  Give spacing_mm=(z, y, x) in mm."
         )
-    image = sitk.GetImageFromArray(array.astype(np.float32) if array.dtype == np.float16 else array)
+    native = np.float32 if array.dtype == np.float16 else array.dtype.newbyteorder("=")
+    image = sitk.GetImageFromArray(array.astype(native, copy=False))
     image.SetSpacing([float(s) for s in spacing_mm[::-1]])
     return _scalar_volume(image)
 
@@ -152,7 +147,3 @@ def _grid(image: sitk.Image) -> str:
     size, spacing = image.GetSize()[::-1], image.GetSpacing()[::-1]
     origin = ", ".join(f"{mm:.4g}" for mm in image.GetOrigin())
     return f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{s:.3g}' for s in spacing)} mm from {origin} mm"
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "ct"

@@ -60,6 +60,20 @@ class TrainedModel:
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @cached_property
+    def plans(self) -> dict:
+        """Content of ``plans.json``.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        try:
+            plans = json.loads((self.folder / "plans.json").read_text(encoding="utf-8"))
+            plans["configurations"].keys()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.folder}/plans.json is damaged ({error}). Copy the model again.") from None
+        return plans
+
+    @cached_property
     def structures(self) -> dict[str, tuple[int, ...]]:
         """Structure to label values; the liver includes its tumors."""
         return dict(dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json").values)
@@ -72,8 +86,13 @@ class TrainedModel:
             UserError: It is not beside this one.
         """
         *training, configuration = self.folder.name.split("__")
-        configurations = json.loads((self.folder / "plans.json").read_text())["configurations"]
-        previous = configurations.get(configuration, {}).get("previous_stage")
+        configurations = self.plans["configurations"]
+        if not training or configuration not in configurations:
+            raise UserError(
+                f"the folder {self.folder.name} was renamed: its name says which configuration of its plans it is"
+                f"\n  ({', '.join(configurations)}). Name it TRAINER__PLANS__CONFIGURATION again."
+            )
+        previous = configurations[configuration].get("previous_stage")
         if previous is None:
             return None
         folder = self.folder.with_name("__".join([*training, previous]))
@@ -87,6 +106,7 @@ class TrainedModel:
 
 def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
     found = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
+    found = [fold for fold in found if fold == "all" or fold.isdigit()]  # fold_0_old is somebody's copy
     if found:
         return tuple(found)
     others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")})

@@ -21,6 +21,7 @@ def measure(
     *,
     tumor_probability: np.ndarray | None = None,
     tumor_votes: np.ndarray | None = None,
+    own_vote: np.ndarray | None = None,
 ) -> tuple[Measurements, sitk.Image | None]:
     """Measure a segmented CT; the second value numbers the lesions as ``Segmentation.lesions`` (16 bit).
 
@@ -30,26 +31,37 @@ def measure(
         structures: Structure to label values.
         tumor_probability: ``(Z, Y, X)``, 0 to 1; the confidence of a lesion is its mean.
         tumor_votes: ``(Z, Y, X)``, 0 to 1; share of the single predictions that say tumor.
+        own_vote: The same for their mean, resampled in the same way: a lesion's agreement is the mean of the votes over
+            the mean of this, so that interpolation between the network's voxels does not look like disagreement.
     """
     values, hu = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(image)
     voxel_ml = math.prod(labels.GetSpacing()) / 1000
     masks = {name: select(values, wanted) for name, wanted in structures.items()}
     sizes = {name: _size(mask, hu, voxel_ml) for name, mask in masks.items()}
-    cut_off = tuple(name for name, mask in masks.items() if len(mask) > 1 and (mask[0].any() or mask[-1].any()))
+    cut_off = tuple(name for name, mask in masks.items() if _touches_border(mask))
     if TUMOR not in masks:
         return Measurements(sizes, None, cut_off), None
     numbered, boxes = _numbered_by_size(masks[TUMOR])
-    of = _Lesions(image, hu, numbered, voxel_ml, {"confidence": tumor_probability, "agreement": tumor_votes})
+    of = _Lesions(image, hu, numbered, voxel_ml, (tumor_probability, tumor_votes, own_vote))
     lesions = tuple(of.lesion(number, box) for number, box in enumerate(boxes, start=1))
     lesion_map = sitk.GetImageFromArray(numbered)
     lesion_map.CopyInformation(labels)
     return Measurements(sizes, lesions, cut_off), lesion_map
 
 
+def _mean(values: np.ndarray | None, box: Box, mask: np.ndarray) -> float | None:
+    return None if values is None else float(values[box][mask].mean(dtype=np.float64))
+
+
 def _size(mask: np.ndarray, hu: np.ndarray, voxel_ml: float) -> StructureSize:
     box = bounding_box(mask)
     inside = hu[box][mask[box]]
     return StructureSize(inside.size * voxel_ml, *_mean_and_sd(inside))
+
+
+def _touches_border(mask: np.ndarray) -> bool:
+    ends = [mask.take(index, axis) for axis in range(3) if mask.shape[axis] > 1 for index in (0, -1)]
+    return any(end.any() for end in ends)
 
 
 def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
@@ -85,10 +97,10 @@ class _Lesions:
         hu: np.ndarray,
         numbered: np.ndarray,
         voxel_ml: float,
-        certainty: dict[str, np.ndarray | None],
+        certainty: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None],
     ) -> None:
         self.image, self.hu, self.numbered, self.voxel_ml = image, hu, numbered, voxel_ml
-        self.certainty = certainty
+        self.probability, self.votes, self.own_vote = certainty
         self.spacing_mm = image.GetSpacing()[::-1]
 
     def lesion(self, number: int, box: Box) -> Lesion:
@@ -102,11 +114,13 @@ class _Lesions:
             *_mean_and_sd(self.hu[box][mask]),
             self._point(np.argwhere(mask).mean(axis=0), box),
             box,
-            **{
-                name: None if values is None else float(values[box][mask].mean(dtype=np.float64))
-                for name, values in self.certainty.items()
-            },
+            _mean(self.probability, box, mask),
+            self._agreement(box, mask),
         )
+
+    def _agreement(self, box: Box, mask: np.ndarray) -> float | None:
+        votes, own = _mean(self.votes, box, mask), _mean(self.own_vote, box, mask)
+        return min(1.0, votes / own) if votes is not None and own else votes
 
     def _diameter(self, line: Line, box: Box, slice_index: int | None = None) -> Diameter:
         return Diameter(line.length_mm, tuple(self._point(np.array(end), box) for end in line.ends), slice_index)

@@ -44,7 +44,8 @@ class Lesion:
         center_mm: Centre of gravity, patient coordinates.
         box: Smallest box that holds it, one slice per axis (z, y, x).
         confidence: Mean probability of tumor over the lesion, 0 to 1; None where no probabilities were kept.
-        agreement: Share of the folds that find it (mean over its voxels), 0 to 1; None for one fold.
+        agreement: Share of the single predictions (folds, mirrored copies, overlapping patches) that say tumor over
+            the lesion, 0 to 1; None unless asked for.
     """
 
     number: int
@@ -75,7 +76,7 @@ class Measurements:
     Args:
         structures: By name; the liver includes its tumors.
         lesions: Largest first; None where the model has no label for tumors.
-        truncated: Names of structures that touch the first or last slice, so that they may go on outside the image.
+        truncated: Names of structures that touch the border of the image, so that they may go on outside the image.
     """
 
     structures: dict[str, StructureSize]
@@ -109,7 +110,7 @@ class Provenance:
         quality: ``fast``, ``standard``, ``best`` or ``custom``.
         settings: Mirroring, step size, post-processing and so on, as shown to people.
         device: ``cpu``, ``cuda`` or ``mps``.
-        seconds: Wall time of this case, reading to label map.
+        seconds: Wall time of this case; the first one's includes loading the model.
         versions: Of this package, nnU-Net, torch.
     """
 
@@ -136,7 +137,7 @@ class Segmentation:
         measurements: What was measured.
         provenance: How it came about.
         probabilities: By structure, 0 to 1, float32; empty unless asked for.
-        uncertainty: Entropy of the mean prediction over the structures, 0 (certain) to 1; None unless asked.
+        uncertainty: Entropy of the mean prediction over the output labels, 0 (certain) to 1; None unless asked.
         series: The DICOM series it was read from; None for other inputs.
         notes: What departed from a plain case (repairs, resampling, post-processing), for people.
     """

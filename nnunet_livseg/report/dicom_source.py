@@ -135,7 +135,7 @@ def _found(files: Iterable[Path]) -> dict[tuple[str, int | None], Slice]:
     gone = [path for path in paths if not path.exists()]
     if gone:
         raise UserError(
-            f"{len(gone)} files of the series are gone (the first: {gone[0].name}), but a DICOM SEG needs their"
+            f"{len(gone)} files of the series are gone, but a DICOM SEG needs their"
             " headers.\n  Files of a zip exist only while it is open: write the SEG inside `dicom_files`, or pass the"
             " unpacked files."
         )
@@ -149,7 +149,7 @@ def _require_tags(slices: list[Slice]) -> None:
         lacking = [one for one in slices if not one.text(keyword)]
         if lacking:
             raise UserError(
-                f"{len(lacking)} of {len(slices)} source slices have no {keyword} (the first: {lacking[0].path.name});"
+                f"{len(lacking)} of {len(slices)} source slices have no {keyword};"
                 " without it a DICOM SEG cannot refer to them.\n"
                 "  Every CT image must have it; export the series again without removing UIDs."
             )

@@ -106,7 +106,7 @@ def _caution(result: Segmentation, *, is_ct: bool) -> str:
     """The box of what limits the numbers."""
     found = result.measurements
     items = [
-        (f"{name.capitalize()} cut off:", "touches the first or last slice and may go on outside the image.")
+        (f"{name.capitalize()} cut off:", "touches the border of the image and may go on outside the image.")
         for name in found.truncated
     ]
     if found.liver_ml is None:

@@ -1,4 +1,4 @@
-"""The folder of one segmented CT: written beside its place first, so that nobody finds half of it."""
+"""The folder of one segmented CT: made in a hidden folder inside first, so that nobody finds half of it."""
 
 import shutil
 import tempfile
@@ -10,6 +10,7 @@ from nnunet_livseg.data.dicom.identifiers import read_identifiers
 from nnunet_livseg.data.volumes import write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
+from nnunet_livseg.names import file_name
 from nnunet_livseg.patient.record import as_record
 from nnunet_livseg.patient.result import Segmentation
 from nnunet_livseg.report.dicom_seg import write_seg
@@ -52,8 +53,9 @@ def write_result(
         The files, in the folder.
     """
     contents, folder = contents or Contents(), Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder.parent))
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder))  # its own file system: moving cannot fail
     try:
         _write_images(result, staging)
         identifiers = read_identifiers(result.series) if contents.identifiers and result.series else None
@@ -66,6 +68,8 @@ def write_result(
         return _move(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _write_images(result: Segmentation, folder: Path) -> None:
@@ -75,7 +79,7 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     if result.uncertainty is not None:
         write_volume(result.uncertainty, folder / UNCERTAINTY)
     for name, image in result.probabilities.items():
-        write_volume(image, folder / f"probability_{name}.nii.gz")
+        write_volume(image, folder / f"probability_{file_name(name)}.nii.gz")
 
 
 def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:
@@ -93,10 +97,9 @@ def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Se
 
 def _move(staging: Path, folder: Path) -> list[Path]:
     """All files into ``folder``, the record last."""
-    folder.mkdir(exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
-    for old in folder.iterdir():
-        if any(fnmatch(old.name, pattern) for pattern in OURS):
-            old.unlink()
+    if (folder / RECORD).is_file():  # an earlier result; first the record, so that the rest does not look whole
+        (folder / RECORD).unlink(missing_ok=True)
+        for old in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
+            old.unlink(missing_ok=True)
     files = sorted(staging.iterdir(), key=lambda path: path.name == RECORD)
     return [path.replace(folder / path.name) for path in files]

@@ -70,7 +70,6 @@ def test_lesions_that_touch_by_an_edge_only_are_two_and_equal_ones_keep_their_or
     found, numbered = measure(as_image(array), as_image(array), STRUCTURES)
     assert [lesion.volume_ml for lesion in found.lesions] == pytest.approx([0.04, 0.04])
     assert sitk.GetArrayFromImage(numbered)[1, 0, 0] == 1
-    assert found.truncated == ("liver",)
 
 
 def test_confidence_is_the_mean_over_the_lesion():
@@ -78,11 +77,20 @@ def test_confidence_is_the_mean_over_the_lesion():
     array[1:3, 1:3, 1:3] = 2
     probability = np.linspace(0, 1, array.size, dtype=np.float16).reshape(array.shape)
     votes = np.where(array == 2, 0.75, 0).astype(np.float16)
-    (lesion,) = measure(as_image(array), as_image(array), STRUCTURES, tumor_probability=probability, tumor_votes=votes)[
-        0
-    ].lesions
+    maps = {"tumor_probability": probability, "tumor_votes": votes}
+    (lesion,) = measure(as_image(array), as_image(array), STRUCTURES, **maps)[0].lesions
     assert lesion.confidence == pytest.approx(probability[array == 2].astype(float).mean())
     assert lesion.agreement == 0.75
+    own = np.where(array == 2, 0.9, 0).astype(np.float32)
+    (lesion,) = measure(as_image(array), as_image(array), STRUCTURES, **maps, own_vote=own)[0].lesions
+    assert lesion.agreement == pytest.approx(0.75 / 0.9)
+
+
+@pytest.mark.parametrize(("axis", "index"), [(0, 0), (0, -1), (1, 0), (1, -1), (2, 0), (2, -1)])
+def test_a_structure_at_any_face_of_the_image_is_cut_off(axis, index):
+    array = np.zeros((5, 6, 7), np.uint8)
+    np.moveaxis(array, axis, 0)[index].flat[len(array) + 3] = 1
+    assert measure(as_image(array), as_image(array), STRUCTURES)[0].truncated == ("liver",)
 
 
 def test_nothing_found_is_zero_and_unknown_is_none():

@@ -85,7 +85,7 @@ def test_files_of_a_zip_must_be_open(tmp_path):
             archive.write(path, path.name)
     image, info = read_series(tmp_path / "study.zip")
     made = result(image, info, labels)
-    with pytest.raises(UserError, match=r"(?s)12 files of the series are gone .* write the SEG inside `dicom_files`"):
+    with pytest.raises(UserError, match=r"(?s)12 files of the series are gone.* write the SEG inside `dicom_files`"):
         write_seg(made, tmp_path / "seg.dcm")
     assert not list(tmp_path.glob("*seg*"))
     with dicom_files(tmp_path / "study.zip") as files:

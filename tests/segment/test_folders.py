@@ -67,6 +67,47 @@ def test_several_cts_each_in_its_folder_and_a_wrong_one_keeps_no_other_from_it(m
     assert capsys.readouterr().out.count("finished before") == 2
 
 
+def test_a_repaired_input_takes_no_other_result_of_its_name(model, tmp_path, capsys):
+    hu, labels = drawing()
+    inputs = [tmp_path / place / "ct.nii.gz" for place in "abc"]
+    for path in inputs[1:]:
+        write(as_image(hu), path)
+    inputs[0].parent.mkdir()
+    inputs[0].write_bytes(b"damaged")
+    call = (*inputs, "-m", model, "-o", tmp_path / "out", *FAST)
+    assert livseg(*call) == 1
+    write(as_image(np.where(hu > 0, -100, hu)), inputs[0])
+    assert livseg(*call) == 0
+    volumes = {p.parent.name: json.loads(p.read_text())["liver_ml"] for p in tmp_path.glob("out/*/measurements.json")}
+    full = pytest.approx((labels > 0).sum() * 2.5 * 0.8 * 0.7 / 1000, abs=1e-4)
+    assert volumes == {"ct": full, "ct-2": full, "ct-3": 0}
+
+
+def test_an_output_on_another_file_system_and_beside_other_peoples_files(ct, model, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "report.html").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert livseg(ct, "-m", model, "-o", tmp_path / "link", *FAST) == 0
+    assert (tmp_path / "real" / RECORD).exists() and (tmp_path / "real" / "report.html").read_text() == "mine"
+
+
+def test_a_result_never_replaces_its_input(model, tmp_path, study, capsys):
+    named = write(as_image(drawing()[0]), tmp_path / "x" / "lesions.nii.gz")
+    for given, out in ((named, named.parent), (study, study), (study, study / "out")):
+        assert livseg(given, "-m", model, "-o", out, *FAST) == 1
+        assert "would lie among the files of the input" in capsys.readouterr().err
+    assert (sitk.GetArrayFromImage(sitk.ReadImage(named)) == drawing()[0]).all()
+
+
+def test_one_ct_that_breaks_nnunet_keeps_no_other_from_being_segmented(model, tmp_path, capsys):
+    hu, _ = drawing()
+    loud = write(as_image(hu.astype(np.float32) * 1e6), tmp_path / "loud.nii.gz")  # overflows half precision
+    good = write(as_image(hu), tmp_path / "good.nii.gz")
+    assert livseg(loud, good, "-m", model, "-o", tmp_path / "out", *FAST) == 1
+    assert "inf in predicted array" in capsys.readouterr().err
+    assert (tmp_path / "out" / "good" / RECORD).exists()
+
+
 def test_a_result_is_kept_until_something_that_it_depends_on_changes(ct, model, tmp_path, capsys):
     out = tmp_path / "out"
     call = (ct, "-m", model, "-o", out, *FAST)
@@ -79,6 +120,10 @@ def test_a_result_is_kept_until_something_that_it_depends_on_changes(ct, model, 
     assert livseg(*call) == 0 and "liver 0.0 ml" in capsys.readouterr().out
     before = (out / RECORD).stat().st_mtime_ns
     assert livseg(*call, "--overwrite") == 0 and (out / RECORD).stat().st_mtime_ns > before
+    (model / "dataset.json").write_text((model / "dataset.json").read_text() + "\n")  # labels may have other names now
+    assert livseg(*call) == 0 and "finished before" not in capsys.readouterr().out.splitlines()[-1]
+    (out / "segmentation.nii.gz").unlink()
+    assert livseg(*call) == 0 and (out / "segmentation.nii.gz").exists()
 
 
 def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
@@ -89,10 +134,10 @@ def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(result_folder, "write_json", stop)
     assert livseg(ct, "-m", model, "-o", tmp_path / "out" / "deep", *FAST) == 130
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").rglob("*"))
 
 
-SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "ID-4711", "AccessionNumber": "ACC-0815"}
+SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "Nummer-4711", "AccessionNumber": "Zugang-0815"}
 WHOLE = ("--quality", "fast", "-device", "cpu")
 
 
@@ -115,12 +160,23 @@ def test_a_study_becomes_report_and_dicom_objects_that_name_nobody(study, model,
         said = capsys.readouterr()
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert names == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, *("report.html", "preview.png"), SEG, SR}
-        for secret in ("Mustermann", "Erika", "4711", "0815"):
+        for secret in ("Mustermann", "Erika", "Nummer-4711", "Zugang-0815"):
             assert secret.encode() not in everything_in(tmp_path / "out")
             assert secret not in said.out + said.err
     seg = pydicom.dcmread(tmp_path / "out" / SEG)
     labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "segmentation.nii.gz"))
     assert seg.pixel_array.sum() == (labels > 0).sum()
+
+
+def test_a_note_why_there_is_no_dicom_object_names_nobody(model, tmp_path):
+    slices = dicom_slices(drawing()[0])  # without FrameOfReferenceUID
+    save_slices(slices, tmp_path / "study")
+    for path in list((tmp_path / "study").iterdir()):
+        path.rename(path.with_name(f"Mustermann_Erika_{path.name}"))
+    assert livseg(tmp_path / "study", "-m", model, "-o", tmp_path / "out", *WHOLE) == 0
+    notes = json.loads((tmp_path / "out" / RECORD).read_text())["notes"]
+    assert any("FrameOfReferenceUID" in note for note in notes)
+    assert b"Mustermann" not in everything_in(tmp_path / "out")
 
 
 def test_identifiers_are_carried_on_request(study, model, tmp_path):

@@ -13,7 +13,8 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunet_livseg import segment
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.orientation import Turn
-from nnunet_livseg.inference.segment import Segmenter, Wishes
+from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.segment import Segmenter
 
 SPACING_MM = (2.5, 0.8, 0.7)
 FLIPPED = np.diag([-1.0, 1.0, -1.0])
@@ -43,6 +44,7 @@ def inputs(folder):
     yield "nibabel", nibabel.load(folder / "ct.nii"), {}
     yield "array", hu, {"spacing_mm": SPACING_MM}
     yield "float array", hu.astype(np.float64), {"spacing_mm": SPACING_MM}
+    yield "big-endian array", hu.astype(">i2"), {"spacing_mm": SPACING_MM}
     save_slices(dicom_slices(hu), folder / "series")
     yield "DICOM folder", folder / "series", {}
     with zipfile.ZipFile(folder / "study.zip", "w") as archive:
@@ -110,6 +112,7 @@ def test_other_spacing_and_axis_order_of_the_plans(tmp_path, configuration, outp
     assert wrong.mean() < 0.06
     inside = sitk.GetArrayFromImage(sitk.BinaryErode(as_image((labels == 1).astype(np.uint8)), (2, 2, 2)))
     assert not wrong[inside > 0].any()
+    assert 2 * ((found == 2) & (labels == 2)).sum() > 0.7 * ((found == 2).sum() + (labels == 2).sum())
 
 
 def test_folds_that_disagree_are_uncertain(tmp_path):
@@ -117,8 +120,7 @@ def test_folds_that_disagree_are_uncertain(tmp_path):
     hu, labels = drawing()
     hu[7:9, 20:25, 15:24] = 160
     model = make_model(tmp_path, thresholds_hu=(130.0, 180.0))
-    wishes = Wishes(probabilities=True, uncertainty=True)
-    result = segment(as_image(hu), model, device="cpu", wishes=wishes)
+    result = segment(as_image(hu), model, device="cpu", probabilities=True, uncertainty=True)
     assert np.array_equal(labels_of(result), labels)
     clear, disputed = result.measurements.lesions  # of equal size
     assert (disputed.agreement, clear.agreement) == pytest.approx((0.5, 1.0), abs=0.01)
@@ -131,6 +133,36 @@ def test_folds_that_disagree_are_uncertain(tmp_path):
     tumor, liver = (sitk.GetArrayFromImage(result.probabilities[name]) for name in ("tumor", "liver"))
     assert tumor[8, 22, 20] == pytest.approx(expected, abs=0.01)
     assert liver[8, 22, 20] == pytest.approx(1 - 1 / np.exp(logits).sum(), abs=0.01)
+
+
+@pytest.mark.parametrize("outputs", ["labels", "regions"])
+def test_one_prediction_agrees_with_itself(tmp_path, outputs):
+    """On another spacing, where interpolated votes of a small lesion are fractions."""
+    hu, labels = drawing()
+    hu[labels == 2] = 60
+    hu[5:7, 12:15, 10:13] = 200
+    model = make_model(tmp_path, spacing_mm=(5.0, 1.6, 1.5), outputs=outputs)
+    result = segment(as_image(hu), model, device="cpu", quality=Quality("one", False, False, 1.0), uncertainty=True)
+    assert [lesion.agreement for lesion in result.measurements.lesions] == pytest.approx([1.0], abs=0.02)
+
+
+def test_the_first_of_two_phases_is_the_first_channel(tmp_path):
+    hu, labels = drawing()
+    model = make_model(tmp_path, channels=("CT", "CT"))
+    result = segment((as_image(hu), as_image(-hu)), model, device="cpu", quality="fast")
+    assert np.array_equal(labels_of(result), labels)
+    hole = as_image(np.where(hu == 60, np.nan, hu).astype(np.float32))
+    with pytest.raises(UserError, match="NaN or infinite"):
+        segment((as_image(hu), hole), model, device="cpu")
+
+
+@pytest.mark.parametrize("folds", [0, "0", [0], (0, 1), None])
+def test_folds_in_every_form(tmp_path, folds):
+    model = make_model(tmp_path, thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
+    (model / "fold_0_old").mkdir()
+    (model / "fold_0_old" / "checkpoint_final.pth").touch()
+    expected = ("0", "1") if folds in ((0, 1), None) else ("0",)
+    assert Segmenter(model, device="cpu", folds=folds).predictor.folds == expected
 
 
 def test_without_wishes_there_is_confidence_but_no_maps(model):
@@ -172,11 +204,12 @@ def test_a_tumor_model_gets_the_liver_from_the_liver_model(tmp_path):
     hu, labels = drawing()
     liver, model = make_model(tmp_path / "liver", outputs="liver"), make_model(tmp_path / "tumor", outputs="tumor")
     result = segment(as_image(hu), model, device="cpu", quality="fast", liver_model=liver)
-    assert np.array_equal(labels_of(result), labels)
-    assert result.structures == {"liver": (1, 2), "tumor": (2,)}
+    assert np.array_equal(labels_of(result), np.array([0, 2, 1])[labels])
+    assert result.structures == {"liver": (2, 1), "tumor": (1,)}  # the model's value stays
     nothing = np.where(hu > 0, -100, hu)
     result = segment(as_image(nothing), model, device="cpu", quality="fast", liver_model=liver)
     assert not labels_of(result).any() and "found no liver" in result.notes[0]
+    assert result.measurements.liver_ml == 0
 
 
 def test_a_cascade_runs_its_first_stage_itself(tmp_path):
@@ -204,6 +237,7 @@ def test_presets(tmp_path):
     ("options", "message"),
     [
         ({"quality": "bst"}, r"no quality 'bst'. Did you mean best"),
+        ({"device": "cuda:7"}, r"there is no device cuda:7 here"),
         ({"folds": [7]}, r"no checkpoint_final.pth of fold 7; trained are 0"),
         (
             {"checkpoint": "checkpoint_best.pth"},
@@ -213,7 +247,7 @@ def test_presets(tmp_path):
 )
 def test_wrong_wishes_are_explained(model, options, message):
     with pytest.raises(UserError, match=f"(?s){message}"):
-        segment(as_image(drawing()[0]), model, device="cpu", **options)
+        segment(as_image(drawing()[0]), model, **{"device": "cpu", **options})
 
 
 @pytest.mark.parametrize(
