@@ -3,7 +3,8 @@
   livseg align venous.nii.gz arterial.nii.gz -o OUT   one case: OUT/venous_0000.nii.gz, _0001.nii.gz, numbers, picture
   livseg align phases.csv --id 4                      a data set; columns: case,patient,venous,arterial,label,mask
 
-Registration never looks at reference labels; --mask (or the column `mask`) may give the liver as a model predicted it.
+Registration never looks at reference labels; --mask (or the column `mask`) may give the liver as a model predicted it,
+--other-masks (or the columns `mask_<phase>`) the livers of the other phases, which help the deformable step.
 --method tumor-centre repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH: for replication only.
 """
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     single = parser.add_argument_group("one case")
     single.add_argument("-o", "--out", type=Path, help="folder for the aligned case")
     single.add_argument("--mask", type=Path, help="liver on the primary phase")
-    single.add_argument("--other-masks", type=Path, nargs="+", default=(), help="livers of the others, for Dice only")
+    single.add_argument("--other-masks", type=Path, nargs="+", default=(), help="livers of the others, with --mask")
     single.add_argument("--labels", type=Path, nargs="+", default=(), help="labels of all phases, for tumor-centre")
     dataset = parser.add_argument_group("a data set")
     dataset.add_argument("--id", type=int, help="nnU-Net's data set number, 1 to 999")
@@ -82,6 +83,8 @@ def _single(args: argparse.Namespace) -> None:
     for option, given, wanted in (("--labels", args.labels, 0), ("--other-masks", args.other_masks, 1)):
         if given and len(given) != len(args.inputs) - wanted:
             raise UserError(f"{option}: {len(given)} files for {len(args.inputs) - wanted} phases; give one for each.")
+    if args.other_masks and not args.mask:
+        raise UserError("--other-masks needs the liver on the primary phase too: give it with --mask.")
     images = [in_hounsfield(read_volume(path).image, 0.0, path)[0] for path in args.inputs]
     masks = [read_volume(path).image for path in ([args.mask] if args.mask else []) + list(args.other_masks)]
     labels = [read_volume(path).image for path in args.labels]
@@ -94,7 +97,7 @@ def _single(args: argparse.Namespace) -> None:
             image,
             method=args.method,
             mask=masks[0] if args.mask else None,
-            other_mask=masks[channel] if args.other_masks and args.mask else None,
+            other_mask=masks[channel] if args.other_masks else None,
             labels=(labels[0], labels[channel]) if labels else None,
         )
         for channel, image in enumerate(images[1:], start=1)

@@ -1,7 +1,8 @@
 """Register a phase to the primary phase, judge the result, and keep it only where it agrees better.
 
 The region is the body, or, with a liver mask, the liver and 15 mm around it: breathing moves the liver against the
-spine, and it is the liver that must fit.
+spine, and it is the liver that must fit. With the livers of both phases the deformable step also looks at their
+boundaries.
 """
 
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def align(
         other: Another phase of the same patient, in HU, on any grid.
         method: One of ``METHODS``.
         mask: Liver of the primary phase on its grid (any value above 0), e.g. a model's prediction.
-        other_mask: Liver of the other phase on its grid; only used for the Dice before and after.
+        other_mask: Liver of the other phase on its grid. With ``mask`` it gives the Dice before and after, and steers
+            the deformable step.
         labels: Reference labels of both phases, for ``tumor-centre`` alone.
 
     Raises:
@@ -85,9 +87,9 @@ def align(
     if method not in METHODS:
         raise UserError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
     scans = _Scans.of(primary, other, _region(primary, mask))
-    transforms = _transforms(scans, method, labels)
-    masks = (mask, other_mask) if mask is not None and other_mask is not None else None
-    judged = {name: _judge(scans, transform, masks) for name, transform in transforms.items()}
+    livers = _livers(mask, other_mask)
+    transforms = _transforms(scans, method, labels, livers)
+    judged = {name: _judge(scans, transform, livers) for name, transform in transforms.items()}
     best, notes = (method, (USES_GROUND_TRUTH,)) if method == TUMOR_CENTRE else _best(scans, judged, transforms)
     transform = transforms[best]
     return Alignment(
@@ -121,7 +123,15 @@ class _Scans:
         return cls(primary, other, region, fixed, working(other), where)
 
 
-def _transforms(scans: _Scans, method: str, labels) -> dict[str, sitk.Transform]:
+def _livers(mask: sitk.Image | None, other_mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image] | None:
+    if mask is None or other_mask is None:
+        return None
+    if not sitk.GetArrayViewFromImage(other_mask).any():
+        raise UserError("the liver mask of the other phase is empty. Leave it out, or give the right one.")
+    return mask, other_mask
+
+
+def _transforms(scans: _Scans, method: str, labels, livers) -> dict[str, sitk.Transform]:
     """The steps of a method, each from the result of the one before."""
     transforms = {"none": sitk.Transform(3, sitk.sitkIdentity)}
     if method == TUMOR_CENTRE:
@@ -131,7 +141,7 @@ def _transforms(scans: _Scans, method: str, labels) -> dict[str, sitk.Transform]
     elif method != "none":
         transforms["rigid"] = rigid(scans.fixed, scans.moving, scans.where, _start(scans))
     if method == "deformable":
-        transforms[method] = deformable(scans.fixed, scans.moving, scans.where, transforms["rigid"])
+        transforms[method] = deformable(scans.fixed, scans.moving, scans.where, transforms["rigid"], livers)
     return transforms
 
 
@@ -189,18 +199,18 @@ def _covered(scans: _Scans, transform: sitk.Transform) -> np.ndarray:
     return sitk.GetArrayViewFromImage(moved) > 0
 
 
-def _judge(scans: _Scans, transform: sitk.Transform, masks: tuple[sitk.Image, sitk.Image] | None) -> Quality:
+def _judge(scans: _Scans, transform: sitk.Transform, livers: tuple[sitk.Image, sitk.Image] | None) -> Quality:
     """Agreement at working resolution, where smoothing has made interpolated and original values comparable."""
     covered = _covered(scans, transform)
     moved = sitk.Resample(scans.moving, scans.fixed, transform, sitk.sitkLinear, WINDOW_HU[0])
     ours, theirs = sitk.GetArrayViewFromImage(scans.fixed), sitk.GetArrayViewFromImage(moved)
     seen = covered & (sitk.GetArrayViewFromImage(scans.where) > 0)
-    livers = None
-    if masks:
-        theirs_liver = sitk.Resample(masks[1] > 0, scans.primary, transform, sitk.sitkNearestNeighbor, 0)
-        livers = dice(sitk.GetArrayViewFromImage(masks[0]) > 0, sitk.GetArrayViewFromImage(theirs_liver) > 0)
+    overlap = None
+    if livers:
+        theirs_liver = sitk.Resample(livers[1] > 0, scans.primary, transform, sitk.sitkNearestNeighbor, 0)
+        overlap = dice(sitk.GetArrayViewFromImage(livers[0]) > 0, sitk.GetArrayViewFromImage(theirs_liver) > 0)
     body = dice((ours > BODY_HU)[covered], (theirs > BODY_HU)[covered]) if covered.any() else 0.0
-    return Quality(mutual_information(ours[seen], theirs[seen]), body, livers)
+    return Quality(mutual_information(ours[seen], theirs[seen]), body, overlap)
 
 
 def _best(scans: _Scans, judged: dict[str, Quality], transforms: dict) -> tuple[str, tuple[str, ...]]:

@@ -98,8 +98,9 @@ def _add_phase(case: SourceCase, channel: int, image, label, target: Target, set
         if label is None or len(case.phase_labels) < channel:
             raise UserError(f"{source.path}: tumor-centre alignment needs the labels of both phases.")
         labels = label, case.phase_labels[channel - 1].read().image
-    mask = case.mask.read().image if case.mask else None
-    aligned = align(image, other, method=settings.align, mask=mask, labels=labels)
+    other_source = case.phase_masks[channel - 1] if case.phase_masks else None
+    mask, other_mask = (found.read().image if found else None for found in (case.mask, other_source))
+    aligned = align(image, other, method=settings.align, mask=mask, other_mask=other_mask, labels=labels)
     path = target.image(case.identifier, channel)
     write_volume(aligned.image, path)
     picture(image, aligned.unaligned, aligned.image, aligned.region, target.picture(case.identifier, channel))

@@ -9,12 +9,13 @@ from nnunet_livseg.data.volumes import stem
 from nnunet_livseg.errors import UserError
 
 _OTHER_COLUMNS = ("case", "patient", "label", "mask")
-_PHASE_LABEL = "label_"
+_PHASE_LABEL, _PHASE_MASK = "label_", "mask_"
 
 
 def find(table: Path, primary: str | None = None) -> SourceDataset:
     """Cases of a table with the columns of the phases (any names) and optionally ``case``, ``patient``, ``label``,
-    ``mask`` (liver on the primary phase, e.g. predicted) and ``label_<phase>`` (for tumor-centre alignment).
+    ``mask`` (liver on the primary phase, e.g. predicted), ``mask_<phase>`` (liver on another phase) and
+    ``label_<phase>`` (for tumor-centre alignment).
 
     Args:
         table: Its paths are relative to it.
@@ -26,7 +27,9 @@ def find(table: Path, primary: str | None = None) -> SourceDataset:
     with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns, rows = list(reader.fieldnames or ()), list(reader)
-    phases = [name for name in columns if name not in _OTHER_COLUMNS and not name.startswith(_PHASE_LABEL)]
+    phases = [
+        name for name in columns if name not in _OTHER_COLUMNS and not name.startswith((_PHASE_LABEL, _PHASE_MASK))
+    ]
     if len(phases) < 2:
         raise UserError(
             f"{table} needs a column for each of at least two phases; it has: {', '.join(columns) or 'none'}."
@@ -66,6 +69,7 @@ def _case(table: Path, line: int, row: dict[str, str], phases: list[str]) -> Sou
         label,
         test=label is None,
         phases=tuple(images[1:]),
-        mask=volume("mask"),
+        mask=volume("mask") or volume(f"{_PHASE_MASK}{phases[0]}"),
+        phase_masks=tuple(volume(f"{_PHASE_MASK}{phase}") for phase in phases[1:]),
         phase_labels=tuple(labels) if all(labels) else (),
     )

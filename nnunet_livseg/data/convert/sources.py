@@ -47,6 +47,7 @@ class SourceCase:
         test: Whether the source itself keeps the case for testing.
         phases: Further contrast phases, registered to the image.
         mask: Liver on the image that registration may look at, e.g. a model's prediction.
+        phase_masks: The same on the further phases, in their order; None where there is none.
         phase_labels: Reference labels of the phases, for tumor-centre alignment alone.
     """
 
@@ -57,11 +58,12 @@ class SourceCase:
     test: bool = False
     phases: tuple[VolumeSource, ...] = ()
     mask: VolumeSource | None = None
+    phase_masks: tuple[VolumeSource | None, ...] = ()
     phase_labels: tuple[VolumeSource, ...] = ()
 
     def sources(self) -> list[VolumeSource]:
         """Everything that is read for this case."""
-        given = (self.image, self.label, *self.phases, self.mask, *self.phase_labels)
+        given = (self.image, self.label, *self.phases, self.mask, *self.phase_masks, *self.phase_labels)
         return [source for source in given if source is not None]
 
 
