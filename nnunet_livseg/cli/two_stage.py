@@ -63,18 +63,14 @@ def _data(args: argparse.Namespace) -> None:
 def _predict(args: argparse.Namespace) -> None:
     from nnunet_livseg.errors import UserError
     from nnunet_livseg.inference.multiscale import checked_scales
-    from nnunet_livseg.inference.two_stage import Model, Options, predict_two_stage
+    from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
 
     if (args.liver_model is None) == (args.livers is None):
         raise UserError("give either --liver-model or --livers: the first stage needs one way to find the liver.")
-    liver = args.livers or Model(args.liver_model, _folds(args.liver_folds))
+    liver = args.livers or stage_model(args.liver_model, args.liver_folds)
     options = Options(args.device, not args.disable_tta, args.step_size, checked_scales(args.scales))
-    tumor = Model(args.tumor_model, _folds(args.tumor_folds))
+    tumor = stage_model(args.tumor_model, args.tumor_folds)
     without = predict_two_stage(args.images, args.out, liver=liver, tumor=tumor, options=options)
     print(f"wrote {args.out}")
     if without:
         print(f"no liver found, so written as background: {', '.join(without)}")
-
-
-def _folds(folds: list[str] | None) -> tuple[int | str, ...] | None:
-    return None if folds is None else tuple(fold if fold == "all" else int(fold) for fold in folds)

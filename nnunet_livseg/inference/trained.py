@@ -79,23 +79,31 @@ class TrainedModel:
         return dict(dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json").values)
 
     @cached_property
-    def previous_stage(self) -> "TrainedModel | None":
-        """The model whose label map a cascade model reads; None for every other model.
+    def previous_configuration(self) -> str | None:
+        """The configuration whose label maps a cascade model reads; None for every other model.
 
         Raises:
-            UserError: It is not beside this one.
+            UserError: The folder was renamed, so that nobody knows its configuration.
         """
-        *training, configuration = self.folder.name.split("__")
-        configurations = self.plans["configurations"]
-        if not training or configuration not in configurations:
+        configuration, configurations = self.folder.name.split("__")[-1], self.plans["configurations"]
+        if configuration not in configurations:
             raise UserError(
                 f"the folder {self.folder.name} was renamed: its name says which configuration of its plans it is"
                 f"\n  ({', '.join(configurations)}). Name it TRAINER__PLANS__CONFIGURATION again."
             )
-        previous = configurations[configuration].get("previous_stage")
-        if previous is None:
+        return configurations[configuration].get("previous_stage")
+
+    @cached_property
+    def previous_stage(self) -> "TrainedModel | None":
+        """The model of the previous configuration.
+
+        Raises:
+            UserError: It is not beside this one.
+        """
+        if self.previous_configuration is None:
             return None
-        folder = self.folder.with_name("__".join([*training, previous]))
+        *training, _ = self.folder.name.split("__")
+        folder = self.folder.with_name("__".join([*training, self.previous_configuration]))
         if not folder.is_dir():
             raise UserError(
                 f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's label maps,\n"

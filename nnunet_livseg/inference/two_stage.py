@@ -4,7 +4,6 @@ The first stage of SFAN (the liver's box) and of SAM + URIM (everything outside 
 trained on a dataset of ``data.region_dataset``, which tells prediction how to cut.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,41 +19,22 @@ from nnunet_livseg.data.regions import Region, cut_image, find_region, liver_of,
 from nnunet_livseg.data.volumes import read_scan, write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.multiscale import predictor_with
+from nnunet_livseg.inference.trained import TrainedModel
 
 
-@dataclass(frozen=True)
-class Model:
-    """A trained model of nnU-Net.
+def stage_model(folder: Path, folds: Sequence[str] | None = None) -> TrainedModel:
+    """The trained model of one of the two stages.
 
-    Args:
-        folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
-        folds: Which folds; left out, all that are trained.
-        checkpoint: File name of the weights.
+    Raises:
+        UserError: The folder is no model of nnU-Net, or one that needs another model's segmentations.
     """
-
-    folder: Path
-    folds: tuple[int | str, ...] | None = None
-    checkpoint: str = "checkpoint_final.pth"
-
-    @property
-    def dataset(self) -> RawDataset:
-        """Channels and labels of the dataset that it was trained on.
-
-        Raises:
-            UserError: The folder is no model of nnU-Net, or one that needs another model's segmentations.
-        """
-        if not (self.folder / "plans.json").is_file():
-            raise UserError(
-                f"{self.folder} is no trained model: it has no plans.json."
-                "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
-            )
-        configurations = json.loads((self.folder / "plans.json").read_text())["configurations"]
-        if "previous_stage" in configurations.get(self.folder.name.split("__")[-1], {}):
-            raise UserError(
-                f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's segmentations."
-                "\n  Take a model of 2d, 3d_fullres or 3d_lowres for either stage."
-            )
-        return RawDataset.open(self.folder)
+    model = TrainedModel.open(folder, folds=folds and tuple(folds))
+    if model.previous_configuration is not None:
+        raise UserError(
+            f"{model.folder.name} is the second model of nnU-Net's cascade and reads the first one's segmentations."
+            "\n  Take a model of 2d, 3d_fullres or 3d_lowres for either stage."
+        )
+    return model
 
 
 @dataclass(frozen=True)
@@ -77,7 +57,7 @@ class Case:
 
 
 def predict_two_stage(
-    images: Path, out: Path, *, liver: Model | Path, tumor: Model, options: Options | None = None
+    images: Path, out: Path, *, liver: TrainedModel | Path, tumor: TrainedModel, options: Options | None = None
 ) -> list[str]:
     """Segment all cases of a folder into ``out``, on the grid of the images.
 
@@ -140,10 +120,10 @@ def _cases(images: Path, dataset: RawDataset) -> list[Case]:
 
 
 def _predicted_livers(
-    cases: list[Case], liver: Model | Path, folder: Path, dataset: RawDataset, options: Options
+    cases: list[Case], liver: TrainedModel | Path, folder: Path, dataset: RawDataset, options: Options
 ) -> tuple[dict[str, Path], RawDataset]:
     """Files with the livers, and the dataset whose labels they have."""
-    if isinstance(liver, Model):
+    if isinstance(liver, TrainedModel):
         finder = liver.dataset
         if finder.file_ending != dataset.file_ending or len(finder.channels) > len(dataset.channels):
             raise UserError(
@@ -161,7 +141,7 @@ def _predicted_livers(
     return {case.name: folder / f"{case.name}{dataset.file_ending}" for case in cases}, finder
 
 
-def _predict(cases: Sequence[Case], out: Path, model: Model, options: Options) -> None:
+def _predict(cases: Sequence[Case], out: Path, model: TrainedModel, options: Options) -> None:
     """nnU-Net's own prediction of ``cases`` into ``out``."""
     if not cases:
         return

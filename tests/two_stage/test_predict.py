@@ -9,11 +9,19 @@ import SimpleITK as sitk
 from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference import two_stage
-from nnunet_livseg.inference.two_stage import Model, Options, predict_two_stage
+from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
 
 from .conftest import as_image, ct_of, drawing
 
 CUT = {"mode": "crop", "margin_mm": 4.0}
+
+
+def model_folder(place, name):
+    return place / f"{name}__Plans__2d"
+
+
+def model(place, name):
+    return stage_model(model_folder(place, name))
 
 
 @pytest.fixture
@@ -24,9 +32,11 @@ def place(drawn, tmp_path):
         ("liver", {"background": 0, "liver": 1}, {}),
         ("tumor", content["labels"], {"livseg": {"two_stage": CUT}}),
     ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "plans.json").write_text('{"configurations": {}}')
-        (tmp_path / name / "dataset.json").write_text(json.dumps(content | {"labels": labels} | more))
+        folder = model_folder(tmp_path, name)
+        (folder / "fold_0").mkdir(parents=True)
+        (folder / "fold_0" / "checkpoint_final.pth").touch()
+        (folder / "plans.json").write_text('{"configurations": {"2d": {}}}')
+        (folder / "dataset.json").write_text(json.dumps(content | {"labels": labels} | more))
     return tmp_path
 
 
@@ -36,12 +46,13 @@ def stages(monkeypatch):
     given = []
 
     def predict(cases, out, model, options):
-        given.append((model.folder.name, cases, options))
+        name = model.folder.name.split("__")[0]
+        given.append((name, cases, options))
         out.mkdir(parents=True, exist_ok=True)
         for case in cases:
             image = sitk.ReadImage(str(case.images[0]))
             hu = sitk.GetArrayFromImage(image)
-            found = (hu > 0).astype(np.uint8) + (hu > 100) * (model.folder.name == "tumor")
+            found = (hu > 0).astype(np.uint8) + (hu > 100) * (name == "tumor")
             labels = sitk.GetImageFromArray(found.astype(np.uint8))
             labels.CopyInformation(image)
             sitk.WriteImage(labels, str(out / f"{case.name}.nii.gz"))
@@ -52,7 +63,10 @@ def stages(monkeypatch):
 
 
 def segment(place, **options):
-    models = {"liver": Model(place / "liver"), "tumor": Model(place / "tumor")} | options
+    models = {
+        "liver": model(place, "liver"),
+        "tumor": model(place, "tumor"),
+    } | options
     return predict_two_stage(place / "Dataset301_Drawn/imagesTr", place / "out", **models)
 
 
@@ -76,9 +90,9 @@ def test_the_second_stage_sees_the_box_and_the_scales_are_its_own(place, stages)
 
 
 def test_masking_as_the_model_was_trained(place, stages):
-    content = json.loads((place / "tumor/dataset.json").read_text())
+    content = json.loads((model_folder(place, "tumor") / "dataset.json").read_text())
     content["livseg"]["two_stage"]["mode"] = "mask"
-    (place / "tumor/dataset.json").write_text(json.dumps(content))
+    (model_folder(place, "tumor") / "dataset.json").write_text(json.dumps(content))
     segment(place)
     assert set(stages[1][3].ravel()) == {-1024, 60, 200}
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(place / "out/a.nii.gz"))), drawing())
@@ -102,9 +116,9 @@ def test_livers_that_are_there_already(place, stages):
 
 def test_two_phases_of_which_the_liver_model_takes_the_first(place, stages):
     images = place / "Dataset301_Drawn/imagesTr"
-    content = json.loads((place / "tumor/dataset.json").read_text())
+    content = json.loads((model_folder(place, "tumor") / "dataset.json").read_text())
     content["channel_names"] = {"0": "CT", "1": "CT"}
-    (place / "tumor/dataset.json").write_text(json.dumps(content))
+    (model_folder(place, "tumor") / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"a_0001.nii.gz is missing; the tumor model needs this channel \(CT\)"):
         segment(place)
     for name in ("a", "b", "none"):
@@ -115,36 +129,51 @@ def test_two_phases_of_which_the_liver_model_takes_the_first(place, stages):
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_predicted(place, stages):
-    tumor = json.loads((place / "tumor/dataset.json").read_text())
+    tumor = json.loads((model_folder(place, "tumor") / "dataset.json").read_text())
+    described = model_folder(place, "liver") / "dataset.json"
     with pytest.raises(UserError, match=r"nowhere is no trained model: it has no plans\.json"):
-        segment(place, tumor=Model(place / "nowhere"))
+        segment(place, tumor=stage_model(place / "nowhere"))
     with pytest.raises(UserError, match="the tumor model was trained on whole images"):
-        segment(place, tumor=Model(place / "liver"))
-    (place / "liver/dataset.json").write_text(json.dumps(tumor | {"labels": {"background": 0, "tumor": 1}}))
+        segment(place, tumor=model(place, "liver"))
+    described.write_text(
+        json.dumps(tumor | {"labels": {"background": 0, "tumor": 1}})
+    )
     with pytest.raises(UserError, match="no label is the liver by its name"):
         segment(place)
-    (place / "liver/dataset.json").write_text(json.dumps(tumor | {"channel_names": {"0": "CT", "1": "CT"}}))
+    described.write_text(
+        json.dumps(tumor | {"channel_names": {"0": "CT", "1": "CT"}})
+    )
     with pytest.raises(UserError, match=r"the liver model takes 2 channels as \.nii\.gz, the tumor model 1"):
         segment(place)
     with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
-        predict_two_stage(place / "nowhere", place / "out", liver=Model(place / "liver"), tumor=Model(place / "tumor"))
+        predict_two_stage(
+            place / "nowhere",
+            place / "out",
+            liver=model(place, "liver"),
+            tumor=model(place, "tumor"),
+        )
     with pytest.raises(UserError, match=r"holds no images named CASE_0000\.nii\.gz"):
-        predict_two_stage(place / "tumor", place / "out", liver=Model(place / "liver"), tumor=Model(place / "tumor"))
+        predict_two_stage(
+            place,
+            place / "out",
+            liver=model(place, "liver"),
+            tumor=model(place, "tumor"),
+        )
     assert stages == []
 
 
 def test_the_second_model_of_a_cascade_is_refused(place, stages):
-    cascade = (place / "tumor").rename(place / "T__P__3d_cascade_fullres")
+    cascade = model_folder(place, "tumor").rename(place / "T__P__3d_cascade_fullres")
     plans = {"configurations": {"3d_cascade_fullres": {"previous_stage": "3d_lowres"}}}
     (cascade / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(UserError, match="T__P__3d_cascade_fullres is the second model of nnU-Net's cascade"):
-        segment(place, tumor=Model(cascade))
+        segment(place, tumor=stage_model(cascade))
 
 
 def test_the_command(place, stages, capsys):
     images, out = place / "Dataset301_Drawn/imagesTr", place / "out"
-    models = ["--liver-model", str(place / "liver"), "--tumor-model", str(place / "tumor")]
-    further = ["--liver-folds", "0", "1", "--tumor-folds", "all", "--scales", "0.5", "1", "-device", "cpu"]
+    models = ["--liver-model", str(model_folder(place, "liver")), "--tumor-model", str(model_folder(place, "tumor"))]
+    further = ["--liver-folds", "0", "--tumor-folds", "0", "--scales", "0.5", "1", "-device", "cpu"]
     assert main(["two-stage", "predict", "-i", str(images), "-o", str(out), *models, *further]) == 0
     assert stages[1][2] == Options("cpu", scales=(0.5, 1.0))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out / "b.nii.gz"))), drawing(3))
