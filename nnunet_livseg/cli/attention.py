@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder for all files")
     parser.add_argument("--point", type=int, nargs=3, metavar=("Z", "Y", "X"), help="voxel of IMAGE, counted from 0")
-    parser.add_argument("--fold", metavar="F", help="a number or all (default: the first that is trained)")
-    parser.add_argument("--checkpoint", default="checkpoint_final.pth", help="default: %(default)s")
-    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: the best that is here")
+    parser.add_argument("-f", "--fold", metavar="F", help="a number or all (default: the first that is trained)")
+    parser.add_argument("-chk", "--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: the best that is here")
 
 
 def run(args: argparse.Namespace) -> None:

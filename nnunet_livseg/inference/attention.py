@@ -22,6 +22,7 @@ from nnunet_livseg.inference.attention_case import (
     preprocessed,
     require_channels,
 )
+from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.patch_grid import PatchGrid, cut_patch, whole_grid
 from nnunet_livseg.inference.segment import best_device
 from nnunet_livseg.inference.sources import open_source
@@ -118,13 +119,16 @@ def attention_maps(
         UserError: Model or images cannot be used, the network has no attention, or the point is outside the image.
     """
     model = model if isinstance(model, TrainedModel) else TrainedModel.open(model)
-    predictor = load(model, device or best_device())
+    loaded = load(model, device or best_device())
+    predictor = loaded.nnunet
     shown = maps_of(predictor.network, model.folder.name)
     source, names = open_source(tuple(images)), _told_apart(model.dataset.channels)
     require_channels(source, model)
-    data, properties = preprocessed(source.images, predictor)
-    order = predictor.plans_manager.transpose_forward
-    whole = whole_grid(source.image.GetSize()[::-1], data.shape[1:], properties, order)
+    turn = Turn(source.image, predictor.plans_manager.plans["image_reader_writer"])
+    data, properties = preprocessed(source.images, loaded, turn)
+    transposed = predictor.plans_manager.transpose_forward
+    shape = source.image.GetSize()[::-1]
+    whole = whole_grid(shape, data.shape[1:], properties=properties, transposed=transposed, turn=turn)
     if point is None:
         centre, reason = predicted_centre(data, predictor, model.structures)
         point = whole.to_image(centre)

@@ -7,47 +7,49 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from scipy import ndimage
+from scipy.ndimage import distance_transform_edt
 from torch import nn
 
 from nnunet_livseg.blocks.shown import Shown
+from nnunet_livseg.data.region_dataset import KEY
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
+from nnunet_livseg.evaluation.masks import bounding_box
 from nnunet_livseg.inference.onecase import CasePredictor
+from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.patch_grid import PatchGrid
 from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.sources import Source
 from nnunet_livseg.inference.trained import TrainedModel
+from nnunet_livseg.postprocessing.components import numbered, only_largest
 from nnunet_livseg.reference import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS, Variant
 
-_READERS = ("SimpleITKIO", "NibabelIO")  # which give the voxels in the file's own order
 
-
-def load(model: TrainedModel, device: str) -> nnUNetPredictor:
-    """nnU-Net's predictor with the weights of the model's first fold.
+def load(model: TrainedModel, device: str) -> CasePredictor:
+    """A predictor with the weights of the model's first fold.
 
     Raises:
-        UserError: The model cannot be loaded, is the second of a cascade, or reads images in a way that turns them;
-            there is no such device.
+        UserError: The model cannot be loaded, is the second of a cascade, or was trained on CTs cut to the liver; there
+            is no such device.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no GPU that torch can use.\n  Leave out --device, or see livseg doctor.")
+        raise UserError("there is no GPU that torch can use.\n  Leave out -device, or see livseg doctor.")
     if model.previous_stage is not None:
         raise UserError(
             f"{model.folder.name} is the second model of nnU-Net's cascade: it also reads the label maps of "
             f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
             "another configuration."
         )
-    predictor = CasePredictor(model, quality=quality_of("fast"), device=device).nnunet
-    reader = predictor.plans_manager.plans["image_reader_writer"]
-    if reader not in _READERS:
+    if "two_stage" in model.dataset.json.get(KEY, {}):
         raise UserError(
-            f"{model.folder.name} reads images with {reader}; attention is shown for models that read them with "
-            f"{' or '.join(_READERS)}, as nnU-Net does by default for NIfTI and NRRD."
+            f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
+            "\n  read whole ones, and attention is shown in whole ones: take a model that was trained on them."
         )
-    predictor.network = getattr(predictor.network, "_orig_mod", predictor.network)  # nnUNet_compile: not for one patch
-    predictor.network.to(predictor.device).eval()
+    predictor = CasePredictor(model, quality=quality_of("fast"), device=device)
+    nnunet = predictor.nnunet
+    nnunet.network = getattr(nnunet.network, "_orig_mod", nnunet.network)  # nnUNet_compile: not for one patch
+    nnunet.network.to(nnunet.device).eval()
     return predictor
 
 
@@ -89,14 +91,10 @@ def require_channels(source: Source, model: TrainedModel) -> None:
         )
 
 
-def preprocessed(channels: Sequence[sitk.Image], predictor: nnUNetPredictor) -> tuple[np.ndarray, dict]:
+def preprocessed(channels: Sequence[sitk.Image], predictor: CasePredictor, turn: Turn) -> tuple[np.ndarray, dict]:
     """The case as the network sees it, ``(C, *turned)``, by nnU-Net's own preprocessor, and what it noted."""
-    data = np.stack([sitk.GetArrayFromImage(image).astype(np.float32) for image in channels])
-    properties = {"spacing": list(channels[0].GetSpacing()[::-1])}
-    manager = predictor.configuration_manager
-    run = manager.preprocessor_class(verbose=False).run_case_npy
-    data, _, properties = run(data, None, properties, predictor.plans_manager, manager, predictor.dataset_json)
-    return data, properties
+    read = np.stack([turn.to_reader(sitk.GetArrayViewFromImage(image)) for image in channels])
+    return predictor._preprocessed(read, turn.spacing_mm, previous=None)
 
 
 def predicted_centre(
@@ -114,10 +112,9 @@ def predicted_centre(
 
 def deepest(mask: np.ndarray) -> tuple[int, ...]:
     """The voxel of the largest connected part of ``mask`` that is farthest from its border."""
-    parts, _ = ndimage.label(mask)
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    box = ndimage.find_objects(parts, max_label=largest)[largest - 1]
-    depth = ndimage.distance_transform_edt(np.pad(parts[box] == largest, 1))
+    largest = only_largest(*numbered(mask, neighbours=6))
+    box = bounding_box(largest)
+    depth = distance_transform_edt(np.pad(largest[box], 1))
     voxel = np.unravel_index(int(depth.argmax()), depth.shape)
     return tuple(int(v) - 1 + part.start for v, part in zip(voxel, box, strict=True))
 

@@ -1,8 +1,8 @@
 """Where a patch of a preprocessed image lies on the grid of the image that was read, and how maps get back there.
 
-nnU-Net's preprocessing turns the axes, cuts the box of everything that is not 0, and resamples (voxel centres are half
-a voxel inside); then a patch is cut, padded where the image is smaller. Per axis this is one scale and one offset.
-Axes named "turned" are in the order of the plans, others are (z, y, x) of the image.
+Some readers of nnU-Net turn and flip the axes. Its preprocessing turns them again, cuts the box of everything that is
+not 0, and resamples (voxel centres are half a voxel inside); then a patch is cut, padded where the image is smaller.
+Per axis this is one scale and one offset. Axes named "turned" are the network's, others are (z, y, x) of the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,8 @@ import numpy as np
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from scipy import ndimage
 
+from nnunet_livseg.inference.orientation import Turn
+
 
 @dataclass(frozen=True)
 class PatchGrid:
@@ -20,9 +22,9 @@ class PatchGrid:
 
     Args:
         shape: Sizes of the image (z, y, x).
-        order: The plans' ``transpose_forward``: the image's axis at every place of the turned order.
+        order: The image's axis at every place of the turned order.
         limits: First voxel and end of the preprocessed box in the image, turned.
-        scale: Voxels of the patch per voxel of the image, turned.
+        scale: Voxels of the patch per voxel of the image, turned; negative where the patch runs the other way.
         offset: Where the image's first voxel lies, in voxels of the patch, turned.
         size: Sizes of the patch, turned; 1 across the slices in 2D.
     """
@@ -66,13 +68,19 @@ class PatchGrid:
     def _turned_box(self) -> list[slice]:
         box = []
         for (low, high), scale, offset, size in zip(self.limits, self.scale, self.offset, self.size, strict=True):
-            first, end = (int(np.ceil((edge - 0.5 - offset) / scale - 1e-6)) for edge in (0, size))
+            edges = sorted((edge - 0.5 - offset) / scale for edge in (0, size))
+            first, end = (int(np.ceil(edge - 1e-6)) for edge in edges)
             box.append(slice(max(first, low), min(end, high)))
         return box
 
 
 def whole_grid(
-    shape: Sequence[int], preprocessed: Sequence[int], properties: Mapping[str, Any], order: Sequence[int]
+    shape: Sequence[int],
+    preprocessed: Sequence[int],
+    *,
+    properties: Mapping[str, Any],
+    transposed: Sequence[int],
+    turn: Turn,
 ) -> PatchGrid:
     """The whole preprocessed image as one patch.
 
@@ -80,13 +88,27 @@ def whole_grid(
         shape: Sizes of the image (z, y, x).
         preprocessed: Sizes after preprocessing, turned.
         properties: What nnU-Net's preprocessor notes about the case.
-        order: The plans' ``transpose_forward``.
+        transposed: The plans' ``transpose_forward``.
+        turn: What the model's reader does to the image.
     """
-    limits = tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
-    before = properties["shape_after_cropping_and_before_resampling"]
-    scale = tuple(n / old for n, old in zip(preprocessed, before, strict=True))
-    offset = tuple((0.5 - low) * s - 0.5 for (low, _), s in zip(limits, scale, strict=True))
-    return PatchGrid(tuple(shape), tuple(order), limits, scale, offset, tuple(preprocessed))
+    axes = _axes(turn)
+    order, limits, scale, offset = [], [], [], []
+    for axis, (low, high), n in zip(transposed, properties["bbox_used_for_cropping"], preprocessed, strict=True):
+        own, backwards = axes[axis]
+        low, high = (shape[own] - high, shape[own] - low) if backwards else (low, high)
+        edge, per_voxel = (high, -n / (high - low)) if backwards else (low, n / (high - low))
+        order.append(own)
+        limits.append((int(low), int(high)))
+        scale.append(per_voxel)
+        offset.append((0.5 - edge) * per_voxel - 0.5)
+    return PatchGrid(tuple(shape), tuple(order), tuple(limits), tuple(scale), tuple(offset), tuple(preprocessed))
+
+
+def _axes(turn: Turn) -> list[tuple[int, bool]]:
+    """For each axis (z, y, x) of the reader the axis of the image, and whether it runs backwards there."""
+    corners = turn.to_reader(np.arange(8).reshape(2, 2, 2))  # neighbours differ by 4, 2, 1 along z, y, x of the image
+    steps = [int(corners[end] - corners[0, 0, 0]) for end in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    return [((4, 2, 1).index(abs(step)), step < 0) for step in steps]
 
 
 def cut_patch(

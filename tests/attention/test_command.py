@@ -91,6 +91,37 @@ def test_rows_of_attention_belong_to_the_point(image, tmp_path):
     assert not np.allclose(*rows)
 
 
+def read_by(reader, model):
+    path = model / "plans.json"
+    path.write_text(path.read_text().replace("SimpleITKIO", reader))
+    return model
+
+
+@pytest.mark.parametrize("reader", ["SimpleITKIOWithReorient", "NibabelIOWithReorient"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAI", "PIR", "SAL"])  # as read; twice flipped; twice sideways
+@pytest.mark.parametrize("given", [True, False], ids=["point-given", "point-predicted"])
+def test_maps_lie_in_the_same_place_of_the_patient_however_the_file_is_turned(given, axes, reader, tmp_path):
+    """The turning readers show the network one and the same array; it is the other one's that is read as it is."""
+    image = ct(border=2)
+    image[:, :, :6] = image[:, 50:, :] = 0  # cropped more at some ends than at others
+    plain = sitk.DICOMOrient(image, "RAS")
+    stored = sitk.DICOMOrient(image, axes)
+    options = {"order": (2, 0, 1), "spacing_mm": (1.2, 4.0, 2.0)}
+    model = model_folder(tmp_path / "plain", "dpcnet", 3, **options)
+    turning = read_by(reader, model_folder(tmp_path / "turning", "dpcnet", 3, **options))
+    expected = attention_maps([plain], model, point=(8, 35, 20) if given else None)
+    mm = plain.TransformIndexToPhysicalPoint(expected.point[::-1])
+    case = attention_maps([stored], turning, point=stored.TransformPhysicalPointToIndex(mm)[::-1] if given else None)
+    assert stored.TransformIndexToPhysicalPoint(case.point[::-1]) == pytest.approx(mm, abs=1e-6)
+    for one, other in zip(expected.maps, case.maps, strict=True):
+        assert np.array_equal(one.values, other.values)
+        if not one.is_vector:
+            back = sitk.DICOMOrient(case.on_image(other.values), "RAS")
+            assert back.GetOrigin() == pytest.approx(plain.GetOrigin(), abs=1e-6)
+            known = sitk.GetArrayFromImage(expected.on_image(one.values))
+            assert known.any() and np.allclose(sitk.GetArrayFromImage(back), known, atol=1e-5 * known.max())
+
+
 def test_the_point_is_the_middle_of_what_the_network_predicts(image, tmp_path):
     """A fresh network predicts something or other; the point must lie in it."""
     model = model_folder(tmp_path, "sfan", 3)
@@ -154,9 +185,9 @@ def test_the_plane_of_a_2d_network_is_its_own(order, name, tmp_path):
     ("args", "message"),
     [
         (["--point", "99", "0", "0"], "the point 99 0 0 is outside the image of 20 x 60 x 70 voxels"),
-        (["--fold", "3"], "SFANTrainer.* has no checkpoint_final.pth of fold 3; trained are 0"),
-        (["--checkpoint", "checkpoint_best.pth"], "has no fold with checkpoint_best.pth"),
-        (["--device", "cuda"], "there is no GPU that torch can use"),
+        (["-f", "3"], "SFANTrainer.* has no checkpoint_final.pth of fold 3; trained are 0"),
+        (["-chk", "checkpoint_best.pth"], "has no fold with checkpoint_best.pth"),
+        (["-device", "cuda"], "there is no GPU that torch can use"),
     ],
 )
 def test_refused_arguments(args, message, image, tmp_path, capsys, monkeypatch):
@@ -175,11 +206,18 @@ def test_a_network_without_attention(image, tmp_path):
         attention_maps([image], model)
 
 
-def test_a_reader_that_turns_images(image, tmp_path):
+def test_a_reader_of_pictures(image, tmp_path):
+    model = read_by("NaturalImage2DIO", model_folder(tmp_path, "sfan", 3))
+    with pytest.raises(UserError, match="trained on images that nnU-Net reads with NaturalImage2DIO: 2D pictures"):
+        attention_maps([image], model)
+
+
+def test_a_model_of_cts_cut_to_the_liver(image, tmp_path):
     model = model_folder(tmp_path, "sfan", 3)
-    path = model / "plans.json"
-    path.write_text(path.read_text().replace("SimpleITKIO", "NibabelIOWithReorient"))
-    with pytest.raises(UserError, match="reads images with NibabelIOWithReorient"):
+    path = model / "dataset.json"
+    cutting = {"two_stage": {"mode": "mask", "margin_mm": 20.0}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"livseg": cutting}))
+    with pytest.raises(UserError, match=r"SFANTrainer__\S+ was trained on CTs that were cut to the liver .*\n.*whole"):
         attention_maps([image], model)
 
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional as F
 
+from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.patch_grid import cut_patch, whole_grid
 from nnunet_livseg.reference import stock_configuration
 
@@ -13,20 +15,39 @@ from .conftest import plans
 
 SHAPE, SPACING_MM = (24, 50, 90), (5.0, 1.5, 0.8)  # z y x
 FACTORS = (2, 4, 8)  # voxels of the patch per cell of a map, turned
+STRAIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+FLIPPED = (-1, 0, 0, 0, 1, 0, 0, 0, -1)
+SIDEWAYS = (0, 0, 1, 1, 0, 0, 0, -1, 0)  # columns to the back, rows to the feet, slices to the left
+READ = [
+    ("SimpleITKIO", SIDEWAYS),  # which it keeps
+    ("NibabelIO", FLIPPED),
+    ("SimpleITKIOWithReorient", STRAIGHT),
+    ("SimpleITKIOWithReorient", SIDEWAYS),
+    ("NibabelIOWithReorient", FLIPPED),
+    ("NibabelIOWithReorient", SIDEWAYS),
+]
 
 
-def prepared(voxels, *, order, spacing_mm, patch):
+def turned(reader, direction, spacing_mm=SPACING_MM):
+    image = sitk.Image(2, 2, 2, sitk.sitkUInt8)
+    image.SetDirection(direction)
+    image.SetSpacing(spacing_mm[::-1])
+    return Turn(image, reader)
+
+
+def prepared(voxels, *, order, spacing_mm, patch, turn=None):
     """Preprocessed image, and its grid, by nnU-Net's preprocessor with plans of these axes and this spacing."""
+    turn = turn or turned("SimpleITKIO", STRAIGHT)
     configuration = stock_configuration(len(patch), patch=patch, features=(4,) * 5) | {"spacing": list(spacing_mm)}
     manager = PlansManager(plans(configuration, order=order))
     (key,) = manager.plans["configurations"]
     chosen = manager.get_configuration(key)
-    properties = {"spacing": list(SPACING_MM)}
+    properties = {"spacing": list(turn.spacing_mm)}
     labels = {"background": 0, "liver": 1}
     data, _, properties = chosen.preprocessor_class(verbose=False).run_case_npy(
-        voxels[None], None, properties, manager, chosen, {"labels": labels}
+        turn.to_reader(voxels)[None], None, properties, manager, chosen, {"labels": labels}
     )
-    return data, whole_grid(SHAPE, data.shape[1:], properties, order)
+    return data, whole_grid(SHAPE, data.shape[1:], properties=properties, transposed=order, turn=turn)
 
 
 def marked(voxel):
@@ -40,9 +61,11 @@ def marked(voxel):
 @pytest.mark.parametrize("marker", [(4, 8, 9), (11, 30, 41), (19, 45, 78)])
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 @pytest.mark.parametrize("spacing_mm", [(5.0, 1.5, 0.8), (2.0, 3.0, 1.3)])
-def test_a_marker_lands_within_a_cell(marker, order, spacing_mm):
-    turned = [spacing_mm[axis] for axis in order]
-    data, whole = prepared(marked(marker), order=order, spacing_mm=turned, patch=(16, 32, 32))
+@pytest.mark.parametrize(("reader", "direction"), READ)
+def test_a_marker_lands_within_a_cell(marker, order, spacing_mm, reader, direction):
+    read_mm = turned(reader, direction, spacing_mm).spacing_mm
+    turn, planned_mm = turned(reader, direction), [read_mm[axis] for axis in order]
+    data, whole = prepared(marked(marker), order=order, spacing_mm=planned_mm, patch=(16, 32, 32), turn=turn)
     centre = [int(i) for i in np.unravel_index(data[0].argmax(), data.shape[1:])]
     patch, grid = cut_patch(data, whole, centre, (16, 32, 32))
     assert patch.shape == (1, 16, 32, 32)
@@ -51,10 +74,27 @@ def test_a_marker_lands_within_a_cell(marker, order, spacing_mm):
     placed[grid.box] = grid.place(cells)
     found = np.unravel_index(placed.argmax(), SHAPE)
     for axis, (here, there) in enumerate(zip(found, marker, strict=True)):
-        place = order.index(axis)
-        cell = FACTORS[place] / grid.scale[place]  # voxels of the image
+        place = grid.order.index(axis)
+        cell = FACTORS[place] / abs(grid.scale[place])  # voxels of the image
         assert abs(here - there) <= cell, (axis, found, marker)
-    assert whole.to_image(centre) == pytest.approx(marker, abs=max(1, *(0.5 / s for s in whole.scale)))
+    assert whole.to_image(centre) == pytest.approx(marker, abs=max(1, *(0.5 / abs(s) for s in whole.scale)))
+    assert grid.to_patch(whole.to_image(centre)) == pytest.approx(
+        [c + o - w for c, o, w in zip(centre, grid.offset, whole.offset, strict=True)],
+        abs=max(0.5, *(abs(s) / 2 for s in whole.scale)) + 1e-6,
+    )
+
+
+@pytest.mark.parametrize(("reader", "direction"), READ)
+def test_what_the_network_sees_comes_back_as_it_was_read(reader, direction):
+    """Without resampling every voxel has its own value again, in a box that is not in the middle."""
+    voxels = marked((11, 30, 41))
+    voxels[2:-3, 5:-1, 4:-9] += np.random.default_rng(0).normal(0, 5, (19, 44, 77))
+    order, turn = (2, 0, 1), turned(reader, direction)
+    planned_mm = [turn.spacing_mm[axis] for axis in order]
+    data, whole = prepared(voxels, order=order, spacing_mm=planned_mm, patch=(16, 32, 32), turn=turn)
+    assert whole.box == (slice(2, 21), slice(5, 49), slice(4, 81))
+    expected = np.clip(voxels, -1000, 1000) / 100  # as the plans say
+    assert np.allclose(whole.place(data[0]), expected[whole.box], atol=1e-5)
 
 
 def test_a_map_as_fine_as_the_image_comes_back_as_it_was():
