@@ -4,7 +4,7 @@
   livseg align phases.csv --id 4                      a data set; columns: case,patient,venous,arterial,label,mask
 
 Registration never looks at reference labels; --mask (or the column `mask`) may give the liver as a model predicted it,
---other-masks (or the columns `mask_<phase>`) the livers of the other phases, which help the deformable step.
+--other-masks (or the columns `mask_<phase>`) the livers of the other phases, which --method deformable-livers looks at.
 --method tumor-centre repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH: for replication only.
 """
 
@@ -15,7 +15,8 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg align``."""
     parser.add_argument("inputs", type=Path, nargs="+", help="primary phase and others, or one CSV table")
-    parser.add_argument("--method", default="rigid", choices=("none", "rigid", "deformable", "tumor-centre"))
+    methods = ("none", "rigid", "deformable", "deformable-livers", "tumor-centre")
+    parser.add_argument("--method", default="rigid", choices=methods)
     single = parser.add_argument_group("one case")
     single.add_argument("-o", "--out", type=Path, help="folder for the aligned case")
     single.add_argument("--mask", type=Path, help="liver on the primary phase")

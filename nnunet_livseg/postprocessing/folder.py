@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_livseg import __version__
-from nnunet_livseg.data.regions import read_image, spacing_of, write_image
+from nnunet_livseg.data.regions import spacing_of
 from nnunet_livseg.data.volumes import require_place
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.folder import reason
@@ -99,14 +99,14 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     Raises:
         UserError: The file is damaged or no label map.
     """
-    image = read_image(path)
+    image = read_scan(path)
     voxels = sitk.GetArrayFromImage(image)
     labels, _ = integers(voxels, path.name)
     spacing_mm = (1.0,) * labels.ndim if path.name.lower().endswith(PIXEL_ENDINGS) else spacing_of(image)
     changed, changes = apply(labels, spacing_mm, structures, steps)
     result = sitk.GetImageFromArray(changed.astype(voxels.dtype, copy=False))
     result.CopyInformation(image)
-    write_image(result, out / path.name)
+    write_volume(result, out / path.name)
     return changes
 
 

@@ -135,14 +135,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_predicted(place, stages
         segment(place, tumor=stage_model(place / "nowhere"))
     with pytest.raises(UserError, match="the tumor model was trained on whole images"):
         segment(place, tumor=model(place, "liver"))
-    described.write_text(
-        json.dumps(tumor | {"labels": {"background": 0, "tumor": 1}})
-    )
+    described.write_text(json.dumps(tumor | {"labels": {"background": 0, "tumor": 1}}))
     with pytest.raises(UserError, match="no label is the liver by its name"):
         segment(place)
-    described.write_text(
-        json.dumps(tumor | {"channel_names": {"0": "CT", "1": "CT"}})
-    )
+    described.write_text(json.dumps(tumor | {"channel_names": {"0": "CT", "1": "CT"}}))
     with pytest.raises(UserError, match=r"the liver model takes 2 channels as \.nii\.gz, the tumor model 1"):
         segment(place)
     with pytest.raises(UserError, match=r"there is no folder .*nowhere"):

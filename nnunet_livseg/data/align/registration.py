@@ -18,10 +18,12 @@ from nnunet_livseg.data.hounsfield import AIR_HU
 from nnunet_livseg.errors import UserError
 
 TUMOR_CENTRE = "tumor-centre"
-METHODS = ("none", "rigid", "deformable", TUMOR_CENTRE)
+BY_LIVERS = "deformable-livers"
+DEFORMABLE = ("deformable", BY_LIVERS)
+METHODS = ("none", "rigid", *DEFORMABLE, TUMOR_CENTRE)
 _MARGIN_MM = 15.0
 _SMALLEST_OVERLAP = 0.2
-_SMALLEST_GAIN = {"rigid": 0.0, "deformable": 0.0}
+_SMALLEST_GAIN = 0.0  # nats of mutual information
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ def align(
         other: Another phase of the same patient, in HU, on any grid.
         method: One of ``METHODS``.
         mask: Liver of the primary phase on its grid (any value above 0), e.g. a model's prediction.
-        other_mask: Liver of the other phase on its grid. With ``mask`` it gives the Dice before and after, and steers
-            the deformable step.
+        other_mask: Liver of the other phase on its grid. With ``mask`` it gives the Dice before and after, and guides
+            ``deformable-livers``.
         labels: Reference labels of both phases, for ``tumor-centre`` alone.
 
     Raises:
@@ -88,6 +90,8 @@ def align(
         raise UserError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
     scans = _Scans.of(primary, other, _region(primary, mask))
     livers = _livers(mask, other_mask)
+    if method == BY_LIVERS and livers is None:
+        raise UserError(f"{BY_LIVERS} looks at the livers of both phases, and one is missing. Give both liver masks.")
     transforms = _transforms(scans, method, labels, livers)
     judged = {name: _judge(scans, transform, livers) for name, transform in transforms.items()}
     best, notes = (method, (USES_GROUND_TRUTH,)) if method == TUMOR_CENTRE else _best(scans, judged, transforms)
@@ -140,8 +144,9 @@ def _transforms(scans: _Scans, method: str, labels, livers) -> dict[str, sitk.Tr
         transforms[method] = tumor_centre_shift(*labels)
     elif method != "none":
         transforms["rigid"] = rigid(scans.fixed, scans.moving, scans.where, _start(scans))
-    if method == "deformable":
-        transforms[method] = deformable(scans.fixed, scans.moving, scans.where, transforms["rigid"], livers)
+    if method in DEFORMABLE:
+        guides = livers if method == BY_LIVERS else None
+        transforms[method] = deformable(scans.fixed, scans.moving, scans.where, transforms["rigid"], guides)
     return transforms
 
 
@@ -218,9 +223,9 @@ def _best(scans: _Scans, judged: dict[str, Quality], transforms: dict) -> tuple[
     best, notes = "none", []
     for name in list(judged)[1:]:
         gain = judged[name].mutual_information - judged[best].mutual_information
-        if gain <= _SMALLEST_GAIN[name]:
+        if gain <= _SMALLEST_GAIN:
             notes.append(f"{name} registration agreed no better than {best} ({gain:+.3f} nats) and was dropped")
-        elif name == "deformable" and (smallest := _smallest_jacobian(scans, transforms[name])) <= 0:
+        elif name in DEFORMABLE and (smallest := _smallest_jacobian(scans, transforms[name])) <= 0:
             notes.append(f"deformable registration folds space (Jacobian {smallest:.2f}) and was dropped")
         else:
             best = name
