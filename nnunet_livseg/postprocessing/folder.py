@@ -99,7 +99,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     Raises:
         UserError: The file is damaged or no label map.
     """
-    image = read_scan(path)
+    image = read_scan(path).image
     voxels = sitk.GetArrayFromImage(image)
     labels, _ = integers(voxels, path.name)
     spacing_mm = (1.0,) * labels.ndim if path.name.lower().endswith(PIXEL_ENDINGS) else spacing_of(image)

@@ -103,7 +103,7 @@ def test_a_damaged_file_stops_no_other_and_leaves_nothing(predictions):
 def test_an_interruption_keeps_what_was_finished(predictions, monkeypatch):
     from nnunet_livseg.postprocessing import folder
 
-    write = folder.write_image
+    write = folder.write_volume
 
     def interrupted(image, path):
         if path.name == "c1.nii.gz":
@@ -111,7 +111,7 @@ def test_an_interruption_keeps_what_was_finished(predictions, monkeypatch):
         write(image, path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folder, "write_image", interrupted)
+        patch.setattr(folder, "write_volume", interrupted)
         run(predictions)
     assert run(predictions).n_reused == 1
 
