@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nnunet_livseg import __version__
 from nnunet_livseg.data.regions import spacing_of
-from nnunet_livseg.data.volumes import require_place
+from nnunet_livseg.data.volumes import read_scan, require_place, write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.folder import reason
 from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending, integers
