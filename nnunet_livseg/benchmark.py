@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.devices import require_device
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
 from nnunet_livseg.reference import PATCH, build, channels_of, stock_configuration
@@ -53,13 +54,12 @@ class Setting:
         Raises:
             UserError: A GPU is asked for and there is none, or the patch does not fit the network's strides.
         """
-        if device == "cuda" and not torch.cuda.is_available():
-            raise UserError("there is no GPU that torch can use.\n  Measure with --device cpu, or see livseg doctor.")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        require_device(device)
         if any(size % 32 for size in patch):
             raise UserError(
                 f"patch {patch} does not fit: every size must be a multiple of 32, as the network halves it 5 times."
             )
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if threads:
             torch.set_num_threads(threads)
         name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
@@ -239,48 +239,3 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-# --- output -----------------------------------------------------------------------------------------------------------
-
-
-def to_json(result: Result) -> dict:
-    """Everything measured, with the setting."""
-    rows = [{"stock": asdict(stock), "variant": asdict(ours)} for stock, ours in result.pairs]
-    return {"schema": 1, "setting": asdict(result.setting), "networks": rows}
-
-
-def to_markdown(result: Result) -> str:
-    """A table with the ratio to the stock network beside each figure."""
-    s = result.setting
-    memory = "peak of a step" if s.device == "cuda" else "kept for backward"
-    how = "float32" if s.device == "cpu" else "mixed precision" + (", torch.compile" if s.compiled else "")
-    patch = "x".join(map(str, s.patch))
-    lines = [
-        f"{s.device_name}, {s.threads} threads, {patch}, batch {s.batch}, {how}, torch {s.torch}, "
-        f"medians of {s.repeats}. Ratios are to nnU-Net's own network in the same run.",
-        "",
-        f"| network | parameters | FLOPs (forward) | training step | memory ({memory}) | inference (1 patch) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for stock, ours in result.pairs:
-        if (stock, ours) == result.pairs[0]:
-            lines.append(_markdown_row(stock, stock))
-        lines.append(_markdown_row(ours, stock))
-    return "\n".join(lines)
-
-
-def _markdown_row(figures: Figures, stock: Figures) -> str:
-    def with_ratio(text: str, name: str) -> str:
-        ratio = getattr(figures, name) / getattr(stock, name)
-        return text if figures is stock else f"{text} ({ratio:.2f}x)"
-
-    cells = [
-        figures.name,
-        with_ratio(f"{figures.parameters / 1e6:.2f}M", "parameters"),
-        with_ratio(f"{figures.flops / 1e9:.1f} G", "flops"),
-        with_ratio(f"{figures.step_s * 1e3:.0f} ms", "step_s"),
-        with_ratio(f"{figures.memory_mib:.0f} MiB", "memory_mib"),
-        with_ratio(f"{figures.inference_s * 1e3:.0f} ms", "inference_s"),
-    ]
-    return f"| {' | '.join(cells)} |"

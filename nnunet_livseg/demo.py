@@ -52,7 +52,7 @@ class Demo:
         if 3 not in variant.dims:
             raise UserError(f"{variant.name} exists in 2D only, and the demo is in 3D.\n  Choose another: livseg list")
         self.folder, self.variant, self.cases, self.epochs = folder, variant, cases, epochs
-        self.device = device or _find_device()
+        self.device = _device(device)
         self.iterations = iterations or (100 if self.device == "cuda" else 20)
         self.images = folder / "nnUNet_raw" / DATASET / "imagesTs"
         self.references = folder / "nnUNet_raw" / DATASET / "labelsTs"
@@ -184,7 +184,11 @@ class Demo:
             )
 
 
-def _find_device() -> str:
+def _device(wanted: str | None) -> str:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    from nnunet_livseg.inference.devices import require_device
+
+    device = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_device(device)
+    return device

@@ -99,7 +99,7 @@ def test_doctor_sees_that_nnunet_does_not_find_the_trainers(capsys, monkeypatch)
         (["--patch", "64"], "--patch takes 2 or 3 numbers, not 1"),
         (["--patch", "40", "64", "64"], "every size must be a multiple of 32"),
         (["-m", "dpcnett"], "Did you mean dpcnet"),
-        (["--device", "cuda"], "there is no GPU that torch can use"),
+        (["-device", "cuda"], "there is no device cuda here"),
     ],
 )
 def test_benchmark_refuses(args, message, capsys, monkeypatch):
@@ -123,7 +123,7 @@ def test_benchmark_measures_beside_the_stock_network(capsys, tmp_path):
                 "2",
                 "--repeats",
                 "1",
-                "--device",
+                "-device",
                 "cpu",
                 "--json",
                 str(out),

@@ -5,7 +5,7 @@ figures are medians, and ratios to the stock network. On a GPU as nnU-Net trains
 
 examples:
   livseg benchmark -m dpcnet dpcnet-ag --patch 64 64 64
-  livseg benchmark --all --patch 128 128 128 --device cuda --json gpu.json
+  livseg benchmark --all --patch 128 128 128 -device cuda --json gpu.json
 """
 
 import argparse
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every network that exists at this number of dimensions")
     parser.add_argument("--patch", type=int, nargs="+", default=[64, 64, 64], metavar="N", help="voxels, order z y x")
     parser.add_argument("--batch", type=int, default=2, help="patches per training step (default: 2)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("-device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each; their median counts (default: 5)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print the table."""
-    from nnunet_livseg.benchmark import Setting, benchmark, to_json, to_markdown
+    from nnunet_livseg.benchmark import Setting, benchmark
+    from nnunet_livseg.benchmark_table import to_json, to_markdown
     from nnunet_livseg.errors import UserError
     from nnunet_livseg.files import write_json
     from nnunet_livseg.variants import VARIANTS, find_variant

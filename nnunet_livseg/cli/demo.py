@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg demo``."""
     parser.add_argument("--out", default="livseg_demo", metavar="FOLDER", help="where to work (default: livseg_demo)")
     parser.add_argument("-m", "--variant", default="dpcnet", help="a network of livseg list (default: dpcnet)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("-device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--cases", type=int, default=8, help="training CTs (default: 8)")
     parser.add_argument("--epochs", type=int, default=6, help="default: 6")
     parser.add_argument("--iterations", type=int, help="training steps per epoch (default: 20 on a CPU, 100 on a GPU)")

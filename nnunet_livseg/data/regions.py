@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.errors import UserError
 
 MODES = ("crop", "mask")
@@ -87,11 +88,14 @@ def cut_labels(labels: sitk.Image, region: Region, *, mode: str, ignore_label: i
 
 def put_back(labels: np.ndarray, region: Region, *, mode: str, like: sitk.Image) -> sitk.Image:
     """Labels of the box on the grid of the image that it was cut from; background elsewhere."""
-    whole = np.zeros(like.GetSize()[::-1], dtype=labels.dtype)
-    whole[region.slices] = labels if mode == "crop" else np.where(region.inside, labels, 0)
-    image = sitk.GetImageFromArray(whole)
-    image.CopyInformation(like)
-    return image
+    return on_grid(placed(labels, region, mode=mode, shape=like.GetSize()[::-1]), like)
+
+
+def placed(values: np.ndarray, region: Region, *, mode: str, shape: Sequence[int]) -> np.ndarray:
+    """``values`` of the box at its place in an array of ``shape``; 0 elsewhere."""
+    whole = np.zeros(shape, values.dtype)
+    whole[region.slices] = values if mode == "crop" else np.where(region.inside, values, 0)
+    return whole
 
 
 def _cut(image: sitk.Image, region: Region) -> sitk.Image:
@@ -99,9 +103,7 @@ def _cut(image: sitk.Image, region: Region) -> sitk.Image:
 
 
 def _with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(array.astype(sitk.GetArrayViewFromImage(like).dtype))
-    image.CopyInformation(like)
-    return image
+    return on_grid(array.astype(sitk.GetArrayViewFromImage(like).dtype), like)
 
 
 def liver_of(labels: sitk.Image, values: Collection[int], image: sitk.Image, *, path: Path) -> np.ndarray:

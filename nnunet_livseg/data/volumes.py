@@ -188,6 +188,13 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
     return Volume(image, repairs)
 
 
+def on_grid(values: np.ndarray, grid: sitk.Image) -> sitk.Image:
+    """``values (z, y, x)``, or ``(y, x)``, as an image with the geometry of ``grid``."""
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(grid)
+    return image
+
+
 def require_place(folder: Path) -> None:
     """Refuse an output folder whose path leads through a file."""
     blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)

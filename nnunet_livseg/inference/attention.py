@@ -14,17 +14,16 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_livseg.blocks.shown import PHASES, VECTOR, Shown, observe
+from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.inference.attention_case import (
     given_centre,
     load,
     maps_of,
     predicted_centre,
-    preprocessed,
-    require_channels,
 )
-from nnunet_livseg.inference.orientation import Turn
+from nnunet_livseg.inference.devices import best_device
+from nnunet_livseg.inference.fit import require_fit
 from nnunet_livseg.inference.patch_grid import PatchGrid, cut_patch, whole_grid
-from nnunet_livseg.inference.segment import best_device
 from nnunet_livseg.inference.sources import open_source
 from nnunet_livseg.inference.trained import TrainedModel
 
@@ -94,9 +93,7 @@ class CaseAttention:
         """A map on the grid of the image: linear between the network's positions, 0 outside the patch."""
         whole = np.zeros(self.grid.shape, np.uint8 if labels else np.float32)
         whole[self.grid.box] = self.grid.place(values, labels=labels)
-        image = sitk.GetImageFromArray(whole)
-        image.CopyInformation(self.image)
-        return image
+        return on_grid(whole, self.image)
 
 
 def attention_maps(
@@ -123,9 +120,9 @@ def attention_maps(
     predictor = loaded.nnunet
     shown = maps_of(predictor.network, model.folder.name)
     source, names = open_source(tuple(images)), _told_apart(model.dataset.channels)
-    require_channels(source, model)
-    turn = Turn(source.image, predictor.plans_manager.plans["image_reader_writer"])
-    data, properties = preprocessed(source.images, loaded, turn)
+    require_fit(source, model)
+    turn = loaded.turn(source.image)
+    data, properties = loaded.preprocessed(turn.stacked(source.images), turn.spacing_mm)
     transposed = predictor.plans_manager.transpose_forward
     shape = source.image.GetSize()[::-1]
     whole = whole_grid(shape, data.shape[1:], properties=properties, transposed=transposed, turn=turn)

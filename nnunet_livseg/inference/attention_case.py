@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from scipy.ndimage import distance_transform_edt
@@ -15,11 +14,10 @@ from nnunet_livseg.data.region_dataset import KEY
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
 from nnunet_livseg.evaluation.masks import bounding_box
+from nnunet_livseg.inference.devices import require_device
 from nnunet_livseg.inference.onecase import CasePredictor
-from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.patch_grid import PatchGrid
 from nnunet_livseg.inference.quality import quality_of
-from nnunet_livseg.inference.sources import Source
 from nnunet_livseg.inference.trained import TrainedModel
 from nnunet_livseg.postprocessing.components import numbered, only_largest
 from nnunet_livseg.reference import build, stock_configuration
@@ -33,8 +31,7 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
         UserError: The model cannot be loaded, is the second of a cascade, or was trained on CTs cut to the liver; there
             is no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no GPU that torch can use.\n  Leave out -device, or see livseg doctor.")
+    require_device(device)
     if model.previous_stage is not None:
         raise UserError(
             f"{model.folder.name} is the second model of nnU-Net's cascade: it also reads the label maps of "
@@ -79,22 +76,6 @@ def rows_with_attention() -> tuple[Variant, ...]:
         return bool(hasattr(network, "shown") and network.shown())
 
     return tuple(row for row in VARIANTS if shows(row))
-
-
-def require_channels(source: Source, model: TrainedModel) -> None:
-    """Refuse a case with another number of channels than the model's."""
-    wanted = model.dataset.channels
-    if len(source.images) != len(wanted):
-        raise UserError(
-            f"the model takes {len(wanted)} channel{'s'[: len(wanted) > 1]} ({', '.join(wanted)}), but got "
-            f"{len(source.images)}: give one file per channel, in this order."
-        )
-
-
-def preprocessed(channels: Sequence[sitk.Image], predictor: CasePredictor, turn: Turn) -> tuple[np.ndarray, dict]:
-    """The case as the network sees it, ``(C, *turned)``, by nnU-Net's own preprocessor, and what it noted."""
-    read = np.stack([turn.to_reader(sitk.GetArrayViewFromImage(image)) for image in channels])
-    return predictor._preprocessed(read, turn.spacing_mm, previous=None)
 
 
 def predicted_centre(

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from nnunet_livseg.blocks.shown import PHASES, POSITIONS, VOXELS
 from nnunet_livseg.inference.attention import AttentionMap, CaseAttention
 from nnunet_livseg.report.attention import Bars, Picture, Row, Sheet, draw
-from nnunet_livseg.report.orientation import PatientView
+from nnunet_livseg.report.patient_view import PatientView
 
 PERCENTILES = (1, 99)  # of a map in the plane: the ends of its colour scale
 NEARLY_CONSTANT = 0.01  # between these, in a map of weights in 0..1: it weighs nothing

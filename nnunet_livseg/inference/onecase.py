@@ -25,8 +25,8 @@ from torch import Tensor
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import TUMOR
 from nnunet_livseg.inference.members import MemberOutputs, entropy, vote
-from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.reader_order import Turn
 from nnunet_livseg.inference.trained import TrainedModel
 
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
@@ -137,16 +137,14 @@ class CasePredictor:
         Raises:
             UserError: The model was trained on something else than volumes.
         """
-        turn = Turn(images[0], self.nnunet.plans_manager.plans["image_reader_writer"])
-        channels = [turn.to_reader(sitk.GetArrayViewFromImage(image)) for image in images]
-        stacked = channels[0][None] if len(channels) == 1 else np.stack(channels)
-        found = self._predict(stacked, turn.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
+        turn = self.turn(images[0])
+        found = self._predict(turn.stacked(images), turn.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
         return found.changed(turn.back)
 
     def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""
         previous = self.previous and self.previous._predict(image, spacing_mm, set()).labels[None].astype(np.int16)
-        data, properties = self._preprocessed(image, spacing_mm, previous)
+        data, properties = self.preprocessed(image, spacing_mm, previous)
         outputs = self.nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
         del data
         extra = self._reduced(outputs)
@@ -158,9 +156,20 @@ class CasePredictor:
         probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
         return Prediction(self._whole(labels, properties), probabilities, **extra)
 
-    def _preprocessed(
-        self, image: np.ndarray, spacing_mm: tuple[float, ...], previous: np.ndarray | None
+    def turn(self, image: sitk.Image) -> Turn:
+        """From the axes of ``image`` to those of the reader that the model was trained with."""
+        return Turn(image, self.nnunet.plans_manager.plans["image_reader_writer"])
+
+    def preprocessed(
+        self, image: np.ndarray, spacing_mm: tuple[float, ...], previous: np.ndarray | None = None
     ) -> tuple[np.ndarray, dict]:
+        """An image as the network sees it, by nnU-Net's own preprocessor, and what that noted about it.
+
+        Args:
+            image: ``(C, Z, Y, X)`` in the reader's order.
+            spacing_mm: In the same order.
+            previous: Label map ``(1, Z, Y, X)`` of the previous model of a cascade.
+        """
         nnunet = self.nnunet
         preprocessor = nnunet.configuration_manager.preprocessor_class(verbose=False)
         plans, configuration = nnunet.plans_manager, nnunet.configuration_manager

@@ -7,20 +7,21 @@ it, putting back on the input's grid, post-processing, measuring.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 
 from nnunet_livseg import __version__
-from nnunet_livseg.data.hounsfield import require_hounsfield
 from nnunet_livseg.data.region_dataset import KEY, Cutting, fill_values
-from nnunet_livseg.data.regions import Region, cut_image, find_region, spacing_of
+from nnunet_livseg.data.regions import Region, cut_image, find_region, placed, spacing_of
+from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR, Structures, select
+from nnunet_livseg.inference.devices import best_device, require_device
+from nnunet_livseg.inference.fit import require_fit
 from nnunet_livseg.inference.onecase import CasePredictor, Prediction
 from nnunet_livseg.inference.quality import Quality, quality_of
 from nnunet_livseg.inference.sources import Source, open_source
@@ -117,10 +118,10 @@ class Segmenter:
         """
         start = time.perf_counter()
         source = given if isinstance(given, Source) else open_source(given, **reading)
-        self._check(source)
+        require_fit(source, self.model)
         prediction, structures, notes = self._predicted(source)
         values, changes = apply(prediction.labels, spacing_of(source.image), Structures(structures), self.steps)
-        labels = _on_grid(values, source.image)
+        labels = on_grid(values, source.image)
         measurements, lesions = measure(
             source.image,
             labels,
@@ -139,8 +140,8 @@ class Segmenter:
             lesions,
             measurements,
             self._provenance(time.perf_counter() - start),
-            {name: _on_grid(values.astype(np.float32), source.image) for name, values in kept.items()},
-            None if uncertainty is None else _on_grid(uncertainty.astype(np.float32).round(2), source.image),
+            {name: on_grid(values.astype(np.float32), source.image) for name, values in kept.items()},
+            None if uncertainty is None else on_grid(uncertainty.astype(np.float32).round(2), source.image),
             source.series,
             (*source.notes, *notes, *changes),
         )
@@ -153,20 +154,6 @@ class Segmenter:
             files += [model.folder / "plans.json", model.folder / "dataset.json"]
             files += [model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds]
         return files
-
-    def _check(self, source: Source) -> None:
-        channels = self.model.dataset.channels
-        if len(source.images) != len(channels):
-            raise UserError(
-                f"{source.name} has {len(source.images)} channel(s), but {self.model.folder.name} was trained on"
-                f" {len(channels)} ({', '.join(channels)}).\n  Give one image per channel, in this order."
-            )
-        for name, image in zip(channels, source.images, strict=True):
-            values = sitk.GetArrayViewFromImage(image)
-            if name.lower() == "ct":
-                require_hounsfield(values, source.name, remedy="-1024 to its values")
-            elif not np.isfinite(values).all():
-                raise UserError(f"{source.name}: voxels of channel {name} are NaN or infinite. Replace them.")
 
     def _predicted(self, source: Source) -> tuple[Prediction, dict[str, tuple[int, ...]], list[str]]:
         wanted = self.model.structures if self.wishes.probabilities else ()
@@ -194,18 +181,12 @@ class Segmenter:
         self, found: Prediction, region: Region, shape: tuple[int, ...]
     ) -> tuple[Prediction, dict[str, tuple[int, ...]]]:
         """The prediction of the liver's box on the whole grid; with the liver, where the model knows only tumors."""
-        masked = self.cutting.mode == "mask"
-
-        def whole(values: np.ndarray) -> np.ndarray:
-            result = np.zeros(shape, values.dtype)
-            result[region.slices] = np.where(region.inside, values, 0) if masked else values
-            return result
-
-        placed, structures = found.changed(whole), self._structures()
+        whole = found.changed(partial(placed, region=region, mode=self.cutting.mode, shape=shape))
+        structures = self._structures()
         if LIVER not in self.model.structures:
-            inside = placed.labels[region.slices]
+            inside = whole.labels[region.slices]
             inside[region.inside & (inside == 0)] = structures[LIVER][0]
-        return placed, structures
+        return whole, structures
 
     def _structures(self) -> dict[str, tuple[int, ...]]:
         """The model's; where it does not know the liver, with the liver model's under the next free value."""
@@ -237,21 +218,6 @@ class Segmenter:
         )
 
 
-def best_device() -> str:
-    """``cuda`` or ``mps`` where there is one, else ``cpu``."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def require_device(device: str) -> None:
-    """Refuse a device that is not here."""
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = torch.device(device).type
-    if not here.get(kind, False):
-        raise UserError(f"there is no device {device} here (torch {torch.__version__}). Leave it out, or take cpu.")
-
-
 def cutting_of(model: TrainedModel, *, has_liver_model: bool) -> Cutting:
     """How images are cut to the liver: as in the model's training, or, for one trained on whole CTs, its wider box."""
     if KEY not in model.dataset.json or "two_stage" not in model.dataset.json[KEY]:
@@ -274,9 +240,3 @@ def _require_liver(finder: TrainedModel, *, channels: int) -> None:
             f"the liver model {finder.folder.name} needs {len(finder.dataset.channels)} channels, the other model"
             f" {channels}: they cannot read the same CT."
         )
-
-
-def _on_grid(values: np.ndarray, image: sitk.Image) -> sitk.Image:
-    result = sitk.GetImageFromArray(values)
-    result.CopyInformation(image)
-    return result

@@ -16,7 +16,7 @@ import torch
 from nnunet_livseg.data.dataset import RawDataset
 from nnunet_livseg.data.region_dataset import Cutting, fill_values, liver_values
 from nnunet_livseg.data.regions import Region, cut_image, find_region, liver_of, put_back, spacing_of
-from nnunet_livseg.data.volumes import read_scan, write_volume
+from nnunet_livseg.data.volumes import on_grid, read_scan, write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.multiscale import predictor_with
 from nnunet_livseg.inference.trained import TrainedModel
@@ -174,9 +174,7 @@ def _cut_case(case: Case, region: Region, folder: Path, dataset: RawDataset, cut
 def _result(case: Case, found: Path, region: Region | None, cutting: Cutting) -> sitk.Image:
     image = read_scan(case.images[0]).image
     if region is None:
-        nothing = sitk.GetImageFromArray(np.zeros(image.GetSize()[::-1], dtype=np.uint8))
-        nothing.CopyInformation(image)
-        return nothing
+        return on_grid(np.zeros(image.GetSize()[::-1], dtype=np.uint8), image)
     labels = sitk.GetArrayFromImage(read_scan(found).image)  # no view: the image is gone after this line
     return put_back(labels, region, mode=cutting.mode, like=image)
 

@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.evaluation.diameters import Line, axial_line, longest_line
 from nnunet_livseg.evaluation.labels import TUMOR, select
 from nnunet_livseg.evaluation.masks import bounding_box
@@ -44,9 +45,7 @@ def measure(
     numbered, boxes = _numbered_by_size(masks[TUMOR])
     of = _Lesions(image, hu, numbered, voxel_ml, (tumor_probability, tumor_votes, own_vote))
     lesions = tuple(of.lesion(number, box) for number, box in enumerate(boxes, start=1))
-    lesion_map = sitk.GetImageFromArray(numbered)
-    lesion_map.CopyInformation(labels)
-    return Measurements(sizes, lesions, cut_off), lesion_map
+    return Measurements(sizes, lesions, cut_off), on_grid(numbered, labels)
 
 
 def _mean(values: np.ndarray | None, box: Box, mask: np.ndarray) -> float | None:

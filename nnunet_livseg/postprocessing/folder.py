@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nnunet_livseg import __version__
 from nnunet_livseg.data.regions import spacing_of
-from nnunet_livseg.data.volumes import read_scan, require_place, write_volume
+from nnunet_livseg.data.volumes import on_grid, read_scan, require_place, write_volume
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.folder import reason
 from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending, integers
@@ -104,9 +104,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     labels, _ = integers(voxels, path.name)
     spacing_mm = (1.0,) * labels.ndim if path.name.lower().endswith(PIXEL_ENDINGS) else spacing_of(image)
     changed, changes = apply(labels, spacing_mm, structures, steps)
-    result = sitk.GetImageFromArray(changed.astype(voxels.dtype, copy=False))
-    result.CopyInformation(image)
-    write_volume(result, out / path.name)
+    write_volume(on_grid(changed.astype(voxels.dtype, copy=False), image), out / path.name)
     return changes
 
 

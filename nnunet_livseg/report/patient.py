@@ -78,7 +78,7 @@ def _facts(result: Segmentation) -> Iterator[str]:
     if result.series is not None and result.series.phase:
         yield f"{result.series.phase} phase (guessed)"
     yield f"quality {result.provenance.quality}"
-    yield datetime.datetime.now().astimezone().strftime("%Y-%m-%d")
+    yield f"made {datetime.datetime.now().astimezone():%Y-%m-%d}"
 
 
 def _identity_section(result: Segmentation, identifiers: Mapping[str, str] | None) -> str:

@@ -187,7 +187,7 @@ def test_the_plane_of_a_2d_network_is_its_own(order, name, tmp_path):
         (["--point", "99", "0", "0"], "the point 99 0 0 is outside the image of 20 x 60 x 70 voxels"),
         (["-f", "3"], "SFANTrainer.* has no checkpoint_final.pth of fold 3; trained are 0"),
         (["-chk", "checkpoint_best.pth"], "has no fold with checkpoint_best.pth"),
-        (["-device", "cuda"], "there is no GPU that torch can use"),
+        (["-device", "cuda"], "there is no device cuda here"),
     ],
 )
 def test_refused_arguments(args, message, image, tmp_path, capsys, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_model_of_cts_cut_to_the_liver(image, tmp_path):
 
 def test_channels_that_do_not_fit(image, tmp_path):
     model = model_folder(tmp_path, "sam-urim", 2, channels=2)
-    with pytest.raises(UserError, match=r"takes 2 channels \(CT, CT\), but got 1"):
+    with pytest.raises(UserError, match=r"has 1 channel\(s\), but SAMURIMTrainer\S+ was trained on 2 \(CT, CT\)"):
         attention_maps([image], model)
     with pytest.raises(UserError, match="channel 1 lies on another grid than channel 0"):
         attention_maps([image, ct((20, 60, 71))], model)

@@ -7,8 +7,8 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional as F
 
-from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.patch_grid import cut_patch, whole_grid
+from nnunet_livseg.inference.reader_order import Turn
 from nnunet_livseg.reference import stock_configuration
 
 from .conftest import plans

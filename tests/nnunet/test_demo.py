@@ -5,7 +5,7 @@ import re
 
 def test_demo_ends_with_dice_and_pictures_and_goes_on_where_it_stopped(workplace, tmp_path):
     folder = tmp_path / "demo"
-    command = ("livseg", "demo", "--out", folder, "--cases", 5, "--epochs", 1, "--iterations", 2, "--device", "cpu")
+    command = ("livseg", "demo", "--out", folder, "--cases", 5, "--epochs", 1, "--iterations", 2, "-device", "cpu")
     said = workplace.run(*command)
     rows = re.findall(r"\| unseen_00\d \| (0\.\d+) \| (0\.\d+|nan) \|", said)
     assert len(rows) == 2
@@ -23,7 +23,7 @@ def test_demo_ends_with_dice_and_pictures_and_goes_on_where_it_stopped(workplace
 def test_demo_shows_why_a_step_failed(workplace, tmp_path):
     folder = tmp_path / "demo"
     workplace.env["nnUNet_n_proc_DA"] = "none"  # nnU-Net cannot read this as a number
-    command = ("livseg", "demo", "--out", folder, "--cases", 5, "--epochs", 1, "--iterations", 1, "--device", "cpu")
+    command = ("livseg", "demo", "--out", folder, "--cases", 5, "--epochs", 1, "--iterations", 1, "-device", "cpu")
     said = workplace.run(*command, status=1)
     assert re.search(r"livseg demo: nnUNetv2_plan_and_preprocess failed \(exit status 1\)", said)
     assert "ValueError" in said and f"{folder / 'logs' / 'preprocess.log'}" in said

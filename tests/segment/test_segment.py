@@ -12,8 +12,8 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 
 from nnunet_livseg import segment
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.inference.orientation import Turn
 from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.reader_order import Turn
 from nnunet_livseg.inference.segment import Segmenter
 
 SPACING_MM = (2.5, 0.8, 0.7)

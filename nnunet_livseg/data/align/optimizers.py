@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.data.align.quality import WINDOW_HU, windowed
+from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.errors import UserError
 
 _WORKING_MM = 2.0  # finest voxel that registration looks at
@@ -39,9 +40,7 @@ _BY_LIVERS = _Spline((8.0,), 60.0, 10)
 
 def as_mask(region: np.ndarray, grid: sitk.Image) -> sitk.Image:
     """``region (z, y, x)`` as an image on ``grid``."""
-    mask = sitk.GetImageFromArray(region.astype(np.uint8))
-    mask.CopyInformation(grid)
-    return mask
+    return on_grid(region.astype(np.uint8), grid)
 
 
 def coarse_grid(image: sitk.Image, voxel_mm: float = _WORKING_MM) -> sitk.Image:

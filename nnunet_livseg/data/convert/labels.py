@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR
+from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.errors import UserError
 
 _ROUNDING = 1e-3  # float label maps scaled by a NIfTI header come back as 0.99999
@@ -49,9 +50,7 @@ def clean_labels(label: sitk.Image, mapping: Mapping[int, int], name: str) -> tu
         for value, count in found.items()
         if mapping.get(value, value) != value
     ]
-    result = sitk.GetImageFromArray(mapped)
-    result.CopyInformation(label)
-    return result, changes
+    return on_grid(mapped, label), changes
 
 
 _VALID = frozenset(LIVER_AND_TUMOR.values())

@@ -1,5 +1,7 @@
 """Arrays turned to the axis order of the reader that a model was trained with, and back."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import SimpleITK as sitk
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
@@ -39,6 +41,11 @@ class Turn:
             turned[stored[:, 0].astype(int)] = spacing
             spacing = turned
         self.spacing_mm = tuple(spacing[::-1].tolist())
+
+    def stacked(self, images: Sequence[sitk.Image]) -> np.ndarray:
+        """Channels ``(C, Z, Y, X)`` in the reader's order; a view where there is one and it need not be turned."""
+        channels = [self.to_reader(sitk.GetArrayViewFromImage(image)) for image in images]
+        return channels[0][None] if len(channels) == 1 else np.stack(channels)
 
     def to_reader(self, array: np.ndarray) -> np.ndarray:
         """``(Z, Y, X)`` of the image to the reader's order."""

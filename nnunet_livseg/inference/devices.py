@@ -1,0 +1,20 @@
+"""Where networks run."""
+
+import torch
+
+from nnunet_livseg.errors import UserError
+
+
+def best_device() -> str:
+    """``cuda`` or ``mps`` where there is one, else ``cpu``."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is not here."""
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind = torch.device(device).type
+    if not here.get(kind, False):
+        raise UserError(f"there is no device {device} here (torch {torch.__version__}). Leave it out, or take cpu.")
