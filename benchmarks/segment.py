@@ -43,16 +43,18 @@ def main() -> None:
 
 
 def compare_memory(model: Path, ct: Path, size: tuple[int, int, int], folder: Path) -> None:
-    """Both commands on one CT without mirroring and with patches side by side: memory does not depend on either."""
+    """Both commands on one CT with all folds, but no mirroring and patches side by side: they only take time."""
     images = folder / "images"
     images.mkdir()
     enlarge(sitk.ReadImage(str(ct)), size, images / "ct_0000.nii.gz")
-    fold = sorted(model.glob("fold_*"))[0].name.removeprefix("fold_")
-    plain = ("-f", fold, "--disable_tta", "-step_size", "1")
-    ours = (*SEGMENT, images / "ct_0000.nii.gz", "-m", model, "-o", folder / "ours", *plain)
+    folds = sorted(folder.name.removeprefix("fold_") for folder in model.glob("fold_*"))
+    plain = ("-f", *folds, "--disable_tta", "-step_size", "1")
+    ours = (*SEGMENT, images / "ct_0000.nii.gz", "-m", model, *plain)
     theirs = ("-i", images, "-o", folder / "theirs", "-m", model, "-device", "cpu", "-npp", "1", "-nps", "1", *plain)
     print("| command | peak memory | time |\n|---|---|---|")
-    print(row("livseg segment", *measured("livseg", *ours)))
+    print(row("livseg segment", *measured("livseg", *ours, "-o", folder / "ours")))
+    uncertain = measured("livseg", *ours, "-o", folder / "uncertain", "--uncertainty")
+    print(row("livseg segment --uncertainty", *uncertain))
     print(row("nnUNetv2_predict", *measured("nnUNetv2_predict_from_modelfolder", *theirs)))
     found, expected = (
         sitk.GetArrayFromImage(sitk.ReadImage(str(path)))

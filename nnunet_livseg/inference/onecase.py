@@ -21,6 +21,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import TUMOR
@@ -145,7 +146,7 @@ class CasePredictor:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""
         previous = self.previous and self.previous._predict(image, spacing_mm, set()).labels[None].astype(np.int16)
         data, properties = self.preprocessed(image, spacing_mm, previous)
-        outputs = self.nnunet.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+        outputs = self._outputs(torch.from_numpy(data))
         del data
         extra = self._reduced(outputs)
         logits = [channel.clone() for channel in outputs[: self.heads]] if self.members else list(outputs)
@@ -181,6 +182,19 @@ class CasePredictor:
             labels = convert_labelmap_to_one_hot(labels[0], self.label_manager.foreground_labels, data.dtype)
             data = np.vstack((data, labels))
         return data, properties
+
+    def _outputs(self, data: Tensor) -> Tensor:
+        """Output channels of nnU-Net's sliding window, the mean over folds, at the network's resolution."""
+        try:
+            with IsInfByChannel():
+                return self.nnunet.predict_logits_from_preprocessed_data(data).cpu()
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            raise UserError(
+                f"{self.model.folder.name} answers infinity for this CT, so no label can be decided."
+                "\n  Are the CT's values Hounsfield units? If so, the training diverged: take another fold (-f) or checkpoint (-chk)."
+            ) from error
 
     def _reduced(self, outputs: Tensor) -> dict[str, Tensor]:
         """Uncertainty and votes from the channels behind the logits, at the network's resolution."""
@@ -223,6 +237,18 @@ class CasePredictor:
         whole = np.zeros(properties["shape_before_cropping"], values.dtype)
         whole[bounding_box_to_slice(properties["bbox_used_for_cropping"])] = values
         return np.ascontiguousarray(whole.transpose(self.nnunet.plans_manager.transpose_backward))
+
+
+class IsInfByChannel(TorchFunctionMode):
+    """Inside, ``torch.isinf`` of a volume ``(K, Z, Y, X)`` says only which channels hold infinity.
+
+    nnU-Net's sliding window asks whether any output is infinite, and all at once that takes 1.5 times their memory.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.isinf and args[0].ndim == 4:
+            return torch.stack([torch.isinf(channel).any() for channel in args[0]])
+        return func(*args, **(kwargs or {}))
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:

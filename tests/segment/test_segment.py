@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from io_samples import as_image, dicom_slices, rotated, save_slices
 from known_model import TUMOR_HU, drawing, make_model
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
@@ -275,3 +276,14 @@ def test_a_model_of_an_extension_that_is_not_here(model):
     torch.save(content | {"trainer_name": "SomebodysTrainer"}, path)
     with pytest.raises(UserError, match=r"(?s)cannot be loaded.*SomebodysTrainer.*livseg doctor"):
         segment(as_image(drawing()[0]), model, device="cpu")
+
+
+@pytest.mark.parametrize("uncertainty", [False, True])
+def test_a_network_that_answers_infinity(tmp_path, uncertainty):
+    model = make_model(tmp_path)
+    path = model / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint["network_weights"]["lines.bias"][1] = 1e6  # above the largest half-precision number
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match="answers infinity for this CT"):
+        segment(as_image(drawing()[0]), model, device="cpu", quality="fast", uncertainty=uncertainty)
