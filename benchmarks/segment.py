@@ -1,7 +1,9 @@
 """What ``livseg segment`` costs, beside nnU-Net's own command, and what its quality presets bring.
 
     python benchmarks/segment.py memory MODEL CT [--size 600 512 512]     peak memory and time, and differing voxels
-    python benchmarks/segment.py presets MODEL IMAGES LABELS              Dice, time and memory of fast, standard, best
+    python benchmarks/segment.py presets MODEL IMAGES LABELS [PRESET ...] Dice, time and memory of fast, standard, best
+
+With --liver-model MODEL, presets look at the liver's box only.
 
 MODEL is a folder of nnUNet_results; IMAGES and LABELS are folders as in a raw dataset. `memory` first resamples CT to
 the size in voxels. Commands run one after the other in fresh processes on the CPU, with the report left out; memory is
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ import SimpleITK as sitk
 
 from nnunet_livseg import evaluate_case
 
+PRESETS = ("fast", "standard", "best")
 SEGMENT = ("segment", "-device", "cpu", "--no-report", "--no-dicom")
 
 
@@ -34,12 +38,15 @@ def main() -> None:
     presets = parts.add_parser("presets")
     for name in ("model", "images", "labels"):
         presets.add_argument(name, type=Path)
+    presets.add_argument("presets", nargs="*", default=PRESETS, choices=PRESETS)
+    presets.add_argument("--liver-model", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.part == "memory":
             compare_memory(args.model, args.ct, tuple(args.size), Path(folder))
         else:
-            compare_presets(args.model, args.images, args.labels, Path(folder))
+            finder = ("--liver-model", args.liver_model) if args.liver_model else ()
+            compare_presets(args.model, args.images, args.labels, Path(folder), args.presets, finder)
 
 
 def compare_memory(model: Path, ct: Path, size: tuple[int, int, int], folder: Path) -> None:
@@ -63,13 +70,15 @@ def compare_memory(model: Path, ct: Path, size: tuple[int, int, int], folder: Pa
     print(f"\n{np.count_nonzero(found != expected)} of {found.size:,} voxels differ")
 
 
-def compare_presets(model: Path, images: Path, labels: Path, folder: Path) -> None:
+def compare_presets(
+    model: Path, images: Path, labels: Path, folder: Path, presets: Sequence[str], options: Sequence[object]
+) -> None:
     """Mean Dice over all images, time and memory of the whole command, which loads the model once."""
     cts = sorted(images.glob("*_0000.nii.gz"))
     print("| `--quality` | liver Dice | tumor Dice | seconds per CT | peak memory |\n|---|---|---|---|---|")
-    for preset in ("fast", "standard", "best"):
+    for preset in presets:
         out = folder / preset
-        peak, seconds = measured("livseg", *SEGMENT, *cts, "-m", model, "-o", out, "--quality", preset)
+        peak, seconds = measured("livseg", *SEGMENT, *cts, "-m", model, "-o", out, "--quality", preset, *options)
         names = [path.name.removesuffix("_0000.nii.gz") for path in cts]
         pairs = [(out / name / "segmentation.nii.gz", labels / f"{name}.nii.gz") for name in names]
         scores = np.array([dice(*pair) for pair in pairs]).mean(axis=0)

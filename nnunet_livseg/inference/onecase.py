@@ -193,7 +193,8 @@ class CasePredictor:
                 raise
             raise UserError(
                 f"{self.model.folder.name} answers infinity for this CT, so no label can be decided."
-                "\n  Are the CT's values Hounsfield units? If so, the training diverged: take another fold (-f) or checkpoint (-chk)."
+                "\n  Are the CT's values Hounsfield units? If so, the training diverged: take another fold (-f) or"
+                " checkpoint (-chk)."
             ) from error
 
     def _reduced(self, outputs: Tensor) -> dict[str, Tensor]:
