@@ -31,3 +31,11 @@ def test_operations_add_up_to_the_ratio_of_the_times():
         stock, ours = (sum(column) for column in zip(*columns, strict=True))
         ratio = float(re.search(rf"mpunet, {what}: .* ratio ([\d.]+)", said).group(1))
         assert (stock, ours) == pytest.approx((1, ratio), abs=0.05 * max(1, ratio))
+
+
+def test_attention_stands_between_closed_and_open_before_training():
+    said = said_by("attention_at_start.py", "-m", "dpcnet", "--seeds", 2)
+    rows = re.findall(r"\| dpcnet \| (\w+) \| \d \| ([\d. ]+) \|", said)
+    assert {key for key, _ in rows} == {"spacor_attention", "semcor_attention"}
+    assert all(0 < float(mean) < 1 for _, means in rows for mean in means.split())
+    assert len({means for _, means in rows}) == len(rows)
