@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_livseg.data.dataset import channel_names
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
 from nnunet_livseg.names import did_you_mean
@@ -40,13 +41,15 @@ def write_plans(
             wrong, the dataset has too few phases, or the network refuses the geometry; nothing is written then.
     """
     overrides = _with_absolute_init(overrides or Overrides())
-    _require_loss(overrides.loss)
+    _require_known_loss(overrides.loss)
     name = name or plans_name(variant, preset)
     stock = _read_source(dataset, source)
     path = dataset / f"{name}.json"
     _refuse_to_replace(path, name, variant, preset)
     content = make_plans(stock, variant, preset=preset, name=name, overrides=overrides)
-    _require_phases(dataset, variant, content)
+    described = dataset / "dataset.json"
+    if described.is_file():
+        _require_dataset(json.loads(described.read_text()), variant, content)
     _require_networks(content)
     changed = not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(content))
     if changed:
@@ -54,22 +57,26 @@ def write_plans(
     return WrittenPlans(path, content, stock, changed)
 
 
-def _require_loss(name: str | None) -> None:
+def _require_known_loss(name: str | None) -> None:
     from nnunet_livseg.losses import LOSSES  # imports torch
 
     if name is not None and name not in LOSSES:
         raise UserError(f"there is no loss {name!r}; known are {', '.join(LOSSES)}.{did_you_mean(name, LOSSES)}")
 
 
-def _require_phases(dataset: Path, variant: Variant, plans: Mapping[str, Any]) -> None:
-    """As early as possible: the trainer would say the same, after preprocessing."""
-    described = dataset / "dataset.json"
-    if not variant.phases or not described.is_file():
-        return
-    channels = list(json.loads(described.read_text())["channel_names"].values())
+def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mapping[str, Any]) -> None:
+    """Phases and labels as network and loss need them: the trainer would say the same, after preprocessing."""
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    from nnunet_livseg.losses import LOSSES
+
+    labels = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
     for configuration in plans["configurations"].values():
-        if "inherits_from" not in configuration:
-            require_phases(variant, configuration["architecture"], channels)
+        if "inherits_from" in configuration:
+            continue
+        LOSSES[configuration[KEY]["loss"]](labels, False, False)
+        if variant.phases:
+            require_phases(variant, configuration["architecture"], channel_names(dataset))
 
 
 def _require_networks(plans: Mapping[str, Any]) -> None:

@@ -137,7 +137,7 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
     plans["plans_name"] = name
     plans["configurations"] = _configurations(plans["configurations"], variant, numbers, overrides)
     if numbers.window_hu is not None:
-        _set_window(plans, numbers.window_hu)
+        _set_window(plans, numbers.window_hu, numbers.window_to)
     for key, configuration in plans["configurations"].items():
         if "inherits_from" in configuration:
             continue  # cascades: nnU-Net resolves the parent's entries, ours among them
@@ -259,9 +259,17 @@ def _widths(known: Sequence[int], count: int) -> list[int]:
     return [int(known[min(i, len(known) - 1)]) for i in range(count)]
 
 
-def _set_window(plans: dict, window_hu: tuple[float, float]) -> None:
-    """A HU window as nnU-Net's CT normalisation takes it: clip to it, then shift and scale to [-1, 1]."""
+def _set_window(plans: dict, window_hu: tuple[float, float], window_to: tuple[float, float]) -> None:
+    """A HU window as nnU-Net's CT normalisation takes it: clip to it, then shift and scale to ``window_to``."""
     low, high = window_hu
+    schemes = {s for c in plans["configurations"].values() for s in c.get("normalization_schemes", ())}
+    if schemes - {"CTNormalization"}:
+        raise UserError(
+            f"the preset clips to {low:g}..{high:g} HU, but the plans have {', '.join(sorted(schemes))}, which know no"
+            "\n  window. Call the channels CT in dataset.json and plan again (nnUNetv2_plan_and_preprocess), or take"
+            " another preset."
+        )
+    std = (high - low) / (window_to[1] - window_to[0])
     for channel in plans["foreground_intensity_properties_per_channel"].values():
         channel |= {"percentile_00_5": float(low), "percentile_99_5": float(high)}
-        channel |= {"mean": (low + high) / 2, "std": (high - low) / 2}
+        channel |= {"mean": low - window_to[0] * std, "std": std}

@@ -4,6 +4,7 @@ A schedule is a pure function of the recipe, the epoch and the validation losses
 its checkpoints, so every schedule survives ``--c`` without state of its own.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -136,7 +137,7 @@ def is_best(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool
     allowed, seen = [], 0
     for epoch, dice in enumerate(validation_dice):
         seen += dice > rule["above"]
-        if seen > rule["after"]:
+        if seen > rule["after"] and math.isfinite(dice):  # NaN: no foreground in this validation
             allowed.append(epoch)
     last = len(validation_dice) - 1
     return last in allowed and all(validation_dice[last] > validation_dice[epoch] for epoch in allowed[:-1])
@@ -162,10 +163,13 @@ def _require_entries(name: str, value: Mapping[str, float] | None, entries: Sequ
 
 
 def _improvements(losses: Sequence[float]) -> Iterator[bool]:
-    """For each loss whether it beats the best before it by more than a ten-thousandth (torch's default)."""
+    """For each loss whether it beats the best before it by more than a ten-thousandth (torch's default).
+
+    A loss that is not finite beats nothing and is beaten by all others.
+    """
     best = None
     for loss in losses:
-        better = best is None or loss < best - 1e-4 * abs(best)
+        better = math.isfinite(loss) and (best is None or loss < best - 1e-4 * abs(best))
         best = loss if better else best
         yield better
 

@@ -19,6 +19,7 @@ from torch import autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_livseg.data.dataset import channel_names
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
@@ -57,8 +58,7 @@ class LivSegTrainer(nnUNetTrainer):
         LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
         checked_scales(chosen.recipe.validation_scales)
         if self.variant.phases:
-            names = dataset_json.get("channel_names") or dataset_json["modality"]  # as nnU-Net reads both
-            require_phases(self.variant, chosen.architecture, list(names.values()))
+            require_phases(self.variant, chosen.architecture, channel_names(dataset_json))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe, self.loss_name = chosen.recipe, chosen.loss
         self.initial_lr = self.recipe.learning_rate
@@ -214,12 +214,16 @@ class LivSegTrainer(nnUNetTrainer):
             best = is_best(self.recipe.best, self.logger.get_value("mean_fg_dice", step=None))
             self._best_ema = None if best else np.inf
         super().on_epoch_end()
+        self._stop_where_due()
+
+    def _stop_where_due(self) -> None:
         if reason := reason_to_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
             raise _EarlyStop(reason)
 
     def run_training(self) -> None:
-        """As nnU-Net's; ends early where the recipe says so."""
+        """As nnU-Net's; ends early where the recipe says so, at once where a continued training had ended."""
         try:
+            self._stop_where_due()
             super().run_training()
         except _EarlyStop as stop:
             self.print_to_log_file(f"{stop}: training ends here.")

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nnunet_livseg.data.names import dataset_id, is_dataset_name
 from nnunet_livseg.errors import UserError
@@ -204,3 +206,8 @@ def find_raw_dataset(name_or_id: str | int | Path) -> RawDataset:
         UserError: There is none, several have the id, or its ``dataset.json`` cannot be used.
     """
     return RawDataset.open(find_raw_folder(name_or_id))
+
+
+def channel_names(content: Mapping[str, Any]) -> list[str]:
+    """Names of the channels in a ``dataset.json``; nnU-Net reads v1's ``modality`` as well."""
+    return list((content.get("channel_names") or content["modality"]).values())

@@ -19,6 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_livseg.data.dataset import channel_names
 from nnunet_livseg.errors import UserError
 
 SFAN_SCALES = (0.5, 1.0, 1.5)
@@ -51,7 +52,7 @@ class MultiScalePredictor(nnUNetPredictor):
         size = tuple(max(1, round(n * scale)) for n in image.shape[2:])
         if size == tuple(image.shape[2:]):
             return image
-        channels = len(self.dataset_json["channel_names"])
+        channels = len(channel_names(self.dataset_json))
         parts = [resized_in_plane(image[:channels], size)]
         if image.shape[0] > channels:
             parts.append(F.interpolate(image[channels:], size=size, mode="nearest-exact"))

@@ -74,7 +74,10 @@ def build_encoder(input_channels: int, geometry: Geometry, *, downsampling: str 
     size = (input_channels, g.n_stages, g.features_per_stage, g.conv_op, g.kernel_sizes, g.strides)
     if g.n_blocks_per_stage is not None:
         if downsampling != "strided":
-            raise UserError(f"a residual encoder has strided convolutions; it cannot down-sample by {downsampling!r}.")
+            raise UserError(
+                f"this network down-samples as {downsampling!r} says, but a residual encoder has strided convolutions."
+                "\n  Take a plain U-Net's plans: livseg plan -p nnUNetPlans."
+            )
         return ResidualEncoder(*size, g.n_blocks_per_stage, *shared, return_skips=True, **g.residual)
     pool = "conv" if downsampling == "strided" else "max"
     encoder = PlainConvEncoder(*size, g.n_conv_per_stage, *shared, return_skips=True, pool=pool)

@@ -29,6 +29,7 @@ _GEOMETRY = {
     "batch": 1,
     "features": (32, 64, 128, 256, 512),
     "window_hu": (-200.0, 200.0),
+    "window_to": (-1.0, 1.0),
 }
 _TEXT = {"gate": "skip", "multi_scale_block": True, "n_heads": 8, "pos_embed": [6, 32, 32]}
 _CODE = {"elu_alpha": "channels", "unused_layers": True}

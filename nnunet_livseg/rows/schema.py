@@ -32,6 +32,7 @@ class Preset:
     batch: int | None = None
     features: tuple[int, ...] | None = None  # channels per stage; fixes the number of stages
     window_hu: tuple[float, float] | None = None
+    window_to: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The weighted cross-entropy against its definition, voxel by voxel, and its refusals."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -9,9 +10,11 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch.nn import functional as F
 
+from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.losses import LOSSES
 from nnunet_livseg.losses.weighted_ce import is_tumor
+from nnunet_livseg.reference import stock_configuration
 
 
 def loss_of(labels, order=None):
@@ -104,7 +107,6 @@ def test_a_dataset_without_tumor_is_refused():
 
 
 def test_the_trainer_refuses_it_before_files_are_made(tmp_path, monkeypatch):
-    from nnunet_livseg.reference import stock_configuration
     from nnunet_livseg.trainers import TRAINERS
 
     plans = {"dataset_name": "Dataset900_X", "plans_name": "nnUNetPlans"}
@@ -114,6 +116,21 @@ def test_the_trainer_refuses_it_before_files_are_made(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no label of this dataset is a tumor by its name: liver"):
         TRAINERS["SFANTrainer"](plans, "2d", 0, {"labels": labels, "channel_names": {"0": "CT"}}, torch.device("cpu"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_livseg_plan_refuses_it_before_preprocessing(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "Dataset009_Liver"
+    folder.mkdir()
+    plans = {"dataset_name": folder.name, "plans_name": "nnUNetPlans", "configurations": {"2d": stock_configuration(2)}}
+    plans |= {"foreground_intensity_properties_per_channel": {"0": {}}}
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    dataset = {"labels": {"background": 0, "liver": 1}, "modality": {"0": "CT"}}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    assert main(["plan", "-d", "9", "-m", "sfan"]) == 1
+    assert "no label of this dataset is a tumor by its name: liver" in capsys.readouterr().err
+    assert not (folder / "SFANPlans.json").exists()
+    assert main(["plan", "-d", "9", "-m", "sfan", "--loss", "ce"]) == 0
 
 
 def test_half_precision_logits_reach_it_as_float32():

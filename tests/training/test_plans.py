@@ -112,20 +112,25 @@ def test_a_patch_gets_nnunets_geometry(stock):
     assert "next_stage" not in configuration
 
 
-def test_a_hu_window_is_plans(stock):
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0)])
+def test_a_hu_window_is_plans(stock, ends):
     row = Variant(
         "w",
         "WTrainer",
         find_variant("dpcnet").network,
         find_variant("dpcnet").paper,
         "-",
-        presets={"w": Preset(window_hu=(-75.0, 175.0))},
+        presets={"w": Preset(window_hu=(-75.0, 175.0), window_to=ends)},
     )
     plans = make_plans(stock, row, preset="w", name="P", overrides=Overrides())
     properties = plans["foreground_intensity_properties_per_channel"]["0"]
     assert (properties["percentile_00_5"], properties["percentile_99_5"]) == (-75, 175)
-    assert ((-75 - properties["mean"]) / properties["std"], (175 - properties["mean"]) / properties["std"]) == (-1, 1)
+    assert ((-75 - properties["mean"]) / properties["std"], (175 - properties["mean"]) / properties["std"]) == ends
     assert plans["configurations"]["2d"]["data_identifier"] == "P_2d"
+    for configuration in stock["configurations"].values():  # what nnU-Net does with channels that are not called CT
+        configuration["normalization_schemes"] = ["ZScoreNormalization"]
+    with pytest.raises(UserError, match=r"clips to -75..175 HU, but the plans have ZScoreNormalization"):
+        make_plans(stock, row, preset="w", name="P", overrides=Overrides())
 
 
 def test_stock_plans_need_nothing(stock):
@@ -231,7 +236,7 @@ def test_what_the_network_refuses_is_not_written(dataset, stock, capsys):
             architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
     (dataset / "ResEncPlans.json").write_text(json.dumps(stock))
     assert plan("-m", "dpcnet", "-p", "ResEncPlans", "--preset", "paper", "-o", "NewPlans") == 1
-    assert "a residual encoder has strided convolutions; it cannot down-sample by 'separate'" in capsys.readouterr().err
+    assert "down-samples as 'separate' says, but a residual encoder has strided" in capsys.readouterr().err
     assert not (dataset / "NewPlans.json").exists()
     assert plan("-m", "dpcnet", "-p", "ResEncPlans", "-o", "NewPlans") == 0
 

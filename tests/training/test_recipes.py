@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
+from nnunet_livseg.recipes import Recipe, is_best, learning_rate, reason_to_stop
 
 LOSSES = [1.0, 0.9, 0.95, 0.91, 0.9, 0.89999, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85, 0.86]
 
@@ -37,6 +38,15 @@ def test_plateau_after_a_continued_training_is_the_same():
     """Only the past losses decide, and a checkpoint holds them; the loss of the running epoch is not read."""
     recipe = Recipe(schedule="plateau", schedule_options={"factor": 0.5, "patience": 0})
     assert learning_rate(recipe, 5, LOSSES[:5]) == learning_rate(recipe, 5, LOSSES)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_is_beaten_by_every_other(odd):
+    recipe = Recipe(stop_after=3, schedule="plateau", schedule_options={"factor": 0.5, "patience": 1})
+    losses = [odd, 1.0, odd, 0.9, odd, 0.8]
+    assert reason_to_stop(recipe, losses) is None
+    assert learning_rate(recipe, 6, losses) == recipe.learning_rate
+    assert is_best({"above": 0.0, "after": 0}, [0.5, np.nan, 0.9]) and not is_best({"above": 0.0, "after": 0}, [np.nan])
 
 
 def test_step_decay():

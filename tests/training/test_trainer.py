@@ -182,15 +182,23 @@ def test_the_latest_checkpoint_is_never_older_than_the_recipe_says(make_trainer,
 
 def test_early_stopping_ends_as_a_whole_training_does(make_trainer, monkeypatch):
     trainer = make_trainer(stop_after=2, epochs=50)
-    fill_log(trainer, 3)  # the validation loss never improves after the first
     trainer.current_epoch = 2
     ended = []
+
+    def train(self):
+        fill_log(self, 3)  # the validation loss never improves after the first
+        self.on_epoch_end()
+
     monkeypatch.setattr(trainer, "save_checkpoint", lambda name: None)
     monkeypatch.setattr(trainer, "on_train_end", lambda: ended.append(trainer.current_epoch))
-    monkeypatch.setattr(nnUNetTrainer, "run_training", lambda self: self.on_epoch_end())
+    monkeypatch.setattr(nnUNetTrainer, "run_training", train)
     trainer.run_training()
     assert ended == [3]
     assert "No better validation loss for 2 epochs: training ends here" in log_of(trainer)
+    ended.clear()
+    monkeypatch.setattr(nnUNetTrainer, "run_training", lambda self: pytest.fail("trained on"))
+    trainer.run_training()  # as --c does with the checkpoint of the end
+    assert ended == [3]
 
 
 @pytest.mark.parametrize(
