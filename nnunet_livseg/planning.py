@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from nnunet_livseg.data.dataset import channel_names
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import write_json
-from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.names import did_you_mean, file_name
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
 from nnunet_livseg.variants import Variant
@@ -98,6 +99,8 @@ def _with_absolute_init(overrides: Overrides) -> Overrides:
     checkpoint = Path(overrides.init).resolve()
     if not checkpoint.is_file():
         raise UserError(f"there is no checkpoint {checkpoint}.\n  --init takes a checkpoint_final.pth of a training.")
+    if not is_zipfile(checkpoint):  # as torch saves
+        raise UserError(f"{checkpoint} is no checkpoint.\n  --init takes a checkpoint_final.pth of a training.")
     return replace(overrides, init=str(checkpoint))
 
 
@@ -120,6 +123,8 @@ def _read_source(dataset: Path, source: str) -> dict[str, Any]:
 def _refuse_to_replace(path: Path, name: str, variant: Variant, preset: str) -> None:
     if "__" in name:
         raise UserError(f"plans cannot be called {name}: nnU-Net splits its result folders at double underscores.")
+    if file_name(name) != name:
+        raise UserError(f"plans cannot be called {name}: it names a file, so letters, digits, dots and dashes only.")
     if not path.exists():
         return
     configurations = json.loads(path.read_text()).get("configurations", {})

@@ -132,6 +132,7 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
             lack.
     """
     numbers = preset_of(variant, preset)
+    _require_sizes(overrides)
     require_options(variant, overrides.options)
     plans = deepcopy(dict(stock))
     plans["plans_name"] = name
@@ -208,6 +209,14 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
     options = {**variant.options, **preset.options, **overrides.options, **phase_options(variant, plans)}
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
+
+
+def _require_sizes(overrides: Overrides) -> None:
+    asked = {"--patch": overrides.patch, "--spacing": overrides.spacing_mm}
+    asked["--batch"] = None if overrides.batch is None else (overrides.batch,)
+    for option, numbers in asked.items():
+        if numbers is not None and not all(np.isfinite(n) and n > 0 for n in numbers):
+            raise UserError(f"{option} {' '.join(map(str, numbers))}: sizes must be above 0.")
 
 
 def _of_length(dims: int, what: str, value: Sequence[float] | None, configuration: str) -> list | None:

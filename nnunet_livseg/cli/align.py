@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dataset.add_argument("--name", help="nnU-Net's data set name (default: LiverPhases)")
     dataset.add_argument("--raw", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
     dataset.add_argument("--primary", help="column of the primary phase (default: the first)")
-    dataset.add_argument("--folds", type=int, default=5, help="cross-validation folds by patient (default: 5)")
+    dataset.add_argument("--folds", type=int, help="cross-validation folds by patient (default: 5, or one per patient)")
     dataset.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
     dataset.add_argument("--workers", type=int, default=1, help="processes (default: 1; registration uses all cores)")
 

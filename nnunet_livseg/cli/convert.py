@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="nnU-Net's data set name (default: by source, e.g. LiTS)")
     parser.add_argument("--out", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
     divided = parser.add_mutually_exclusive_group()
-    divided.add_argument("--folds", type=int, default=5, help="cross-validation folds by patient (default: 5)")
+    divided.add_argument("--folds", type=int, help="cross-validation folds by patient (default: 5, or one per patient)")
     divided.add_argument(
         "--split", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"), help="numbers of patients, e.g. 88 22 20"
     )

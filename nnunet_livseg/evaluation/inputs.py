@@ -103,15 +103,19 @@ def _method(predictions: Path) -> str:
     return name[: -len(file_ending(name) or "") or None] if predictions.is_file() else name
 
 
+_SEEN = "fold_all was trained on the cases that it predicts here: these figures are not those on new cases"
+
+
 def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
     """Fold to folder; one entry without a fold for a plain folder."""
     if (predictions / "validation").is_dir() and predictions.name.startswith("fold_"):
-        return {predictions.name.removeprefix("fold_"): predictions / "validation"}, []
+        fold = predictions.name.removeprefix("fold_")
+        return {fold: predictions / "validation"}, [_SEEN] * (fold == "all")
     folds = {path.parent.name.removeprefix("fold_"): path for path in sorted(predictions.glob("fold_*/validation"))}
     if len(folds) > 1 and "all" in folds:
         del folds["all"]
         return folds, ["fold_all was trained on the cases it predicts and is left out"]
-    return folds or {"": predictions}, []
+    return folds or {"": predictions}, [_SEEN] * ("all" in folds)
 
 
 def _only(folds: Sequence[str], folders: dict[str, Path], predictions: Path) -> dict[str, Path]:

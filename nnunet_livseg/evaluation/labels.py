@@ -48,7 +48,7 @@ def explicit_structures(
     """Structures from label values that a person names; ``base`` (a dataset.json's) still says what may occur.
 
     Raises:
-        UserError: No value at all, or background named as a structure.
+        UserError: No value at all, background named as a structure, or a value that ``base`` does not know.
     """
     liver, tumor = tuple(liver), tuple(tumor)
     if not liver and not tumor:
@@ -59,6 +59,9 @@ def explicit_structures(
     if tumor:
         values[TUMOR] = tuple(sorted(set(tumor)))
     known, ignore = (base.known, base.ignore) if base else (None, None)
+    unknown = sorted({*liver, *tumor} - known) if known is not None else []
+    if unknown:
+        raise UserError(f"{base.source} knows no label {unknown[0]}, only {', '.join(map(str, sorted(known)))}.")
     return Structures(values, known, ignore, "given label values")
 
 

@@ -13,8 +13,8 @@ _DEFINITIONS = {
     "lesion": "tumor voxels connected through faces; number 1 is the largest",
     "diameter": "longest straight line from outer voxel face to outer voxel face, in any direction",
     "axial diameter": "the same within one slice of the image; slices are counted from 0",
-    "centre": "centre of gravity, mm from the image's origin towards the patient's R(ight) or L(eft), A(nterior) or "
-    "P(osterior), S(uperior) or I(nferior)",
+    "centre": "centre of gravity, mm from the zero point of the scanner's coordinates towards the patient's R(ight) or "
+    "L(eft), A(nterior) or P(osterior), S(uperior) or I(nferior)",
     "confidence": "mean probability of tumor over the lesion's voxels; how well it agrees with reality depends on the "
     "model",
     "agreement": "share of the single predictions that say tumor, mean over the lesion's voxels",

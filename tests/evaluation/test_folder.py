@@ -379,6 +379,16 @@ def test_fold_all_is_left_out_beside_real_folds(tmp_path, draw, monkeypatch):
     found = find_inputs(folder)
     assert found.folds == ["0", "1"]
     assert "fold_all" in found.notes[0]
+    for fold in ("fold_0", "fold_1"):
+        shutil.rmtree(folder / fold)
+    for place in (folder, folder / "fold_all"):
+        assert "these figures are not those on new cases" in find_inputs(place).notes[0]
+
+
+def test_label_values_that_the_dataset_does_not_know_are_refused(tmp_path, draw, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
+    with pytest.raises(UserError, match="knows no label 7, only 0, 1, 2"):
+        find_inputs(training(tmp_path, draw), liver=(7,), tumor=(8,))
 
 
 def test_a_training_whose_references_are_nowhere(tmp_path, draw, monkeypatch):

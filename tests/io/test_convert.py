@@ -64,6 +64,15 @@ def test_copies_do_not_depend_on_the_source(tmp_path):
     np.testing.assert_array_equal(read(folder / "imagesTr/lits_001_0000.nii.gz"), ct_array())
 
 
+@pytest.mark.parametrize(("patients", "folds"), [(1, 0), (3, 3), (6, 5)])
+def test_without_a_wish_there_are_as_many_folds_as_patients_allow(tmp_path, patients, folds):
+    source, folder = lits(tmp_path / "source", patients), tmp_path / "Dataset003_LiTS"
+    done = convert(SOURCES["lits"](source), folder)
+    splits = folder / "splits_final.json"
+    assert len(json.loads(splits.read_text()) if splits.exists() else []) == folds
+    assert len(done.records) == patients
+
+
 def test_second_run_keeps_finished_cases_and_redoes_changed_ones(tmp_path):
     source = lits(tmp_path / "source", 3)
     folder = tmp_path / "Dataset003_LiTS"

@@ -211,6 +211,11 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
             r"there are no plans OtherPlans in .*\n  Run nnUNetv2_plan_and_preprocess",
         ),
         (["-m", "dpcnet", "--init", "none.pth"], r"there is no checkpoint .*none.pth"),
+        (["-m", "dpcnet", "--init", __file__], r"test_plans.py is no checkpoint"),
+        (["-m", "dpcnet", "--batch", "0"], r"--batch 0: sizes must be above 0"),
+        (["-m", "dpcnet", "-c", "3d_fullres", "--patch", "0", "64", "64"], r"--patch 0 64 64: sizes must be above 0"),
+        (["-m", "dpcnet", "-c", "3d_fullres", "--spacing", "0", "1", "1"], r"--spacing 0.0 1.0 1.0: sizes must be"),
+        (["-m", "dpcnet", "-o", "../Elsewhere"], r"plans cannot be called ../Elsewhere: it names a file"),
         (["-m", "dpcnet", "-o", "My__Plans"], r"plans cannot be called My__Plans: nnU-Net splits"),
         (["-m", "dpcnet", "-o", "nnUNetPlans"], r"nnUNetPlans.json holds other plans \(nnU-Net default\), which stay"),
         (

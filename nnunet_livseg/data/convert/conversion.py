@@ -1,7 +1,7 @@
 """All cases of a source into one nnU-Net raw data set: resumable, whole or not at all."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,13 +23,14 @@ class Division:
     """How cases are divided: cross-validation, or counts of training, validation and test patients.
 
     Args:
-        folds: Number of folds; unused where ``counts`` is given.
+        folds: Number of folds; ``None``: 5, of fewer patients one each, of a single patient none. Unused where
+            ``counts`` is given.
         counts: Patients for training, validation and test.
         seed: Of the shuffling.
         exclude: Cases to leave out.
     """
 
-    folds: int = 5
+    folds: int | None = None
     counts: tuple[int, int, int] | None = None
     seed: int = 0
     exclude: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ def _divide(cases: Sequence[SourceCase], division: Division) -> tuple[set[str], 
     if division.counts:
         split, drawn = splits.parts(patient_of, division.counts, seed=division.seed)
         return tests | set(drawn), split
-    splits.folds(patient_of, division.folds, stratum_of=dict.fromkeys(patient_of, False), seed=division.seed)
+    _cross_validation(patient_of, division, stratum_of=dict.fromkeys(patient_of, False))
     return tests, None
 
 
@@ -179,7 +180,16 @@ def _folds(records: Sequence[dict], division: Division) -> list[splits.Split]:
     training = [record for record in records if record["part"] == "Tr"]
     patient_of = {record["case"]: record["patient"] for record in training}
     stratum_of = {record["case"]: record["tumor_ml"] > 0 for record in training}
-    return splits.folds(patient_of, division.folds, stratum_of=stratum_of, seed=division.seed)
+    return _cross_validation(patient_of, division, stratum_of=stratum_of)
+
+
+def _cross_validation(
+    patient_of: Mapping[str, str], division: Division, *, stratum_of: Mapping[str, Hashable]
+) -> list[splits.Split]:
+    patients = len(set(patient_of.values()))
+    if division.folds is None and patients < 2:
+        return []
+    return splits.folds(patient_of, division.folds or min(5, patients), stratum_of=stratum_of, seed=division.seed)
 
 
 def default_workers() -> int:

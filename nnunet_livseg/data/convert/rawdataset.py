@@ -108,7 +108,10 @@ def finish(folder: Path, records: Sequence[dict], splits: list[Split], source: S
     _remove_leftovers(folder, records, {case.identifier for case in source.cases})
     write_records(folder, records)
     write_text(folder / "cases.csv", _table(records, splits))
-    write_json(folder / "splits_final.json", splits)
+    if splits:
+        write_json(folder / "splits_final.json", splits)
+    else:  # one patient, who can only be trained on
+        (folder / "splits_final.json").unlink(missing_ok=True)
     write_json(folder / "dataset.json", _dataset_json(folder, records, source, suffix))
 
 
