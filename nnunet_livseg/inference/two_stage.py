@@ -75,6 +75,8 @@ def predict_two_stage(
         UserError: A folder, model or file is missing or does not fit.
     """
     options = options or Options()
+    if not isinstance(liver, TrainedModel):
+        _require_other_place(Path(liver), Path(out))
     cutting, dataset = Cutting.of_model(tumor.dataset.json), tumor.dataset
     cases = _cases(images, dataset)
     livers, finder = _predicted_livers(cases, liver, Path(out) / "liver", dataset, options)
@@ -96,6 +98,13 @@ def predict_two_stage(
             result = _result(case, found, regions.get(case.name), cutting)
             write_volume(result, Path(out) / f"{case.name}{dataset.file_ending}")
     return without
+
+
+def _require_other_place(livers: Path, out: Path) -> None:
+    if out.resolve() == livers.resolve():
+        raise UserError(
+            f"{out} holds the predicted livers, which the results would overwrite. Choose another folder with -o."
+        )
 
 
 def _cases(images: Path, dataset: RawDataset) -> list[Case]:

@@ -114,6 +114,13 @@ def test_livers_that_are_there_already(place, stages):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(place / "out/a.nii.gz"))), drawing())
 
 
+def test_livers_are_never_overwritten(place, stages):
+    out = (place / "Dataset301_Drawn/labelsTr").rename(place / "out")
+    with pytest.raises(UserError, match="out holds the predicted livers, which the results would overwrite"):
+        segment(place, liver=place / "Dataset301_Drawn" / ".." / "out")
+    assert stages == [] and len(list(out.iterdir())) == 3
+
+
 def test_two_phases_of_which_the_liver_model_takes_the_first(place, stages):
     images = place / "Dataset301_Drawn/imagesTr"
     content = json.loads((model_folder(place, "tumor") / "dataset.json").read_text())
