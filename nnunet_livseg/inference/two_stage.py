@@ -5,7 +5,7 @@ trained on a dataset of ``data.region_dataset``, which tells prediction how to c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,9 @@ from nnunet_livseg.data.region_dataset import Cutting, fill_values, liver_values
 from nnunet_livseg.data.regions import Region, cut_image, find_region, liver_of, put_back, spacing_of
 from nnunet_livseg.data.volumes import on_grid, read_scan, write_volume
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.multiscale import predictor_with
+from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.trained import TrainedModel
 
 
@@ -39,13 +41,21 @@ def stage_model(folder: Path, folds: Sequence[str] | None = None) -> TrainedMode
 
 @dataclass(frozen=True)
 class Options:
-    """How both models predict: nnU-Net's own options, and the scales of the tumor model (``inference.multiscale``)."""
+    """How both models predict: nnU-Net's own options, and the scales of the tumor model (``inference.multiscale``).
 
-    device: str = "cuda"
+    Raises:
+        UserError: The device is not here, or the step size is out of range.
+    """
+
+    device: str = field(default_factory=best_device)
     mirroring: bool = True
     step_size: float = 0.5
     scales: tuple[float, ...] = (1.0,)
     processes: int = 2
+
+    def __post_init__(self) -> None:
+        require_device(self.device)
+        quality_of(step_size=self.step_size)  # refuses what is no share of the patch
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference import two_stage
+from nnunet_livseg.inference.devices import best_device
 from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
 
 from .conftest import as_image, ct_of, drawing
@@ -171,6 +173,21 @@ def test_the_second_model_of_a_cascade_is_refused(place, stages):
     (cascade / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(UserError, match="T__P__3d_cascade_fullres is the second model of nnU-Net's cascade"):
         segment(place, tumor=stage_model(cascade))
+
+
+@pytest.mark.parametrize("step_size", ["0", "-1", "2", "nan"])
+def test_step_sizes_out_of_range_are_refused(place, stages, step_size, capsys):
+    folders = ["-i", place / "Dataset301_Drawn/imagesTr", "-o", place / "out", "--livers", place]
+    models = ["--tumor-model", model_folder(place, "tumor")]
+    assert main(["two-stage", "predict", *map(str, folders + models), "-step_size", step_size]) == 1
+    assert "it is a share of the patch, above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_the_device_is_the_best_that_is_here_and_another_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Options().device == best_device()
+    with pytest.raises(UserError, match="there is no device cuda here"):
+        Options("cuda")
 
 
 def test_the_command(place, stages, capsys):
