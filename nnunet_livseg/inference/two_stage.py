@@ -178,9 +178,11 @@ def _predict(cases: Sequence[Case], out: Path, model: TrainedModel, options: Opt
 
 
 def _region(case: Case, liver_file: Path, values: set[int], cutting: Cutting) -> Region | None:
-    image = read_scan(case.images[0]).image
-    liver = liver_of(read_scan(liver_file).image, values, image, path=liver_file)
-    return find_region(liver, spacing_mm=spacing_of(image), margin_mm=cutting.margin_mm)
+    scan = read_scan(case.images[0])
+    trusted = not scan.repairs  # nnU-Net passes on a header as it reads it, unrepaired
+    livers = read_scan(liver_file).image
+    liver = liver_of(livers, values, scan.image, path=liver_file, compare_place=trusted)
+    return find_region(liver, spacing_mm=spacing_of(scan.image), margin_mm=cutting.margin_mm)
 
 
 def _cut_case(case: Case, region: Region, folder: Path, dataset: RawDataset, cutting: Cutting) -> Case:

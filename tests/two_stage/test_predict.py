@@ -1,5 +1,6 @@
 """Two-stage prediction with thresholds in place of trained models: what each stage sees, and where its result lands."""
 
+import gzip
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_livseg.cli import main
+from nnunet_livseg.data.volumes import read_scan
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference import two_stage
 from nnunet_livseg.inference.devices import best_device
@@ -121,6 +123,24 @@ def test_livers_are_never_overwritten(place, stages):
     with pytest.raises(UserError, match="out holds the predicted livers, which the results would overwrite"):
         segment(place, liver=place / "Dataset301_Drawn" / ".." / "out")
     assert stages == [] and len(list(out.iterdir())) == 3
+
+
+def test_livers_stored_from_the_other_side_are_refused(place, stages):
+    path = place / "Dataset301_Drawn/labelsTr/a.nii.gz"
+    sitk.WriteImage(sitk.Flip(sitk.ReadImage(str(path)), (True, False, False)), str(path))
+    with pytest.raises(UserError, match=r"a\.nii\.gz does not lie where its image lies"):
+        segment(place, liver=path.parent)
+
+
+def test_a_header_that_had_to_be_repaired_says_nothing_of_the_livers_place(place, stages):
+    """The liver model's result has the image's header as ITK reads it."""
+    path = place / "Dataset301_Drawn/imagesTr/a_0000.nii.gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[80:84] = (-np.frombuffer(raw[80:84], "<f4")).tobytes()
+    path.write_bytes(gzip.compress(raw))
+    assert read_scan(path).repairs
+    segment(place)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(place / "out/a.nii.gz"))), drawing())
 
 
 def test_two_phases_of_which_the_liver_model_takes_the_first(place, stages):
