@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     predict.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="S", help="see livseg predict")
     predict.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     predict.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: 0.5)")
-    predict.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: cuda")
+    predict.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: the best that is here")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -62,13 +62,15 @@ def _data(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from nnunet_livseg.errors import UserError
+    from nnunet_livseg.inference.devices import best_device
     from nnunet_livseg.inference.multiscale import checked_scales
     from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
 
     if (args.liver_model is None) == (args.livers is None):
         raise UserError("give either --liver-model or --livers: the first stage needs one way to find the liver.")
+    device = args.device or best_device()
+    options = Options(device, not args.disable_tta, args.step_size, checked_scales(args.scales))
     liver = args.livers or stage_model(args.liver_model, args.liver_folds)
-    options = Options(args.device, not args.disable_tta, args.step_size, checked_scales(args.scales))
     tumor = stage_model(args.tumor_model, args.tumor_folds)
     without = predict_two_stage(args.images, args.out, liver=liver, tumor=tumor, options=options)
     print(f"wrote {args.out}")

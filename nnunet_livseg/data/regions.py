@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.data.volumes import on_grid
+from nnunet_livseg.data.convert.grids import same_grid
+from nnunet_livseg.data.volumes import ending, on_grid
 from nnunet_livseg.errors import UserError
 
 MODES = ("crop", "mask")
@@ -106,15 +107,30 @@ def _with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
     return on_grid(array.astype(sitk.GetArrayViewFromImage(like).dtype), like)
 
 
-def liver_of(labels: sitk.Image, values: Collection[int], image: sitk.Image, *, path: Path) -> np.ndarray:
+def liver_of(
+    labels: sitk.Image, values: Collection[int], image: sitk.Image, *, path: Path, compare_place: bool = True
+) -> np.ndarray:
     """Where a label map has one of ``values``, ``(Z, Y, X)``.
 
+    Args:
+        labels: Label map.
+        values: Values of the liver.
+        image: Image that the label map was made on.
+        path: The label map's file, for messages.
+        compare_place: Whether both headers can be trusted to say where the voxels lie.
+
     Raises:
-        UserError: Label map and image have different sizes; ``path`` is the label map's file.
+        UserError: Label map and image have different sizes or, where they are volumes, lie at different places.
     """
     if labels.GetSize() != image.GetSize():
         raise UserError(
             f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together."
+        )
+    if compare_place and ending(path) and not same_grid(image, labels):  # pictures have no place
+        raise UserError(
+            f"{path} does not lie where its image lies, so its voxels are others than the image's.\n"
+            f"  label map (x, y, z): {_place(labels)}\n  image (x, y, z): {_place(image)}\n"
+            "  Resample the label map to the image's grid, or take the one that was made on this image."
         )
     return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
 
@@ -126,3 +142,8 @@ def spacing_of(image: sitk.Image) -> tuple[float, ...]:
 
 def _size(image: sitk.Image) -> str:
     return " x ".join(map(str, image.GetSize()[::-1]))
+
+
+def _place(image: sitk.Image) -> str:
+    geometry = {"origin": image.GetOrigin(), "spacing": image.GetSpacing(), "direction": image.GetDirection()}
+    return ", ".join(f"{name} {np.round(values, 4).tolist()}" for name, values in geometry.items())

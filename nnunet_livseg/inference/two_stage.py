@@ -5,7 +5,7 @@ trained on a dataset of ``data.region_dataset``, which tells prediction how to c
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,9 @@ from nnunet_livseg.data.region_dataset import Cutting, fill_values, liver_values
 from nnunet_livseg.data.regions import Region, cut_image, find_region, liver_of, put_back, spacing_of
 from nnunet_livseg.data.volumes import on_grid, read_scan, write_volume
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.multiscale import predictor_with
+from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.trained import TrainedModel
 
 
@@ -39,13 +41,21 @@ def stage_model(folder: Path, folds: Sequence[str] | None = None) -> TrainedMode
 
 @dataclass(frozen=True)
 class Options:
-    """How both models predict: nnU-Net's own options, and the scales of the tumor model (``inference.multiscale``)."""
+    """How both models predict: nnU-Net's own options, and the scales of the tumor model (``inference.multiscale``).
 
-    device: str = "cuda"
+    Raises:
+        UserError: The device is not here, or the step size is out of range.
+    """
+
+    device: str = field(default_factory=best_device)
     mirroring: bool = True
     step_size: float = 0.5
     scales: tuple[float, ...] = (1.0,)
     processes: int = 2
+
+    def __post_init__(self) -> None:
+        require_device(self.device)
+        quality_of(step_size=self.step_size)  # refuses what is no share of the patch
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ def predict_two_stage(
         UserError: A folder, model or file is missing or does not fit.
     """
     options = options or Options()
+    if not isinstance(liver, TrainedModel):
+        _require_other_place(Path(liver), Path(out))
     cutting, dataset = Cutting.of_model(tumor.dataset.json), tumor.dataset
     cases = _cases(images, dataset)
     livers, finder = _predicted_livers(cases, liver, Path(out) / "liver", dataset, options)
@@ -96,6 +108,13 @@ def predict_two_stage(
             result = _result(case, found, regions.get(case.name), cutting)
             write_volume(result, Path(out) / f"{case.name}{dataset.file_ending}")
     return without
+
+
+def _require_other_place(livers: Path, out: Path) -> None:
+    if out.resolve() == livers.resolve():
+        raise UserError(
+            f"{out} holds the predicted livers, which the results would overwrite. Choose another folder with -o."
+        )
 
 
 def _cases(images: Path, dataset: RawDataset) -> list[Case]:
@@ -159,9 +178,11 @@ def _predict(cases: Sequence[Case], out: Path, model: TrainedModel, options: Opt
 
 
 def _region(case: Case, liver_file: Path, values: set[int], cutting: Cutting) -> Region | None:
-    image = read_scan(case.images[0]).image
-    liver = liver_of(read_scan(liver_file).image, values, image, path=liver_file)
-    return find_region(liver, spacing_mm=spacing_of(image), margin_mm=cutting.margin_mm)
+    scan = read_scan(case.images[0])
+    trusted = not scan.repairs  # nnU-Net passes on a header as it reads it, unrepaired
+    livers = read_scan(liver_file).image
+    liver = liver_of(livers, values, scan.image, path=liver_file, compare_place=trusted)
+    return find_region(liver, spacing_mm=spacing_of(scan.image), margin_mm=cutting.margin_mm)
 
 
 def _cut_case(case: Case, region: Region, folder: Path, dataset: RawDataset, cutting: Cutting) -> Case:

@@ -52,8 +52,8 @@ def apply_to_folder(
 ) -> FolderChanges:
     """Apply ``steps`` to every label map of a folder.
 
-    ``out/postprocessed.json`` keeps the steps and what was changed in each file. A finished file is skipped by the next
-    call as long as its prediction stays the same.
+    ``out/postprocessed.json`` keeps the steps, the structures and what was changed in each file. A finished file is
+    skipped by the next call as long as its prediction stays the same.
 
     Args:
         predictions: Folder of label maps.
@@ -64,14 +64,15 @@ def apply_to_folder(
         progress: Show a bar.
 
     Raises:
-        UserError: A folder does not fit, ``out`` holds results of other steps, or a step does not fit the labels.
+        UserError: A folder does not fit, ``out`` holds results of other steps or structures, or a step does not fit
+            the labels.
     """
     predictions, out = Path(predictions), Path(out)
     for step in steps:
         require_structures(step, structures)
     files = _label_maps(predictions)
     _require_other_place(predictions, out)
-    record = _Record.open(out, steps)
+    record = _Record.open(out, steps, structures)
     todo = [path for path in files if not record.is_done(path)]
     done = FolderChanges({}, n_reused=len(files) - len(todo))
     out.mkdir(parents=True, exist_ok=True)
@@ -126,29 +127,24 @@ def _require_other_place(predictions: Path, out: Path) -> None:
 
 @dataclass
 class _Record:
-    """``postprocessed.json``: the steps, and per file its prediction's size and time and what was changed."""
+    """``postprocessed.json``: steps, structures, and per file its prediction's size and time and what was changed."""
 
     path: Path
     content: dict
 
     @classmethod
-    def open(cls, out: Path, steps: Sequence[Step]) -> "_Record":
-        path, wanted = out / RECORD, [as_dict(step) for step in steps]
-        fresh = {"created_with": f"nnunet-livseg {__version__}", "steps": wanted, "files": {}}
-        if not path.is_file():
-            return cls(path, fresh)
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            steps_there, _ = content["steps"], content["files"]
-        except (ValueError, KeyError, TypeError):
-            return cls(path, fresh)
-        if steps_there != wanted:
-            raise UserError(
-                f"{out} holds label maps after other steps than {' '.join(map(as_text, steps)) or 'none'} "
-                f"({RECORD} names them): mixed, nobody could tell them apart.\n"
-                "  Choose another folder with -o, or delete this one."
-            )
-        return cls(path, content)
+    def open(cls, out: Path, steps: Sequence[Step], structures: Structures) -> "_Record":
+        path, made_with = out / RECORD, f"nnunet-livseg {__version__}"
+        wanted = {"steps": [as_dict(step) for step in steps], "structures": structures.as_dict()["values"]}
+        there = _whole_record(path)
+        if there is None:
+            return cls(path, {"created_with": made_with, **wanted, "files": {}})
+        if there["steps"] != wanted["steps"]:
+            raise _mixed(out, f"after other steps than {' '.join(map(as_text, steps)) or 'none'}")
+        if there["structures"] != wanted["structures"]:
+            values = ", ".join(f"{name} {' '.join(map(str, found))}" for name, found in structures.values.items())
+            raise _mixed(out, f"made with other label values than {values}")
+        return cls(path, there)
 
     def is_done(self, prediction: Path) -> bool:
         entry = self.content["files"].get(prediction.name)
@@ -164,6 +160,26 @@ class _Record:
 
     def write(self) -> None:
         write_json(self.path, self.content)
+
+
+def _whole_record(path: Path) -> dict | None:
+    """The content of ``postprocessed.json``; ``None`` where there is none, or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        whole = {"steps", "structures", "files"} <= content.keys()
+        whole = whole and all({"prediction", "changes"} <= entry.keys() for entry in content["files"].values())
+    except (ValueError, AttributeError):  # no JSON, or a list where names belong
+        return None
+    return content if whole else None
+
+
+def _mixed(out: Path, how: str) -> UserError:
+    return UserError(
+        f"{out} holds label maps {how} ({RECORD} names them): mixed, nobody could tell them apart.\n"
+        "  Choose another folder with -o, or delete this one."
+    )
 
 
 def _stamp(path: Path) -> list[int]:

@@ -70,7 +70,7 @@ class _Pen:
         self.to.line(ends, fill=colour, width=max(round(width * self.scale), 1), joint="curve")
 
     def text(self, text: str, x: float, y: float, size: float, anchor: str) -> None:
-        font = ImageFont.load_default(size * self.scale)
+        font = ImageFont.load_default(max(size * self.scale, 1))
         stroke = round(1.3 * self.scale)
         paint = {"fill": self.picture.ink, "stroke_fill": self.picture.halo, "stroke_width": stroke}
         self.to.text((x * self.scale, y * self.scale), text, font=font, anchor=anchor, **paint)

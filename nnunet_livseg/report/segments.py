@@ -55,19 +55,28 @@ def segment_map(result: Segmentation) -> tuple[np.ndarray, tuple[Segment, ...]]:
 
 
 def _owned(result: Segmentation) -> dict[str, tuple[int, ...]]:
-    """The label values that no smaller structure has, by structure; without the tumor where lesions are known."""
+    """The label values that no smaller structure has, by structure; without those that lesions take the place of."""
     owned: dict[str, list[int]] = {name: [] for name in result.structures}
     for value in sorted({value for values in result.structures.values() for value in values}):
         holders = [name for name, values in result.structures.items() if value in values]
         owned[min(holders, key=lambda name: len(result.structures[name]))].append(value)
-    if result.lesions is not None:
-        owned.pop(TUMOR, None)
-    return {name: tuple(values) for name, values in owned.items() if values}
+    replaced = _replaced(result)
+    return {name: tuple(values) for name, values in owned.items() if values and name not in replaced}
+
+
+def _replaced(result: Segmentation) -> set[str]:
+    """Where lesions are known, the tumor and its kinds (HCC, metastasis): their voxels are the lesions'."""
+    if result.lesions is None:
+        return set()
+    tumor = set(result.structures[TUMOR])
+    return {name for name, values in result.structures.items() if set(values) <= tumor}
 
 
 def _label(name: str, result: Segmentation) -> str:
     inside = set(result.structures[name])
-    parts = [other for other, values in result.structures.items() if other != name and set(values) < inside]
+    unnamed = _replaced(result) - {TUMOR}
+    others = {other: set(values) for other, values in result.structures.items() if other not in {name, *unnamed}}
+    parts = [other for other, values in others.items() if values < inside]
     label = f"{name} without {' and '.join(parts)}" if parts else name
     return ascii_only(label.capitalize())[:64]  # DICOM's length for a label
 

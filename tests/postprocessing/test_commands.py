@@ -129,6 +129,7 @@ def test_labels_come_from_beside_the_predictions_or_by_hand(drawn, tmp_path, cap
     )  # dataset.json of the training
     (drawn / "dataset.json").unlink()
     assert "Name them: --liver 1 --tumor 2" in fails(capsys, "apply", *arguments)
+    arguments[3] = tmp_path / "by hand"
     assert main(["postprocess", "apply", *map(str, arguments), "--liver", "1", "--workers", "1", "--quiet"]) == 0
 
 

@@ -132,6 +132,24 @@ def test_results_of_other_steps_are_not_mixed(predictions):
         run(predictions, (SmallestLesion(4.0),))
 
 
+def test_results_of_other_structures_are_not_mixed(predictions):
+    run(predictions)
+    out = predictions.parent / "out"
+    with pytest.raises(UserError, match=r"holds label maps made with other label values than liver 3 .*mixed"):
+        apply_to_folder(predictions, out, steps=ONLY_LARGEST, structures=explicit_structures((3,)))
+
+
+@pytest.mark.parametrize("files", [[], {"c0.nii.gz": {"changes": []}}, {"c0.nii.gz": None}])
+def test_a_damaged_record_is_as_none(predictions, files):
+    first = run(predictions)
+    path = predictions.parent / "out" / RECORD
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"files": files}))
+    again = run(predictions)
+    assert (again.n_reused, again.changes) == (0, first.changes)
+    assert json.loads(path.read_text()).keys() == whole.keys()
+
+
 def test_predictions_are_never_overwritten(predictions):
     with pytest.raises(UserError, match="holds the predictions themselves, which would be lost"):
         run(predictions, out="predictions")

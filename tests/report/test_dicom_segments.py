@@ -1,5 +1,7 @@
 """What becomes a segment, and what a segment says about itself."""
 
+from dataclasses import replace
+
 import highdicom
 import numpy as np
 import pydicom
@@ -8,6 +10,7 @@ import SimpleITK as sitk
 from dicom_samples import FRAME_OF_REFERENCE, array, blobs, both_files, labels_of, like, rebuilt, result, series
 from io_samples import ct_array
 from pydicom.sr.codedict import codes as standard
+from scipy import ndimage
 
 from nnunet_livseg.report import dicom_codes
 from nnunet_livseg.report.dicom_seg import write_seg
@@ -111,6 +114,23 @@ def test_further_structures_have_segments_of_their_own(tmp_path):
     np.testing.assert_array_equal(labels_of(masks, values={vessels: 3}), labels)
     group = highdicom.sr.srread(sr).content.get_volumetric_roi_measurement_groups()[1]
     assert (group.tracking_identifier, group.finding_type) == (vessels, standard.SCT.Tissue)
+
+
+def test_lesions_take_the_place_of_every_kind_of_tumor(tmp_path):
+    image, info = series(tmp_path / "study")
+    labels = blobs(ct_array().shape)
+    lesions, count = ndimage.label(labels == 2)
+    labels[lesions > 2] = 3
+    structures = {"liver": (1, 2, 3), "tumor": (2, 3), "hcc": (2,), "metastasis": (3,)}
+    known = result(image, info, blobs(labels.shape))
+    made = result(image, info, labels, structures=structures, lesions=known.lesions)
+    made = replace(made, measurements=replace(made.measurements, lesions=known.measurements.lesions))
+    seg, sr = both_files(made, tmp_path)
+    masks = rebuilt(pydicom.dcmread(seg), info, labels.shape)
+    assert list(masks) == ["Liver without tumor", *(f"Lesion {number}" for number in range(1, count + 1))]
+    np.testing.assert_array_equal(labels_of(masks), np.minimum(labels, 2))
+    assert all(mask.any() for mask in masks.values())
+    assert len(highdicom.sr.srread(sr).content.get_volumetric_roi_measurement_groups()) == 1 + count
 
 
 def test_more_lesions_than_a_byte_counts():

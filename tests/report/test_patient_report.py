@@ -178,6 +178,14 @@ def test_a_single_slice_has_one_picture(check, tmp_path, axis):
     write_preview(thin, tmp_path)
 
 
+@pytest.mark.parametrize("size", [(2, 2, 40), (2, 40, 2), (40, 2, 2)])
+def test_an_extremely_narrow_image_has_a_preview(tmp_path, size):
+    image, labels = scan(size=size, spacing_mm=(0.7, 0.8, 2.5), center_mm=LESIONS[0][0])
+    narrow = segmented(image, sitk.Maximum(labels, 1))  # liver to its ends, so that pictures show all of it
+    with Image.open(write_preview(narrow, tmp_path)) as preview:
+        assert preview.height == 420
+
+
 def test_values_that_are_no_hounsfield_units_are_shown_with_a_warning(check):
     image, labels = scan()
     grey = sitk.Cast(sitk.RescaleIntensity(image, 0, 255), sitk.sitkUInt8)

@@ -1,14 +1,18 @@
 """Two-stage prediction with thresholds in place of trained models: what each stage sees, and where its result lands."""
 
+import gzip
 import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from nnunet_livseg.cli import main
+from nnunet_livseg.data.volumes import read_scan
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference import two_stage
+from nnunet_livseg.inference.devices import best_device
 from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
 
 from .conftest import as_image, ct_of, drawing
@@ -114,6 +118,31 @@ def test_livers_that_are_there_already(place, stages):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(place / "out/a.nii.gz"))), drawing())
 
 
+def test_livers_are_never_overwritten(place, stages):
+    out = (place / "Dataset301_Drawn/labelsTr").rename(place / "out")
+    with pytest.raises(UserError, match="out holds the predicted livers, which the results would overwrite"):
+        segment(place, liver=place / "Dataset301_Drawn" / ".." / "out")
+    assert stages == [] and len(list(out.iterdir())) == 3
+
+
+def test_livers_stored_from_the_other_side_are_refused(place, stages):
+    path = place / "Dataset301_Drawn/labelsTr/a.nii.gz"
+    sitk.WriteImage(sitk.Flip(sitk.ReadImage(str(path)), (True, False, False)), str(path))
+    with pytest.raises(UserError, match=r"a\.nii\.gz does not lie where its image lies"):
+        segment(place, liver=path.parent)
+
+
+def test_a_header_that_had_to_be_repaired_says_nothing_of_the_livers_place(place, stages):
+    """The liver model's result has the image's header as ITK reads it."""
+    path = place / "Dataset301_Drawn/imagesTr/a_0000.nii.gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[80:84] = (-np.frombuffer(raw[80:84], "<f4")).tobytes()
+    path.write_bytes(gzip.compress(raw))
+    assert read_scan(path).repairs
+    segment(place)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(place / "out/a.nii.gz"))), drawing())
+
+
 def test_two_phases_of_which_the_liver_model_takes_the_first(place, stages):
     images = place / "Dataset301_Drawn/imagesTr"
     content = json.loads((model_folder(place, "tumor") / "dataset.json").read_text())
@@ -164,6 +193,21 @@ def test_the_second_model_of_a_cascade_is_refused(place, stages):
     (cascade / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(UserError, match="T__P__3d_cascade_fullres is the second model of nnU-Net's cascade"):
         segment(place, tumor=stage_model(cascade))
+
+
+@pytest.mark.parametrize("step_size", ["0", "-1", "2", "nan"])
+def test_step_sizes_out_of_range_are_refused(place, stages, step_size, capsys):
+    folders = ["-i", place / "Dataset301_Drawn/imagesTr", "-o", place / "out", "--livers", place]
+    models = ["--tumor-model", model_folder(place, "tumor")]
+    assert main(["two-stage", "predict", *map(str, folders + models), "-step_size", step_size]) == 1
+    assert "it is a share of the patch, above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_the_device_is_the_best_that_is_here_and_another_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Options().device == best_device()
+    with pytest.raises(UserError, match="there is no device cuda here"):
+        Options("cuda")
 
 
 def test_the_command(place, stages, capsys):

@@ -120,3 +120,22 @@ def test_files_that_cannot_be_cut(tmp_path):
 def test_livers_of_another_size_are_refused(tmp_path):
     with pytest.raises(UserError, match="has 11 x 24 x 40 voxels, but its image has 12 x 24 x 40"):
         liver_of(as_image(drawing()[1:]), {1}, as_image(drawing()), path=tmp_path / "x.nii.gz")
+
+
+def test_livers_at_another_place_are_refused(tmp_path):
+    image, path = as_image(drawing()), tmp_path / "x.nii.gz"
+    flipped = sitk.Flip(image, (True, False, False))  # the same liver, stored from the other side
+    coarser, moved, rounded = (as_image(drawing()) for _ in range(3))
+    coarser.SetSpacing((1.0, 2.0, 6.0))
+    moved.SetOrigin((-10.0, 20.0, 301.0))
+    rounded.SetOrigin((-10.0, 20.0, 300.001))
+    for labels in (flipped, coarser, moved):
+        with pytest.raises(UserError, match=r"x\.nii\.gz does not lie where its image lies"):
+            liver_of(labels, {1, 2}, image, path=path)
+    np.testing.assert_array_equal(liver_of(rounded, {1, 2}, image, path=path), drawing() > 0)
+
+
+def test_pictures_have_no_place(tmp_path):
+    labels, image = (sitk.GetImageFromArray(drawing()[5]) for _ in range(2))
+    image.SetSpacing((0.1, 0.1))  # as PNG keeps it
+    assert liver_of(labels, {1, 2}, image, path=tmp_path / "x.png").sum() == 200
