@@ -56,7 +56,9 @@ class Setting:
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         require_device(device)
-        if any(size % 32 for size in patch):
+        if batch < 1 or repeats < 1:
+            raise UserError(f"batch {batch}, repeats {repeats}: at least 1 of each is needed to measure anything.")
+        if any(size % 32 or size < 32 for size in patch):
             raise UserError(
                 f"patch {patch} does not fit: every size must be a multiple of 32, as the network halves it 5 times."
             )

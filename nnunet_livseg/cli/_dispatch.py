@@ -24,6 +24,8 @@ _OUTSIDE_OUR_POWER = {
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
 }  # other OSErrors are bugs
 
 

@@ -22,8 +22,11 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from nnunet_livseg.demo import Demo
+    from nnunet_livseg.errors import UserError
     from nnunet_livseg.variants import find_variant
 
+    if args.cases < 2 or args.epochs < 1:
+        raise UserError("a demo needs at least --cases 2 (one to train on, one to validate on) and --epochs 1.")
     demo = Demo(
         Path(args.out).absolute(),
         find_variant(args.variant),

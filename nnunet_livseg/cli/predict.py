@@ -12,6 +12,7 @@ example:
 
 import argparse
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 PASSES_ON = True
@@ -30,8 +31,37 @@ def run(args: argparse.Namespace) -> None:
 
     from nnunet_livseg.inference.multiscale import nnunet_predicts_at
 
+    options = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
     command = predict_from_raw_data.predict_entry_point_modelfolder if by_folder else None
     command = command or predict_from_raw_data.predict_entry_point
-    with nnunet_predicts_at(args.scales), patch.object(sys, "argv", ["livseg predict", *args.passed_on]):
+    with nnunet_predicts_at(args.scales), patch.object(sys, "argv", ["livseg predict", *options]):
         command()
+
+
+def _checked(options: list[str]) -> list[str]:
+    """nnU-Net's options with the best device that is here where none is named.
+
+    Raises:
+        UserError: Images, model, folds or device are not there; nnU-Net itself would make folders first.
+    """
+    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.inference.devices import best_device, require_device
+    from nnunet_livseg.inference.trained import CHECKPOINT, TrainedModel
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("-i", "-m", "-device"):
+        parser.add_argument(name)
+    parser.add_argument("-f", nargs="+")
+    parser.add_argument("-chk", default=CHECKPOINT)
+    given, _ = parser.parse_known_args(options)
+    if {"-h", "--help"} & set(options):
+        return options
+    if given.i is not None and not Path(given.i).is_dir():
+        raise UserError(f"there is no folder {given.i}.\n  -i takes a folder of images named CASE_0000.nii.gz.")
+    if given.m is not None:
+        TrainedModel.open(given.m, folds=given.f and tuple(given.f), checkpoint=given.chk)
+    if given.device is None:
+        return [*options, "-device", best_device()]
+    require_device(given.device)
+    return options

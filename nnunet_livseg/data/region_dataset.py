@@ -133,9 +133,11 @@ def write_region_dataset(
 def _cut_case(
     case: RawCase, target: RawCase, liver_file: Path, values: set[int], source: RawDataset, cutting: Cutting
 ) -> list[list[int]] | None:
-    images = [read_scan(path).image for path in case.images]
+    scans = [read_scan(path) for path in case.images]
+    images = [scan.image for scan in scans]
+    trusted = not scans[0].repairs  # predicted livers have the header that nnU-Net read, unrepaired
     livers = read_scan(liver_file).image
-    liver = liver_of(livers, values, images[0], path=liver_file)
+    liver = liver_of(livers, values, images[0], path=liver_file, compare_place=trusted)
     region = find_region(liver, spacing_mm=spacing_of(images[0]), margin_mm=cutting.margin_mm)
     if region is None:
         return None

@@ -15,6 +15,9 @@ def best_device() -> str:
 def require_device(device: str) -> None:
     """Refuse a device that is not here."""
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = torch.device(device).type
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:  # no such name
+        kind = device
     if not here.get(kind, False):
         raise UserError(f"there is no device {device} here (torch {torch.__version__}). Leave it out, or take cpu.")

@@ -84,10 +84,12 @@ def align(
         labels: Reference labels of both phases, for ``tumor-centre`` alone.
 
     Raises:
-        UserError: Unknown method, an empty mask or one on another grid, scans that do not overlap.
+        UserError: Unknown method, a mask that is empty, on another grid or no label map, scans that do not overlap.
     """
     if method not in METHODS:
         raise UserError(f"method {method!r} is unknown; there are {', '.join(METHODS)}.")
+    for given in (mask, other_mask):
+        _require_labels(given)
     scans = _Scans.of(primary, other, _region(primary, mask))
     livers = _livers(mask, other_mask)
     if method == BY_LIVERS and livers is None:
@@ -125,6 +127,14 @@ class _Scans:
         fixed = working(primary)
         where = sitk.Resample(as_mask(region, primary), fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         return cls(primary, other, region, fixed, working(other), where)
+
+
+def _require_labels(mask: sitk.Image | None) -> None:
+    if mask is not None and (least := sitk.GetArrayViewFromImage(mask).min()) < 0:
+        raise UserError(
+            f"the liver mask holds values down to {least:g}, as a CT does, not a label map.\n"
+            "  Give a map with 0 outside the liver and a value above 0 inside."
+        )
 
 
 def _livers(mask: sitk.Image | None, other_mask: sitk.Image | None) -> tuple[sitk.Image, sitk.Image] | None:
