@@ -4,6 +4,7 @@ Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own gr
 """
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from nnunet_livseg.data.volumes import is_no_dicom, read_volume, stem
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import file_name
 
-_SAME_MM = 0.01  # origins and spacings of two phases may differ by rounding
+_SAME_PLACE = 0.1  # largest shift of any corner, in voxels: headers of two phases are rounded
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,23 @@ def _from_nibabel(nifti) -> sitk.Image:
 
 
 def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> None:
-    same = first.GetSize() == other.GetSize() and np.allclose(
-        [*first.GetOrigin(), *first.GetSpacing(), *first.GetDirection()],
-        [*other.GetOrigin(), *other.GetSpacing(), *other.GetDirection()],
-        atol=_SAME_MM,
+    apart = ""
+    if first.GetSize() == other.GetSize():
+        shift_mm = _corner_shift_mm(first, other)
+        if shift_mm <= _SAME_PLACE * min(first.GetSpacing()):
+            return
+        apart = f"; corners up to {shift_mm:.3g} mm apart"
+    raise UserError(
+        f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
+        "\n  would look at different places of the patient. Register the phases first: livseg align."
     )
-    if not same:
-        raise UserError(
-            f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}), so a network"
-            "\n  would look at different places of the patient. Register the phases first: livseg align."
-        )
+
+
+def _corner_shift_mm(first: sitk.Image, other: sitk.Image) -> float:
+    """How far the corners of two images of one size lie apart at most."""
+    corners = list(itertools.product(*((-0.5, size - 0.5) for size in first.GetSize())))
+    one, two = ([image.TransformContinuousIndexToPhysicalPoint(at) for at in corners] for image in (first, other))
+    return float(np.linalg.norm(np.subtract(one, two), axis=1).max())
 
 
 def _grid(image: sitk.Image) -> str:
