@@ -409,6 +409,30 @@ def _(folder):
     return study(folder, lambda s: set_all(s, RescaleSlope=0))
 
 
+def set_raw(slices: list, keyword: str, value: bytes) -> None:
+    """Write what pydicom would refuse to: ``value`` is of even length."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    for one in slices:
+        one[keyword] = RawDataElement(Tag(keyword), "DS", len(value), value, 0, False, True)
+
+
+@malformed("DICOM: RescaleSlope with a decimal comma")
+def _(folder):
+    return study(folder, lambda s: set_raw(s, "RescaleSlope", b"1,0 "))
+
+
+@malformed("DICOM: two values of RescaleSlope")
+def _(folder):
+    return study(folder, lambda s: set_raw(s, "RescaleSlope", b"1\\1 "))
+
+
+@malformed("DICOM: RescaleIntercept that is no number")
+def _(folder):
+    return study(folder, lambda s: set_raw(s, "RescaleIntercept", b"abc "))
+
+
 @malformed("DICOM: values in another unit (electron density)")
 def _(folder):
     return study(folder, lambda s: set_all(s, RescaleType="ED"))
