@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from io_samples import ct_array, dicom_slices, save_slices
+from io_samples import ct_array, dicom_slices, rotated, save_slices
 
 from nnunet_livseg.data.dicom import dicom_files, list_series, phases, read_series
 from nnunet_livseg.data.dicom.files import unpack
@@ -60,6 +60,39 @@ def test_chosen_series_is_written_with_a_record(study, tmp_path, livseg):
     livseg("dicom", "convert", study, "--series", 5, "-o", tmp_path / "pv.nii.gz", "--identifiers")
     record = json.loads((tmp_path / "pv.json").read_text())
     assert record["series_uid"] == "1.2.826.0.1.5" and len(record["instances"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("PixelSpacing", ([0.703149, 0.7], [0.70315, 0.7])),  # at 4 decimals 0.7031 and 0.7032
+        (
+            "ImageOrientationPatient",
+            tuple([c, s, 0, -s, c, 0] for c, s in ((0.9923448, 0.123499), (0.9923446, 0.123501))),
+        ),
+    ],
+)
+def test_jitter_about_a_rounding_edge_does_not_part_a_series(tmp_path, keyword, values):
+    """Every second slice of 12 missing, in two series that both look whole."""
+    slices = dicom_slices(ct_array())
+    for z, one in enumerate(slices):
+        setattr(one, keyword, values[z % 2])
+    save_slices(slices, tmp_path / "study")
+    image, info = read_series(tmp_path / "study")
+    assert info.key == "3"
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), ct_array())
+
+
+@pytest.mark.parametrize("other", [{"spacing_mm": (2.5, 0.8, 0.702)}, {"direction": rotated((0, 0, 0.3))}, {"crop": 4}])
+def test_different_stacks_of_one_series_are_listed_apart(tmp_path, other):
+    """Two reconstructions stacked into one volume with the voxel size of the first."""
+    ct, crop = ct_array(), other.get("crop", 0)
+    geometry = {key: value for key, value in other.items() if key != "crop"}
+    save_slices(dicom_slices(ct), tmp_path / "study" / "a")
+    save_slices(dicom_slices(ct[:, crop:] + 40, **geometry), tmp_path / "study" / "b")
+    for key, expected in (("3a", ct), ("3b", ct[:, crop:] + 40)):
+        image, _ = read_series(tmp_path / "study", key)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
 
 
 def test_zip_reads_as_its_folder(study, tmp_path):
