@@ -582,6 +582,16 @@ def _(folder):
     return ["dicom", "list", folder / "study.zip"]
 
 
+@malformed("Zip: a file and a folder of one name")
+def _(folder):
+    return zipped(folder, lambda z: [z.writestr(name, b"x") for name in ("a", "a/b")])
+
+
+@malformed("Zip: a name too long for any disk")
+def _(folder):
+    return zipped(folder, lambda z: z.writestr("x" * 300, b"x"))
+
+
 @malformed("Zip: without DICOM files")
 def _(folder):
     return zipped(folder, lambda archive: archive.writestr("notes.txt", "hello"))

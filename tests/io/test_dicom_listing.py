@@ -1,6 +1,8 @@
 """A study as it comes from a PACS: which series it shows, how they are named, chosen and written."""
 
+import errno
 import json
+import os
 import shutil
 import zipfile
 
@@ -112,6 +114,21 @@ def test_masks_that_compress_extremely_are_no_bomb(tmp_path):
         archive.writestr("liver/image_0", bytes(120 * 2**20))
     unpack(tmp_path / "masks.zip", tmp_path / "out")
     assert (tmp_path / "out/liver/image_0").stat().st_size == 120 * 2**20
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_trouble_with_the_disk_is_not_blamed_on_the_zip(tmp_path, monkeypatch, number):
+    """The command line tells these by their number and says what to do."""
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr("a", b"x")
+
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fails)
+    with pytest.raises(OSError) as raised:
+        unpack(tmp_path / "study.zip", tmp_path / "out")
+    assert raised.value.errno == number
 
 
 def test_files_without_preamble_are_read(tmp_path):
