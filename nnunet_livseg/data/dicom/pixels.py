@@ -22,7 +22,7 @@ class PixelReader:
         self.intercept = intercept
         self.padding_hu = padding_hu
         self.padded = 0
-        self.without_rescale = False
+        self.assumed: dict[str, float] = {}  # tags that some header lacks, and the value taken for them
         self._path = None
         self._dataset = None
         self._stored = None
@@ -63,13 +63,18 @@ class PixelReader:
         kind = str(transformation.get("RescaleType") or "HU").strip().upper()
         if kind not in ("HU", "US"):  # US: unspecified
             raise UserError(f"{one.path.name}: RescaleType is {kind!r}, so the values are not Hounsfield units.")
-        slope, intercept = (_number(one, transformation, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
-        self.without_rescale |= slope is None or intercept is None
-        if self.intercept is not None:
-            intercept = self.intercept
+        slope = self._stated(one, transformation, "RescaleSlope", otherwise=1.0)
         if slope == 0:
             raise UserError(f"{one.path.name}: RescaleSlope is 0, so all voxels would be equal. The header is damaged.")
-        return 1.0 if slope is None else slope, 0.0 if intercept is None else float(intercept)
+        if self.intercept is not None:
+            return slope, float(self.intercept)
+        return slope, self._stated(one, transformation, "RescaleIntercept", otherwise=0.0)
+
+    def _stated(self, one: Slice, transformation, keyword: str, *, otherwise: float) -> float:
+        number = _number(one, transformation, keyword)
+        if number is None:
+            self.assumed[keyword] = number = otherwise
+        return number
 
 
 def _number(one: Slice, transformation, keyword: str) -> float | None:
