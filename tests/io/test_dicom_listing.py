@@ -184,7 +184,7 @@ def test_phase_from_timing():
 def test_choose_names_what_there_is(study):
     with dicom_files(study) as files:
         series = list_series(files)
-    assert choose(series, "4").description == "Abd late arterial 2.5"
+    assert choose(series, "4").description == choose(series, 4).description == "Abd late arterial 2.5"
     with pytest.raises(UserError, match=r"there is no series '7'\. There are:(.|\n)*late arterial"):
         choose(series, "7")
     with pytest.raises(UserError, match="series 1 cannot be read as a CT volume: localizer"):

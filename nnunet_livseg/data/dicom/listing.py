@@ -79,7 +79,7 @@ def list_series(files: Iterable[Path]) -> list[Series]:
     return _phased(series)
 
 
-def choose(series: list[Series], wanted: str | None = None) -> Series:
+def choose(series: list[Series], wanted: str | int | None = None) -> Series:
     """The wanted series (key or SeriesInstanceUID), or the only one that can be a volume.
 
     Raises:
@@ -87,6 +87,7 @@ def choose(series: list[Series], wanted: str | None = None) -> Series:
     """
     table = "\n".join(f"  {line}" for line in lines(series))
     if wanted is not None:
+        wanted = str(wanted)
         found = [one for one in series if wanted in (one.key, one.uid)]
         if not found:
             raise UserError(f"there is no series {wanted!r}. There are:\n{table}")

@@ -50,7 +50,7 @@ class SeriesInfo:
 
 def read_series(
     path: str | Path,
-    series: str | None = None,
+    series: str | int | None = None,
     *,
     interpolate: bool = False,
     intercept: float | None = None,
