@@ -51,7 +51,8 @@ def open_source(
             array ``(Z, Y, X)`` in HU.
         name: Instead of the one made from the path.
         spacing_mm: (z, y, x), for an array.
-        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``.
+        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``; a volume refuses a
+            series or an intercept.
 
     Raises:
         UserError: What cannot be read and why.
@@ -72,6 +73,7 @@ def open_source(
 def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Source:
     if isinstance(given, str | Path):
         return _from_path(Path(given), dicom)
+    _refuse_dicom_options("the image is one volume", dicom)
     if isinstance(given, sitk.Image):
         return Source("ct", (_scalar_volume(given),))
     if isinstance(given, np.ndarray):
@@ -85,13 +87,24 @@ def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Sour
 
 def _from_path(path: Path, dicom: dict) -> Source:
     if path.is_file() and is_no_dicom(path):
-        if dicom.get("series") is not None:
-            raise UserError(f"{path} is one volume file: there is no series {dicom['series']!r} to choose in it.")
+        _refuse_dicom_options(f"{path} is one volume file", dicom)
         volume = read_volume(path)
         return Source(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
     image, info = read_series(path, **dicom)
     digest = hashlib.sha256(info.series_uid.encode()).hexdigest()[:8]
     return Source(f"ct-{digest}", (image,), info, info.notes)
+
+
+def _refuse_dicom_options(what: str, dicom: dict) -> None:
+    """Refuse what would be ignored; ``interpolate`` only permits, and a volume lacks no slices."""
+    series, intercept = dicom.get("series"), dicom.get("intercept")
+    if series is not None:
+        raise UserError(f"{what}: there is no series {str(series)!r} to choose in it.")
+    if intercept is not None:
+        raise UserError(
+            f"{what}, whose values are taken as they are: the intercept {intercept:g} is for DICOM series."
+            "\n  Leave it out; if the values are not Hounsfield units yet, add it to them and save the volume."
+        )
 
 
 def _scalar_volume(image: sitk.Image) -> sitk.Image:

@@ -726,6 +726,11 @@ def _(folder):
     return to_segmentation(volume(folder, (ct_array() + 1024).astype(np.uint16)), folder)
 
 
+@malformed("Segment: a DICOM intercept for a volume file")
+def _(folder):
+    return to_segmentation(volume(folder, ct_array()), folder, "--intercept", -1024)
+
+
 @malformed("Segment: one value everywhere")
 def _(folder):
     return to_segmentation(volume(folder, np.full((4, 8, 8), -1000, np.int16)), folder)
