@@ -4,6 +4,7 @@ Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own gr
 """
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from nnunet_livseg.data.volumes import is_no_dicom, read_volume, stem
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import file_name
 
-_SAME_MM = 0.01  # origins and spacings of two phases may differ by rounding
+_SAME_PLACE = 0.1  # largest shift of any corner, in voxels: headers of two phases are rounded
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def open_source(
             array ``(Z, Y, X)`` in HU.
         name: Instead of the one made from the path.
         spacing_mm: (z, y, x), for an array.
-        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``.
+        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``; a volume refuses a
+            series or an intercept.
 
     Raises:
         UserError: What cannot be read and why.
@@ -71,6 +73,7 @@ def open_source(
 def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Source:
     if isinstance(given, str | Path):
         return _from_path(Path(given), dicom)
+    _refuse_dicom_options("the image is one volume", dicom)
     if isinstance(given, sitk.Image):
         return Source("ct", (_scalar_volume(given),))
     if isinstance(given, np.ndarray):
@@ -84,13 +87,24 @@ def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Sour
 
 def _from_path(path: Path, dicom: dict) -> Source:
     if path.is_file() and is_no_dicom(path):
-        if dicom.get("series") is not None:
-            raise UserError(f"{path} is one volume file: there is no series {dicom['series']!r} to choose in it.")
+        _refuse_dicom_options(f"{path} is one volume file", dicom)
         volume = read_volume(path)
         return Source(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
     image, info = read_series(path, **dicom)
     digest = hashlib.sha256(info.series_uid.encode()).hexdigest()[:8]
     return Source(f"ct-{digest}", (image,), info, info.notes)
+
+
+def _refuse_dicom_options(what: str, dicom: dict) -> None:
+    """Refuse what would be ignored; ``interpolate`` only permits, and a volume lacks no slices."""
+    series, intercept = dicom.get("series"), dicom.get("intercept")
+    if series is not None:
+        raise UserError(f"{what}: there is no series {str(series)!r} to choose in it.")
+    if intercept is not None:
+        raise UserError(
+            f"{what}, whose values are taken as they are: the intercept {intercept:g} is for DICOM series."
+            "\n  Leave it out; if the values are not Hounsfield units yet, add it to them and save the volume."
+        )
 
 
 def _scalar_volume(image: sitk.Image) -> sitk.Image:
@@ -131,16 +145,23 @@ def _from_nibabel(nifti) -> sitk.Image:
 
 
 def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> None:
-    same = first.GetSize() == other.GetSize() and np.allclose(
-        [*first.GetOrigin(), *first.GetSpacing(), *first.GetDirection()],
-        [*other.GetOrigin(), *other.GetSpacing(), *other.GetDirection()],
-        atol=_SAME_MM,
+    apart = ""
+    if first.GetSize() == other.GetSize():
+        shift_mm = _corner_shift_mm(first, other)
+        if shift_mm <= _SAME_PLACE * min(first.GetSpacing()):
+            return
+        apart = f"; corners up to {shift_mm:.3g} mm apart"
+    raise UserError(
+        f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
+        "\n  would look at different places of the patient. Register the phases first: livseg align."
     )
-    if not same:
-        raise UserError(
-            f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}), so a network"
-            "\n  would look at different places of the patient. Register the phases first: livseg align."
-        )
+
+
+def _corner_shift_mm(first: sitk.Image, other: sitk.Image) -> float:
+    """How far the corners of two images of one size lie apart at most."""
+    corners = list(itertools.product(*((-0.5, size - 0.5) for size in first.GetSize())))
+    one, two = ([image.TransformContinuousIndexToPhysicalPoint(at) for at in corners] for image in (first, other))
+    return float(np.linalg.norm(np.subtract(one, two), axis=1).max())
 
 
 def _grid(image: sitk.Image) -> str:

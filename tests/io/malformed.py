@@ -409,6 +409,30 @@ def _(folder):
     return study(folder, lambda s: set_all(s, RescaleSlope=0))
 
 
+def set_raw(slices: list, keyword: str, value: bytes) -> None:
+    """Write what pydicom would refuse to: ``value`` is of even length."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    for one in slices:
+        one[keyword] = RawDataElement(Tag(keyword), "DS", len(value), value, 0, False, True)
+
+
+@malformed("DICOM: RescaleSlope with a decimal comma")
+def _(folder):
+    return study(folder, lambda s: set_raw(s, "RescaleSlope", b"1,0 "))
+
+
+@malformed("DICOM: two values of RescaleSlope")
+def _(folder):
+    return study(folder, lambda s: set_raw(s, "RescaleSlope", b"1\\1 "))
+
+
+@malformed("DICOM: RescaleIntercept that is no number")
+def _(folder):
+    return study(folder, lambda s: set_raw(s, "RescaleIntercept", b"abc "))
+
+
 @malformed("DICOM: values in another unit (electron density)")
 def _(folder):
     return study(folder, lambda s: set_all(s, RescaleType="ED"))
@@ -558,6 +582,16 @@ def _(folder):
     return ["dicom", "list", folder / "study.zip"]
 
 
+@malformed("Zip: a file and a folder of one name")
+def _(folder):
+    return zipped(folder, lambda z: [z.writestr(name, b"x") for name in ("a", "a/b")])
+
+
+@malformed("Zip: a name too long for any disk")
+def _(folder):
+    return zipped(folder, lambda z: z.writestr("x" * 300, b"x"))
+
+
 @malformed("Zip: without DICOM files")
 def _(folder):
     return zipped(folder, lambda archive: archive.writestr("notes.txt", "hello"))
@@ -690,6 +724,11 @@ def _(folder):
 @malformed("Segment: Hounsfield units stored unsigned, intercept lost")
 def _(folder):
     return to_segmentation(volume(folder, (ct_array() + 1024).astype(np.uint16)), folder)
+
+
+@malformed("Segment: a DICOM intercept for a volume file")
+def _(folder):
+    return to_segmentation(volume(folder, ct_array()), folder, "--intercept", -1024)
 
 
 @malformed("Segment: one value everywhere")

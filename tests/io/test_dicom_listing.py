@@ -1,13 +1,15 @@
 """A study as it comes from a PACS: which series it shows, how they are named, chosen and written."""
 
+import errno
 import json
+import os
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from io_samples import ct_array, dicom_slices, save_slices
+from io_samples import ct_array, dicom_slices, rotated, save_slices
 
 from nnunet_livseg.data.dicom import dicom_files, list_series, phases, read_series
 from nnunet_livseg.data.dicom.files import unpack
@@ -62,6 +64,39 @@ def test_chosen_series_is_written_with_a_record(study, tmp_path, livseg):
     assert record["series_uid"] == "1.2.826.0.1.5" and len(record["instances"]) == 12
 
 
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("PixelSpacing", ([0.703149, 0.7], [0.70315, 0.7])),  # at 4 decimals 0.7031 and 0.7032
+        (
+            "ImageOrientationPatient",
+            tuple([c, s, 0, -s, c, 0] for c, s in ((0.9923448, 0.123499), (0.9923446, 0.123501))),
+        ),
+    ],
+)
+def test_jitter_about_a_rounding_edge_does_not_part_a_series(tmp_path, keyword, values):
+    """Every second slice of 12 missing, in two series that both look whole."""
+    slices = dicom_slices(ct_array())
+    for z, one in enumerate(slices):
+        setattr(one, keyword, values[z % 2])
+    save_slices(slices, tmp_path / "study")
+    image, info = read_series(tmp_path / "study")
+    assert info.key == "3"
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), ct_array())
+
+
+@pytest.mark.parametrize("other", [{"spacing_mm": (2.5, 0.8, 0.702)}, {"direction": rotated((0, 0, 0.3))}, {"crop": 4}])
+def test_different_stacks_of_one_series_are_listed_apart(tmp_path, other):
+    """Two reconstructions stacked into one volume with the voxel size of the first."""
+    ct, crop = ct_array(), other.get("crop", 0)
+    geometry = {key: value for key, value in other.items() if key != "crop"}
+    save_slices(dicom_slices(ct), tmp_path / "study" / "a")
+    save_slices(dicom_slices(ct[:, crop:] + 40, **geometry), tmp_path / "study" / "b")
+    for key, expected in (("3a", ct), ("3b", ct[:, crop:] + 40)):
+        image, _ = read_series(tmp_path / "study", key)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), expected)
+
+
 def test_zip_reads_as_its_folder(study, tmp_path):
     """Also in subfolders, with the rubbish that macOS adds."""
     (study / "__MACOSX").mkdir()
@@ -79,6 +114,21 @@ def test_masks_that_compress_extremely_are_no_bomb(tmp_path):
         archive.writestr("liver/image_0", bytes(120 * 2**20))
     unpack(tmp_path / "masks.zip", tmp_path / "out")
     assert (tmp_path / "out/liver/image_0").stat().st_size == 120 * 2**20
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_trouble_with_the_disk_is_not_blamed_on_the_zip(tmp_path, monkeypatch, number):
+    """The command line tells these by their number and says what to do."""
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr("a", b"x")
+
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fails)
+    with pytest.raises(OSError) as raised:
+        unpack(tmp_path / "study.zip", tmp_path / "out")
+    assert raised.value.errno == number
 
 
 def test_files_without_preamble_are_read(tmp_path):
@@ -134,7 +184,7 @@ def test_phase_from_timing():
 def test_choose_names_what_there_is(study):
     with dicom_files(study) as files:
         series = list_series(files)
-    assert choose(series, "4").description == "Abd late arterial 2.5"
+    assert choose(series, "4").description == choose(series, 4).description == "Abd late arterial 2.5"
     with pytest.raises(UserError, match=r"there is no series '7'\. There are:(.|\n)*late arterial"):
         choose(series, "7")
     with pytest.raises(UserError, match="series 1 cannot be read as a CT volume: localizer"):

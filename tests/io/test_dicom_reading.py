@@ -70,6 +70,33 @@ def test_slope_and_intercept_of_each_slice_are_applied(tmp_path):
     np.testing.assert_allclose(array(image), ct, atol=0.26)
 
 
+@pytest.mark.parametrize(
+    ("empty", "given", "notes"),
+    [
+        (["RescaleSlope"], None, ("no RescaleSlope in the header; taken as 1",)),
+        (["RescaleIntercept"], -1024, ("RescaleIntercept -1024 as given",)),
+        (
+            ["RescaleSlope", "RescaleIntercept"],
+            -1024.0,
+            ("no RescaleSlope in the header; taken as 1", "RescaleIntercept -1024 as given"),
+        ),
+    ],
+)
+def test_notes_say_what_was_taken_for_an_empty_tag(tmp_path, empty, given, notes):
+    """`Stored values taken as they are` though the intercept was applied."""
+    save_slices(dicom_slices(ct_array(), **dict.fromkeys(empty, "")), tmp_path / "study")
+    image, info = read_series(tmp_path / "study", intercept=given)
+    np.testing.assert_array_equal(array(image), ct_array())
+    assert info.notes == notes
+
+
+def test_without_a_rescale_intercept_stored_values_are_taken(tmp_path):
+    save_slices(dicom_slices(ct_array(), intercept=0, signed=True, RescaleIntercept=""), tmp_path / "study")
+    image, info = read_series(tmp_path / "study")
+    np.testing.assert_array_equal(array(image), ct_array())
+    assert info.notes == ("no RescaleIntercept in the header; taken as 0",)
+
+
 @pytest.mark.parametrize("tag", [-2000, 63536])
 def test_padding_becomes_air(tmp_path, tag):
     """Padding read as HU -3024; PixelPaddingValue written unsigned for signed pixels."""

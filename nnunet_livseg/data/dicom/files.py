@@ -1,5 +1,6 @@
 """The files of a study: of a folder, or of a zip that is unpacked where it can do no harm."""
 
+import errno
 import shutil
 import stat
 import tempfile
@@ -15,6 +16,7 @@ MAX_BYTES = 32 * 2**30  # a large study is 4 GB
 MAX_RATIO = 200  # CT compresses 2 to 4 times; the masks of 3D-IRCADb 400 times, but they stay below _SMALL
 _SMALL = 8 * 2**30  # below this the ratio says nothing dangerous
 _IGNORED = {"__MACOSX", ".DS_Store", "Thumbs.db", "DICOMDIR"}
+_BAD_NAME = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz")
 
 
@@ -111,6 +113,14 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) 
 
 
 def _unpack_one(content: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with content.open(entry) as packed, path.open("wb") as file:  # reads no more than the size checked above
-        shutil.copyfileobj(packed, file, 1 << 20)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with content.open(entry) as packed, path.open("wb") as file:  # reads no more than the size checked above
+            shutil.copyfileobj(packed, file, 1 << 20)
+    except OSError as error:
+        if error.errno not in _BAD_NAME:
+            raise
+        raise UserError(
+            f"{content.filename} holds {entry.filename[:80]!r}, which cannot be a file here ({error.strerror})."
+            "\n  Export the study again, or unpack what you need of it yourself and give the folder."
+        ) from error

@@ -13,10 +13,10 @@ import numpy as np
 from nnunet_livseg.data.dicom.headers import Slice
 from nnunet_livseg.errors import UserError
 
+SAME_PLANE = 1e-3  # of each direction cosine, against the mean of the stack
 _UNEVEN = 0.05  # of the slice distance
 _UNEVEN_MM = 0.1  # positions are often rounded to 0.1 mm
 _TILT_PIXELS = 0.25  # drift over the whole stack below which a tilt does not matter
-_RIGHT_ANGLE = 1e-3
 _SAME_MM = 0.01
 
 
@@ -120,7 +120,7 @@ def _require_tags(slices: Sequence[Slice]) -> None:
 def _axes(slices: Sequence[Slice]) -> np.ndarray:
     """The common row and column directions ``(2, 3)``, of length one and at right angles."""
     axes = np.mean([one.axes for one in slices], axis=0)
-    if np.abs([one.axes - axes for one in slices]).max() > _RIGHT_ANGLE:
+    if np.abs([one.axes - axes for one in slices]).max() > SAME_PLANE:
         raise UserError("the slices lie in different planes (ImageOrientationPatient differs between them)")
     lengths = np.linalg.norm(axes, axis=1)
     if np.abs(lengths - 1).max() > 0.01 or abs(axes[0] @ axes[1]) > 0.01:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.data.dicom import phases
-from nnunet_livseg.data.dicom.geometry import Stack, stack
+from nnunet_livseg.data.dicom.geometry import SAME_PLANE, Stack, stack
 from nnunet_livseg.data.dicom.headers import CT, ENHANCED_CT, Slice, read_slices
 from nnunet_livseg.errors import UserError
 
 _READERS = 8  # reading headers waits for the disk
+_SAME_SPACING = 1e-3  # relative
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def list_series(files: Iterable[Path]) -> list[Series]:
     return _phased(series)
 
 
-def choose(series: list[Series], wanted: str | None = None) -> Series:
+def choose(series: list[Series], wanted: str | int | None = None) -> Series:
     """The wanted series (key or SeriesInstanceUID), or the only one that can be a volume.
 
     Raises:
@@ -86,6 +87,7 @@ def choose(series: list[Series], wanted: str | None = None) -> Series:
     """
     table = "\n".join(f"  {line}" for line in lines(series))
     if wanted is not None:
+        wanted = str(wanted)
         found = [one for one in series if wanted in (one.key, one.uid)]
         if not found:
             raise UserError(f"there is no series {wanted!r}. There are:\n{table}")
@@ -115,17 +117,34 @@ def lines(series: list[Series]) -> list[str]:
 
 def _grouped(slices: list[Slice]) -> list[list[Slice]]:
     """Images of one series and one plane; then one group per phase where positions repeat."""
-    planes = defaultdict(list)
+    kinds = defaultdict(list)
     for one in slices:
-        axes = None if one.axes is None else tuple(np.round(one.axes.ravel(), 3) + 0.0)
-        size = (one.get("Rows"), one.get("Columns"), one.spacing_mm and tuple(np.round(one.spacing_mm, 4)))
-        planes[one.text("SeriesInstanceUID"), one.text("SOPClassUID"), one.is_localizer, axes, size].append(one)
-    for key in [key for key in planes if None in (key[3], key[4][2])]:
-        # a slice without geometry belongs to its series' largest plane, and is named there as what is wrong with it
-        others = [other for other in planes if other[:3] == key[:3] and other != key]
-        if others:
-            planes[max(others, key=lambda other: len(planes[other]))] += planes.pop(key)
-    return [group for plane in planes.values() for group in _by_phase(plane)]
+        kinds[one.text("SeriesInstanceUID"), one.text("SOPClassUID"), one.is_localizer].append(one)
+    return [group for kind in kinds.values() for plane in _planes(kind) for group in _by_phase(plane)]
+
+
+def _planes(slices: list[Slice]) -> list[list[Slice]]:
+    """Images of one size and orientation together."""
+    planes, lost = [], []
+    for one in slices:
+        if one.axes is None or one.spacing_mm is None:
+            lost.append(one)
+        elif plane := next((plane for plane in planes if _same_plane(plane[0], one)), None):
+            plane.append(one)
+        else:
+            planes.append([one])
+    if lost and planes:  # they belong to their series' largest plane, and are named there as what is wrong with it
+        max(planes, key=len).extend(lost)
+    return planes or [lost]
+
+
+def _same_plane(one: Slice, other: Slice) -> bool:
+    """By tolerance, because rounding to a key would part two headers that jitter about a rounding edge."""
+    return (
+        all(one.get(side) == other.get(side) for side in ("Rows", "Columns"))
+        and np.allclose(one.spacing_mm, other.spacing_mm, rtol=_SAME_SPACING, atol=0)
+        and np.abs(one.axes - other.axes).max() <= 2 * SAME_PLANE  # two that one mean may hold are so far apart
+    )
 
 
 def _by_phase(plane: list[Slice]) -> list[list[Slice]]:

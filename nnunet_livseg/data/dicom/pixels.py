@@ -1,5 +1,7 @@
 """Stored values to Hounsfield units: decompression, slope and intercept, padding."""
 
+import math
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -20,7 +22,7 @@ class PixelReader:
         self.intercept = intercept
         self.padding_hu = padding_hu
         self.padded = 0
-        self.without_rescale = False
+        self.assumed: dict[str, float] = {}  # tags that some header lacks, and the value taken for them
         self._path = None
         self._dataset = None
         self._stored = None
@@ -61,14 +63,35 @@ class PixelReader:
         kind = str(transformation.get("RescaleType") or "HU").strip().upper()
         if kind not in ("HU", "US"):  # US: unspecified
             raise UserError(f"{one.path.name}: RescaleType is {kind!r}, so the values are not Hounsfield units.")
-        slope, intercept = transformation.get("RescaleSlope"), transformation.get("RescaleIntercept")
-        self.without_rescale |= slope is None or intercept is None
-        if self.intercept is not None:
-            intercept = self.intercept
-        slope = 1.0 if slope is None else float(slope)
+        slope = self._stated(one, transformation, "RescaleSlope", otherwise=1.0)
         if slope == 0:
             raise UserError(f"{one.path.name}: RescaleSlope is 0, so all voxels would be equal. The header is damaged.")
-        return slope, 0.0 if intercept is None else float(intercept)
+        if self.intercept is not None:
+            return slope, float(self.intercept)
+        return slope, self._stated(one, transformation, "RescaleIntercept", otherwise=0.0)
+
+    def _stated(self, one: Slice, transformation, keyword: str, *, otherwise: float) -> float:
+        number = _number(one, transformation, keyword)
+        if number is None:
+            self.assumed[keyword] = number = otherwise
+        return number
+
+
+def _number(one: Slice, transformation, keyword: str) -> float | None:
+    """A value of the rescale transformation; None where it is missing or empty."""
+    value = transformation.get(keyword)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):  # several values; no number
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(
+            f"{one.path.name}: {keyword} is {str(value)!r}, not one number, so the stored values cannot be turned into"
+            "\n  Hounsfield units. The header is damaged: export the series again."
+        )
+    return number
 
 
 def _transformation(dataset, frame: int | None):
@@ -99,7 +122,8 @@ def _decoded(one: Slice, dataset) -> np.ndarray:
 
 def _decoded_by_itk(one: Slice, dataset, syntax, error: Exception) -> np.ndarray:
     transformation = _transformation(dataset, one.frame)
-    slope, intercept = (float(transformation.get(k) or d) for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0)))
+    slope = _number(one, transformation, "RescaleSlope") or 1.0
+    intercept = _number(one, transformation, "RescaleIntercept") or 0.0
     try:
         rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(one.path)))
     except RuntimeError:

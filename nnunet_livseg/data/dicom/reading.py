@@ -50,7 +50,7 @@ class SeriesInfo:
 
 def read_series(
     path: str | Path,
-    series: str | None = None,
+    series: str | int | None = None,
     *,
     interpolate: bool = False,
     intercept: float | None = None,
@@ -97,9 +97,9 @@ def read_listed(
         )
     reader = PixelReader(intercept=intercept, padding_hu=padding_hu)
     values, notes = _read_pixels(chosen, reader, progress)
-    if reader.without_rescale:
-        taken = "stored values taken as they are" if intercept is None else f"intercept {intercept:g} as given"
-        notes.append(f"no rescale slope or intercept in the header; {taken}")
+    notes += [f"no {keyword} in the header; taken as {value:g}" for keyword, value in reader.assumed.items()]
+    if intercept is not None:
+        notes.append(f"RescaleIntercept {intercept:g} as given")
     require_hounsfield(values, name, remedy="--intercept -1024")
     image = _image(values, stack)
     if stack.irregular:
