@@ -89,10 +89,10 @@ def segment_all(
                 result = segmenter.segment(open_source(place, **reading))
                 folder = out if alone else _free(out / result.name, {*folders, *finished.values()})
                 write_result(result, folder, contents=contents, request=request)
-        except (UserError, RuntimeError, OSError, MemoryError) as error:  # a CT can be too large, or break nnU-Net
+        except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
             if alone or isinstance(error, WriteError):
                 raise
-            failed.append(f"{_shown(given)}: {error}")
+            failed.append(f"{_shown(given)}: {_reason(error)}")
             say(f"{_shown(given)}: failed, going on with the next")
             continue
         folders.append(folder)
@@ -178,6 +178,10 @@ def _free(folder: Path, taken: Collection[Path]) -> Path:
         number += 1
         free = folder.with_name(f"{folder.name}-{number}")
     return free
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:

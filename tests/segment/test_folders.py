@@ -14,13 +14,17 @@ from io_samples import as_image, dicom_slices, save_slices, write
 from known_model import drawing
 
 from nnunet_livseg.cli import main
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.jobs import segment_all
+from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.patient.result import Lesion
 from nnunet_livseg.postprocessing import SmallestLesion
 from nnunet_livseg.postprocessing.record import SCHEMA
 from nnunet_livseg.postprocessing.steps import as_dict
-from nnunet_livseg.report.result_folder import RECORD, SEG, SR
+from nnunet_livseg.report.result_folder import RECORD, SEG, SR, Contents
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
+BARE = Contents(report=False)
 
 
 def livseg(*args):
@@ -105,6 +109,22 @@ def test_one_ct_that_breaks_nnunet_keeps_no_other_from_being_segmented(model, tm
     good = write(as_image(hu), tmp_path / "good.nii.gz")
     assert livseg(loud, good, "-m", model, "-o", tmp_path / "out", *FAST) == 1
     assert "answers infinity for this CT" in capsys.readouterr().err
+    assert (tmp_path / "out" / "good" / RECORD).exists()
+
+
+class Fragile(Segmenter):
+    """Fails on one CT as no reader and no network does."""
+
+    def segment(self, given, **reading):
+        if given.name == "strange":
+            raise ValueError("could not convert string to float: '1..5'")
+        return super().segment(given, **reading)
+
+
+def test_no_error_of_one_ct_keeps_others_from_being_segmented(model, tmp_path):
+    strange, good = (write(as_image(drawing()[0]), tmp_path / f"{name}.nii.gz") for name in ("strange", "good"))
+    with pytest.raises(UserError, match=r"(?s)1 of 2 inputs failed.*strange.nii.gz: ValueError: could not convert"):
+        segment_all([strange, good], Fragile(model, device="cpu", quality="fast"), tmp_path / "out", contents=BARE)
     assert (tmp_path / "out" / "good" / RECORD).exists()
 
 
