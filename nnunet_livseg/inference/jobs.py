@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from fnmatch import fnmatch
 from pathlib import Path
+from zipfile import is_zipfile
 
 from nnunet_livseg.data.dicom.files import opened_folder
-from nnunet_livseg.data.volumes import WriteError
+from nnunet_livseg.data.volumes import WriteError, is_no_dicom
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.inference.sources import open_source
@@ -109,7 +110,7 @@ def unpacked(given: Given) -> Iterator[Given]:
     parts = list(given) if several else [given]
     with ExitStack() as stack:
         for index, part in enumerate(parts):
-            if isinstance(part, str | Path) and str(part).lower().endswith(".zip"):
+            if isinstance(part, str | Path) and not is_no_dicom(Path(part)) and is_zipfile(part):
                 parts[index] = stack.enter_context(opened_folder(part))
         yield tuple(parts) if several else parts[0]
 

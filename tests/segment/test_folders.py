@@ -175,7 +175,8 @@ def everything_in(folder):
 
 def test_a_study_becomes_report_and_dicom_objects_that_name_nobody(study, model, tmp_path, capsys):
     archive = shutil.make_archive(str(study), "zip", study)
-    for given in (study, archive):
+    unnamed = shutil.copy(archive, tmp_path / "download")  # a zip is known by its content
+    for given in (study, archive, unnamed):
         assert livseg(given, "-m", model, "-o", tmp_path / "out", *WHOLE, "--overwrite") == 0
         said = capsys.readouterr()
         names = {path.name for path in (tmp_path / "out").iterdir()}
