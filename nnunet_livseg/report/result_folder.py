@@ -2,8 +2,10 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
@@ -39,7 +41,7 @@ class Contents:
 
 
 def write_result(
-    result: Segmentation, folder: str | Path, *, contents: Contents | None = None, request: str = ""
+    result: Segmentation, folder: str | Path, *, contents: Contents | None = None, request: str = "", given: str = ""
 ) -> list[Path]:
     """Write everything of a result; files of an earlier result in the same folder go, other people's stay.
 
@@ -48,6 +50,7 @@ def write_result(
         folder: Where to; it is made.
         contents: What to write.
         request: Digest of what was asked for, to recognise a finished result by.
+        given: Digest of the input alone, to recognise other results of it by.
 
     Returns:
         The files, in the folder.
@@ -64,12 +67,19 @@ def write_result(
         if contents.report:
             write_report(result, staging / REPORT, identifiers=identifiers)
             write_preview(result, staging / PREVIEW)
-        write_json(staging / RECORD, as_record(result, identifiers=identifiers) | {"request": request})
+        marks = {"request": request, "input": given}
+        write_json(staging / RECORD, as_record(result, identifiers=identifiers) | marks)
         return _move(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def numbered(name: str) -> Iterator[str]:
+    """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
 
 
 def _write_images(result: Segmentation, folder: Path) -> None:

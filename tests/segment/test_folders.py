@@ -87,6 +87,26 @@ def test_a_repaired_input_takes_no_other_result_of_its_name(model, tmp_path, cap
     assert volumes == {"ct": full, "ct-2": full, "ct-3": 0}
 
 
+def test_a_later_call_takes_no_result_of_another_input(model, tmp_path, capsys):
+    hu, _ = drawing()
+    a, b = (write(as_image(hu), tmp_path / place / "ct.nii.gz") for place in "ab")
+    z = write(as_image(hu), tmp_path / "z.nii.gz")
+    call = ("-m", model, "-o", tmp_path / "out", *FAST)
+    assert livseg(a, z, *call) == 0
+    kept = (tmp_path / "out" / "ct" / RECORD).read_text()
+    for options in ((), ("--overwrite",), ("--probabilities",)):  # b's own folder is replaced, every time
+        assert livseg(b, z, *call, *options) == 0
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"ct", "ct-2", "z"}
+        assert (tmp_path / "out" / "ct" / RECORD).read_text() == kept
+    capsys.readouterr()
+    assert livseg(a, a, *call) == 0 and capsys.readouterr().out.count("finished before") == 1
+    record = json.loads(kept)
+    record.pop("input")  # as records were before they had it
+    (tmp_path / "out" / "ct" / RECORD).write_text(json.dumps(record))
+    assert livseg(a, z, *call) == 0 and "ct: finished before" in capsys.readouterr().out
+    assert livseg(a, z, *call, "--overwrite") == 0 and (tmp_path / "out" / "ct-3" / RECORD).exists()
+
+
 def test_an_output_on_another_file_system_and_beside_other_peoples_files(ct, model, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "report.html").write_text("mine")
