@@ -23,6 +23,7 @@ RECORD = "measurements.json"  # written last: where it is, the result is whole
 LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"
 REPORT, PREVIEW, SEG, SR = "report.html", "preview.png", "segmentation.dcm", "report.dcm"
 OURS = (RECORD, LABELS, LESIONS, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
+STAGING = ".incomplete-"  # how the hidden folder's name begins
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def write_result(
     contents, folder = contents or Contents(), Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder))  # its own file system: moving cannot fail
+    _clear_after_killed(folder)
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))  # its own file system: moving cannot fail
     try:
         _write_images(result, staging)
         identifiers = read_identifiers(result.series) if contents.identifiers and result.series else None
@@ -105,11 +107,23 @@ def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Se
     return result
 
 
+def _clear_after_killed(folder: Path) -> None:
+    """Remove what calls left that were killed; where one had begun to move its files, those that it had moved, too."""
+    for staging in [path for path in folder.glob(f"{STAGING}*") if path.is_dir()]:
+        if (staging / RECORD).is_file() and not (folder / RECORD).is_file():
+            _remove_ours(folder)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_ours(folder: Path) -> None:
+    for path in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
+        path.unlink(missing_ok=True)
+
+
 def _move(staging: Path, folder: Path) -> list[Path]:
     """All files into ``folder``, the record last."""
     if (folder / RECORD).is_file():  # an earlier result; first the record, so that the rest does not look whole
         (folder / RECORD).unlink(missing_ok=True)
-        for old in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
-            old.unlink(missing_ok=True)
+        _remove_ours(folder)
     files = sorted(staging.iterdir(), key=lambda path: path.name == RECORD)
     return [path.replace(folder / path.name) for path in files]

@@ -177,6 +177,18 @@ def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("*"))
 
 
+def test_what_a_killed_call_left_is_cleared(ct, model, tmp_path):
+    out, parts = tmp_path / "out", {"segmentation.nii.gz", "lesions.nii.gz", RECORD}
+    for moved in ((), ("uncertainty.nii.gz",)):  # killed while it made its files, and while it moved them
+        assert livseg(ct, "-m", model, "-o", out, *FAST, "--uncertainty") == 0
+        (out / ".incomplete-x1y2z3").mkdir()
+        for name in parts - {RECORD, *moved} | ({RECORD} if moved else set()):
+            (out / name).rename(out / ".incomplete-x1y2z3" / name)
+        (out / "notes.txt").write_text("mine")
+        assert livseg(ct, "-m", model, "-o", out, *FAST) == 0
+        assert {path.name for path in out.iterdir()} == {*parts, "notes.txt"}
+
+
 SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "Nummer-4711", "AccessionNumber": "Zugang-0815"}
 WHOLE = ("--quality", "fast", "-device", "cpu")
 
