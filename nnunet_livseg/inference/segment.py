@@ -201,6 +201,8 @@ class Segmenter:
             "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
         }
+        if (previous := self.predictor.previous) is not None:
+            settings["previous stage"] = f"{previous.model.name}, folds {', '.join(previous.folds)}"
         if self.finder is not None:
             settings["liver first"] = f"{self.finder.name}, {self.cutting.mode}, {self.cutting.margin_mm:g} mm"
         if self.wishes.postprocess:

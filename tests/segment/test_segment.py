@@ -224,6 +224,16 @@ def test_a_cascade_runs_its_first_stage_itself(tmp_path):
         segment(as_image(hu), alone, device="cpu")
 
 
+@pytest.mark.parametrize(("folds", "used"), [([1], "1"), ([0, 2], "0"), ([2], "0, 1"), (None, "0, 1")])
+def test_a_cascades_first_stage_takes_the_folds_that_were_asked_for(tmp_path, folds, used):
+    lowres = make_model(tmp_path, configuration="3d_lowres", thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
+    cascade = {"configuration": "3d_cascade_fullres", "previous": "3d_lowres"}
+    model = make_model(tmp_path, **cascade, thresholds_hu=(TUMOR_HU, TUMOR_HU, TUMOR_HU))
+    quality = Quality("one", True, False, 1.0)
+    result = segment(as_image(drawing()[0]), model, device="cpu", quality=quality, folds=folds)
+    assert result.provenance.settings["previous stage"] == f"Dataset301_Known/{lowres.name}, folds {used}"
+
+
 def test_presets(tmp_path):
     model = make_model(tmp_path, thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
     made = {name: Segmenter(model, device="cpu", quality=name) for name in ("fast", "standard", "best")}
