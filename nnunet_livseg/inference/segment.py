@@ -148,9 +148,9 @@ class Segmenter:
 
     def weights(self) -> list[Path]:
         """Files that results depend on: descriptions and weights of all models, post-processing."""
-        models = [self.model, self.model.previous_stage, self.finder]
+        models = [model for model in (self.model, self.finder) if model is not None]
         files = [self.model.folder / FILE] if self.wishes.postprocess else []
-        for model in (model for model in models if model is not None):
+        for model in (*models, *(model.previous_stage for model in models if model.previous_stage is not None)):
             files += [model.folder / "plans.json", model.folder / "dataset.json"]
             files += [model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds]
         return files

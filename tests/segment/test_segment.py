@@ -234,6 +234,15 @@ def test_a_cascades_first_stage_takes_the_folds_that_were_asked_for(tmp_path, fo
     assert result.provenance.settings["previous stage"] == f"Dataset301_Known/{lowres.name}, folds {used}"
 
 
+def test_results_depend_on_the_weights_of_every_model(tmp_path):
+    places = {"liver_model": tmp_path / "liver", "model": tmp_path / "tumor"}
+    expected = [make_model(place, configuration="3d_lowres") for place in places.values()]
+    cascade = {"configuration": "3d_cascade_fullres", "previous": "3d_lowres"}
+    models = {key: make_model(place, **cascade) for key, place in places.items()}
+    weights = Segmenter(**models, device="cpu").weights()
+    assert {model / "fold_0" / "checkpoint_final.pth" for model in (*models.values(), *expected)} < set(weights)
+
+
 def test_presets(tmp_path):
     model = make_model(tmp_path, thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
     made = {name: Segmenter(model, device="cpu", quality=name) for name in ("fast", "standard", "best")}
