@@ -16,7 +16,7 @@ from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.inference.sources import open_source
 from nnunet_livseg.patient.result import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, numbered, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, numbered, require_writable, write_result
 
 READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
 Given = object  # whatever ``sources.open_source`` takes
@@ -35,11 +35,13 @@ def segment(given: Given, model: str | Path, *, output: str | Path | None = None
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
 
     Raises:
-        UserError: The model cannot be used, or the CT not be read.
+        UserError: The model cannot be used, the CT not be read, or the folder not be written.
     """
     reading = {key: options.pop(key) for key in READING if key in options}
     contents = Contents(**{field.name: options.pop(field.name) for field in fields(Contents) if field.name in options})
     segmenter = Segmenter(model, **options)
+    if output is not None:
+        require_writable(output)
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
         if output is not None:
@@ -72,10 +74,12 @@ def segment_all(
         Folders of the results, in the order of the inputs; an input that is given twice has one.
 
     Raises:
-        UserError: The only input failed; or, after all others were done, which inputs failed and why.
+        UserError: Nothing can be written to ``out``; the only input failed; or, after all others were done, which
+            inputs failed and why.
     """
     alone, contents = len(inputs) == 1, contents or Contents()
     _require_apart(inputs, out)
+    require_writable(out)
     whole = _finished([out] if alone else sorted(out.glob("*/")))
     holders = {folder: record.get("input", "") for folder, record in whole.items()}
     finished = {} if overwrite else {record.get("request"): folder for folder, record in whole.items()}

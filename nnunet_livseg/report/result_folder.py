@@ -78,6 +78,24 @@ def write_result(
             folder.rmdir()
 
 
+def require_writable(folder: str | Path) -> None:
+    """Refuse a folder in which no file could be made, before any work is done; nothing is left there.
+
+    Raises:
+        UserError: It, or the nearest folder above that exists, takes no file.
+    """
+    folder = Path(folder).absolute()
+    try:
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"no file can be made in {folder} ({error.strerror}), so the results could not be kept."
+            "\n  Choose another folder for them, or have the right to write there given to you."
+        ) from error
+
+
 def numbered(name: str) -> Iterator[str]:
     """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
     yield name

@@ -4,7 +4,9 @@ import json
 import resource
 import shutil
 import signal
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -13,6 +15,7 @@ import SimpleITK as sitk
 from io_samples import as_image, dicom_slices, save_slices, write
 from known_model import drawing
 
+from nnunet_livseg import segment
 from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.jobs import segment_all
@@ -259,6 +262,22 @@ def test_postprocessing_that_was_tuned(ct, model, tmp_path, capsys):
     record = json.loads((tmp_path / "out" / RECORD).read_text())
     assert "smallest-lesion=140" in record["made_with"]["settings"]["post-processing"]
     assert any("smallest-lesion" in note for note in record["notes"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, not even of root")
+def test_a_place_that_takes_no_files_is_refused_before_any_work(ct, model):
+    segmenter, out = Segmenter(model, device="cpu"), Path("/proc/results/deep")
+    with pytest.raises(UserError, match=r"(?s)no file can be made in /proc/results/deep.*Choose another folder"):
+        segment_all([ct, ct.with_name("other.nii.gz")], segmenter, out)
+    assert "predictor" not in vars(segmenter)  # not even loaded
+    with pytest.raises(UserError, match="no file can be made"):
+        segment("nothing.nii.gz", model, output=out, device="cpu")
+
+
+def test_nothing_is_left_where_only_the_input_was_wrong(model, tmp_path):
+    (tmp_path / "here").mkdir()
+    assert livseg("nothing.nii.gz", "-m", model, "-o", tmp_path / "here" / "deep", *FAST) == 1
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_full_disk_leaves_no_result(ct, model, tmp_path, capsys):
