@@ -47,7 +47,7 @@ class TrainedModel:
                 "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
             )
         trained = _trained_folds(folder, checkpoint)
-        named = tuple(map(str, folds or ()))
+        named = tuple(dict.fromkeys(map(str, folds or ())))  # each once
         wanted = named or tuple(fold for fold in trained if fold != "all") or trained
         missing = [fold for fold in wanted if fold not in trained]
         if missing:

@@ -157,7 +157,7 @@ def test_the_first_of_two_phases_is_the_first_channel(tmp_path):
         segment((as_image(hu), hole), model, device="cpu")
 
 
-@pytest.mark.parametrize("folds", [0, "0", [0], (0, 1), None])
+@pytest.mark.parametrize("folds", [0, "0", [0], (0, "0"), (0, 1), None])
 def test_folds_in_every_form(tmp_path, folds):
     model = make_model(tmp_path, thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
     (model / "fold_0_old").mkdir()
