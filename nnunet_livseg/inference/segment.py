@@ -161,8 +161,7 @@ class Segmenter:
             return self.predictor.predict(source.images, structures=wanted), self.model.structures, []
         region = self._region(source)
         if region is None:
-            nothing = np.zeros(source.image.GetSize()[::-1], np.uint8)
-            return Prediction(nothing, {}), self._structures(), ["the liver model found no liver: nothing segmented"]
+            return self._nothing(source), self._structures(), ["the liver model found no liver: nothing segmented"]
         fills = fill_values(self.model.dataset.channels)
         cut = [
             cut_image(image, region, mode=self.cutting.mode, fill=fill)
@@ -171,6 +170,13 @@ class Segmenter:
         found = self.predictor.predict(cut, structures=wanted)
         prediction, structures = self._put_back(found, region, source.image.GetSize()[::-1])
         return prediction, structures, []
+
+    def _nothing(self, source: Source) -> Prediction:
+        """Zeros in every map that was asked for."""
+        labels = np.zeros(source.image.GetSize()[::-1], np.uint8)
+        zeros = labels.astype(np.float16)
+        names = self.model.structures if self.wishes.probabilities else ()
+        return Prediction(labels, dict.fromkeys(names, zeros), uncertainty=zeros if self.wishes.uncertainty else None)
 
     def _region(self, source: Source) -> Region | None:
         found = self.liver_predictor.predict(source.images[: len(self.finder.dataset.channels)])

@@ -108,8 +108,12 @@ def _write_images(result: Segmentation, folder: Path) -> None:
         write_volume(result.lesions, folder / LESIONS)
     if result.uncertainty is not None:
         write_volume(result.uncertainty, folder / UNCERTAINTY)
-    for name, image in result.probabilities.items():
-        write_volume(image, folder / f"probability_{file_name(name)}.nii.gz")
+    taken: set[str] = set()
+    for structure, image in result.probabilities.items():
+        names = numbered(f"probability_{file_name(structure)}")  # other signs in a name do not tell files apart
+        name = next(name for name in names if name.lower() not in taken)
+        taken.add(name.lower())  # nor do capitals, on some file systems
+        write_volume(image, folder / f"{name}.nii.gz")
 
 
 def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:

@@ -5,7 +5,7 @@ import resource
 import shutil
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from nnunet_livseg.patient.result import Lesion
 from nnunet_livseg.postprocessing import SmallestLesion
 from nnunet_livseg.postprocessing.record import SCHEMA
 from nnunet_livseg.postprocessing.steps import as_dict
-from nnunet_livseg.report.result_folder import RECORD, SEG, SR, Contents
+from nnunet_livseg.report.result_folder import RECORD, SEG, SR, Contents, write_result
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
 BARE = Contents(report=False)
@@ -58,6 +58,26 @@ def test_one_ct_with_everything(ct, model, tmp_path, capsys):
         assert (labels[tuple(inside.T)] == 2).all()
     names = {field.name for field in fields(Lesion)} - {"box"}  # a new field of a lesion is not forgotten here
     assert record["lesions"][0].keys() - {"center_voxel_zyx", "longest_diameter"} == names - {"diameter"}
+
+
+def test_maps_of_structures_that_would_share_a_file_name(ct, model, tmp_path):
+    result = segment(ct, model, device="cpu", quality="fast")
+    names = ("vessel (portal)", "vessel [portal]", "Vessel portal")
+    maps = {name: as_image(np.full(drawing()[0].shape, value, np.float32)) for value, name in enumerate(names)}
+    write_result(replace(result, probabilities=maps), tmp_path / "out", contents=BARE)
+    files = ("vessel-portal", "vessel-portal-2", "Vessel-portal-3")
+    for value, file in enumerate(files):
+        assert sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"out/probability_{file}.nii.gz")).max() == value
+
+
+def test_without_a_liver_all_maps_are_there_and_empty(model, tmp_path):
+    hu, _ = drawing()
+    ct = write(as_image(np.where(hu > 0, -100, hu)), tmp_path / "ct.nii.gz")
+    options = ("--liver-model", model, "--probabilities", "--uncertainty", *WHOLE)
+    assert livseg(ct, "-m", model, "-o", tmp_path / "out", *options) == 0
+    for file in ("segmentation", "probability_liver", "probability_tumor", "uncertainty"):
+        assert not sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"out/{file}.nii.gz")).any()
+    assert "found no liver" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_several_cts_each_in_its_folder_and_a_wrong_one_keeps_no_other_from_it(model, tmp_path, capsys):
