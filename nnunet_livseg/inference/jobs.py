@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
+from zipfile import is_zipfile
 
 from nnunet_livseg.data.dicom.files import opened_folder
-from nnunet_livseg.data.volumes import WriteError
+from nnunet_livseg.data.volumes import WriteError, is_no_dicom
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.inference.sources import open_source
 from nnunet_livseg.patient.result import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, numbered, require_writable, write_result
 
 READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
 Given = object  # whatever ``sources.open_source`` takes
@@ -33,11 +35,13 @@ def segment(given: Given, model: str | Path, *, output: str | Path | None = None
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
 
     Raises:
-        UserError: The model cannot be used, or the CT not be read.
+        UserError: The model cannot be used, the CT not be read, or the folder not be written.
     """
     reading = {key: options.pop(key) for key in READING if key in options}
     contents = Contents(**{field.name: options.pop(field.name) for field in fields(Contents) if field.name in options})
     segmenter = Segmenter(model, **options)
+    if output is not None:
+        require_writable(output)
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
         if output is not None:
@@ -67,19 +71,22 @@ def segment_all(
         reading: Options of ``sources.open_source``.
 
     Returns:
-        Folders of the results, in the order of the inputs.
+        Folders of the results, in the order of the inputs; an input that is given twice has one.
 
     Raises:
-        UserError: The only input failed; or, after all others were done, which inputs failed and why.
+        UserError: Nothing can be written to ``out``; the only input failed; or, after all others were done, which
+            inputs failed and why.
     """
     alone, contents = len(inputs) == 1, contents or Contents()
     _require_apart(inputs, out)
-    requests = [_request(given, segmenter, contents, reading) for given in inputs]
-    found = {} if overwrite else _finished([out] if alone else sorted(out.glob("*/")))
-    finished = {request: found[request] for request in requests if request in found}
+    require_writable(out)
+    whole = _finished([out] if alone else sorted(out.glob("*/")))
+    holders = {folder: record.get("input", "") for folder, record in whole.items()}
+    finished = {} if overwrite else {record.get("request"): folder for folder, record in whole.items()}
     folders: list[Path] = []
     failed: list[str] = []
-    for given, request in zip(inputs, requests, strict=True):
+    for mark, given in {_mark(given): given for given in inputs}.items():  # an input that is given twice counts once
+        request = _request(given, segmenter, contents, reading)
         if request in finished:
             say(f"{finished[request]}: finished before; --overwrite segments it again")
             folders.append(finished[request])
@@ -87,14 +94,15 @@ def segment_all(
         try:
             with unpacked(given) as place:
                 result = segmenter.segment(open_source(place, **reading))
-                folder = out if alone else _free(out / result.name, {*folders, *finished.values()})
-                write_result(result, folder, contents=contents, request=request)
-        except (UserError, RuntimeError, OSError, MemoryError) as error:  # a CT can be too large, or break nnU-Net
+                folder = out if alone else _place(out / result.name, mark, holders)
+                write_result(result, folder, contents=contents, request=request, given=mark)
+        except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
             if alone or isinstance(error, WriteError):
                 raise
-            failed.append(f"{_shown(given)}: {error}")
+            failed.append(f"{_shown(given)}: {_reason(error)}")
             say(f"{_shown(given)}: failed, going on with the next")
             continue
+        holders[folder] = mark
         folders.append(folder)
         say(f"{folder}: {summary(result)}")
     if failed:
@@ -109,7 +117,7 @@ def unpacked(given: Given) -> Iterator[Given]:
     parts = list(given) if several else [given]
     with ExitStack() as stack:
         for index, part in enumerate(parts):
-            if isinstance(part, str | Path) and str(part).lower().endswith(".zip"):
+            if isinstance(part, str | Path) and not is_no_dicom(Path(part)) and is_zipfile(part):
                 parts[index] = stack.enter_context(opened_folder(part))
         yield tuple(parts) if several else parts[0]
 
@@ -138,6 +146,12 @@ def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Con
     return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
 
 
+def _mark(given: Path | tuple[Path, ...]) -> str:
+    """Digest of the input's place, whatever becomes of its content and of all options."""
+    paths = given if isinstance(given, tuple) else (given,)
+    return hashlib.sha256(json.dumps([str(path.absolute()) for path in paths]).encode()).hexdigest()
+
+
 def _require_apart(inputs: Sequence[Path | tuple[Path, ...]], out: Path) -> None:
     """Refuse an output that would mix with, or replace, an input."""
     place = out.resolve()
@@ -158,26 +172,30 @@ def _state(path: Path) -> list:
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
-def _finished(folders: Sequence[Path]) -> dict[str, Path]:
-    """Folders with a whole result, by the request that it answers."""
+def _finished(folders: Sequence[Path]) -> dict[Path, dict]:
+    """Folders with a whole result, and its record."""
     found = {}
     for folder in folders:
         try:
-            request = json.loads((folder / RECORD).read_text(encoding="utf-8"))["request"]
-            if (folder / LABELS).is_file():
-                found[request] = folder
-        except (OSError, ValueError, KeyError, TypeError):
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             continue
+        if isinstance(record, dict) and (folder / LABELS).is_file():
+            found[folder] = record
     return found
 
 
-def _free(folder: Path, taken: Collection[Path]) -> Path:
-    """``folder``, or with a number where another input of the same call has that name."""
-    number, free = 1, folder
-    while free in taken:
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
+def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
+    """The folder in which the input's last result lies, or a new one: ``first``, numbered where others have it."""
+    names = islice(numbered(first.name), len(holders) + 1)
+    places = [first.with_name(name) for name in names]
+    own = [place for place in places if holders.get(place) == mark]
+    free = [place for place in places if place not in holders]
+    return (own or free)[0]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:

@@ -148,9 +148,9 @@ class Segmenter:
 
     def weights(self) -> list[Path]:
         """Files that results depend on: descriptions and weights of all models, post-processing."""
-        models = [self.model, self.model.previous_stage, self.finder]
+        models = [model for model in (self.model, self.finder) if model is not None]
         files = [self.model.folder / FILE] if self.wishes.postprocess else []
-        for model in (model for model in models if model is not None):
+        for model in (*models, *(model.previous_stage for model in models if model.previous_stage is not None)):
             files += [model.folder / "plans.json", model.folder / "dataset.json"]
             files += [model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds]
         return files
@@ -161,8 +161,7 @@ class Segmenter:
             return self.predictor.predict(source.images, structures=wanted), self.model.structures, []
         region = self._region(source)
         if region is None:
-            nothing = np.zeros(source.image.GetSize()[::-1], np.uint8)
-            return Prediction(nothing, {}), self._structures(), ["the liver model found no liver: nothing segmented"]
+            return self._nothing(source), self._structures(), ["the liver model found no liver: nothing segmented"]
         fills = fill_values(self.model.dataset.channels)
         cut = [
             cut_image(image, region, mode=self.cutting.mode, fill=fill)
@@ -171,6 +170,13 @@ class Segmenter:
         found = self.predictor.predict(cut, structures=wanted)
         prediction, structures = self._put_back(found, region, source.image.GetSize()[::-1])
         return prediction, structures, []
+
+    def _nothing(self, source: Source) -> Prediction:
+        """Zeros in every map that was asked for."""
+        labels = np.zeros(source.image.GetSize()[::-1], np.uint8)
+        zeros = labels.astype(np.float16)
+        names = self.model.structures if self.wishes.probabilities else ()
+        return Prediction(labels, dict.fromkeys(names, zeros), uncertainty=zeros if self.wishes.uncertainty else None)
 
     def _region(self, source: Source) -> Region | None:
         found = self.liver_predictor.predict(source.images[: len(self.finder.dataset.channels)])
@@ -201,6 +207,8 @@ class Segmenter:
             "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
         }
+        if (previous := self.predictor.previous) is not None:
+            settings["previous stage"] = f"{previous.model.name}, folds {', '.join(previous.folds)}"
         if self.finder is not None:
             settings["liver first"] = f"{self.finder.name}, {self.cutting.mode}, {self.cutting.margin_mm:g} mm"
         if self.wishes.postprocess:

@@ -22,12 +22,14 @@ class TrainedModel:
         folds: Folds to average.
         checkpoint: File name of the weights.
         dataset: Channels and labels of the dataset that it was trained on.
+        named_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
     """
 
     folder: Path
     folds: tuple[str, ...]
     checkpoint: str
     dataset: RawDataset
+    named_folds: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -45,14 +47,15 @@ class TrainedModel:
                 "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
             )
         trained = _trained_folds(folder, checkpoint)
-        wanted = tuple(map(str, folds)) if folds else tuple(fold for fold in trained if fold != "all") or trained
+        named = tuple(dict.fromkeys(map(str, folds or ())))  # each once
+        wanted = named or tuple(fold for fold in trained if fold != "all") or trained
         missing = [fold for fold in wanted if fold not in trained]
         if missing:
             raise UserError(
                 f"{folder.name} has no {checkpoint} of fold {missing[0]}; trained are {', '.join(trained)}."
                 f"{did_you_mean(missing[0], trained)}"
             )
-        return cls(folder, wanted, checkpoint, RawDataset.open(folder))
+        return cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
 
     @property
     def name(self) -> str:
@@ -95,7 +98,7 @@ class TrainedModel:
 
     @cached_property
     def previous_stage(self) -> "TrainedModel | None":
-        """The model of the previous configuration.
+        """The model of the previous configuration, with the folds that were asked for where it has them, else all.
 
         Raises:
             UserError: It is not beside this one.
@@ -109,7 +112,9 @@ class TrainedModel:
                 f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's label maps,\n"
                 f"  but {folder.name} is not beside it. Copy it there, or take another configuration."
             )
-        return TrainedModel.open(folder, checkpoint=self.checkpoint)
+        trained = _trained_folds(folder, self.checkpoint)
+        named = tuple(fold for fold in self.named_folds if fold in trained)
+        return TrainedModel.open(folder, folds=named, checkpoint=self.checkpoint)
 
 
 def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:

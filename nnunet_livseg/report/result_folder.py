@@ -2,8 +2,10 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
@@ -21,6 +23,7 @@ RECORD = "measurements.json"  # written last: where it is, the result is whole
 LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"
 REPORT, PREVIEW, SEG, SR = "report.html", "preview.png", "segmentation.dcm", "report.dcm"
 OURS = (RECORD, LABELS, LESIONS, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
+STAGING = ".incomplete-"  # how the hidden folder's name begins
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Contents:
 
 
 def write_result(
-    result: Segmentation, folder: str | Path, *, contents: Contents | None = None, request: str = ""
+    result: Segmentation, folder: str | Path, *, contents: Contents | None = None, request: str = "", given: str = ""
 ) -> list[Path]:
     """Write everything of a result; files of an earlier result in the same folder go, other people's stay.
 
@@ -48,6 +51,7 @@ def write_result(
         folder: Where to; it is made.
         contents: What to write.
         request: Digest of what was asked for, to recognise a finished result by.
+        given: Digest of the input alone, to recognise other results of it by.
 
     Returns:
         The files, in the folder.
@@ -55,7 +59,8 @@ def write_result(
     contents, folder = contents or Contents(), Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder))  # its own file system: moving cannot fail
+    _clear_after_killed(folder)
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))  # its own file system: moving cannot fail
     try:
         _write_images(result, staging)
         identifiers = read_identifiers(result.series) if contents.identifiers and result.series else None
@@ -64,12 +69,37 @@ def write_result(
         if contents.report:
             write_report(result, staging / REPORT, identifiers=identifiers)
             write_preview(result, staging / PREVIEW)
-        write_json(staging / RECORD, as_record(result, identifiers=identifiers) | {"request": request})
+        marks = {"request": request, "input": given}
+        write_json(staging / RECORD, as_record(result, identifiers=identifiers) | marks)
         return _move(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def require_writable(folder: str | Path) -> None:
+    """Refuse a folder in which no file could be made, before any work is done; nothing is left there.
+
+    Raises:
+        UserError: It, or the nearest folder above that exists, takes no file.
+    """
+    folder = Path(folder).absolute()
+    try:
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"no file can be made in {folder} ({error.strerror}), so the results could not be kept."
+            "\n  Choose another folder for them, or have the right to write there given to you."
+        ) from error
+
+
+def numbered(name: str) -> Iterator[str]:
+    """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
 
 
 def _write_images(result: Segmentation, folder: Path) -> None:
@@ -78,8 +108,12 @@ def _write_images(result: Segmentation, folder: Path) -> None:
         write_volume(result.lesions, folder / LESIONS)
     if result.uncertainty is not None:
         write_volume(result.uncertainty, folder / UNCERTAINTY)
-    for name, image in result.probabilities.items():
-        write_volume(image, folder / f"probability_{file_name(name)}.nii.gz")
+    taken: set[str] = set()
+    for structure, image in result.probabilities.items():
+        names = numbered(f"probability_{file_name(structure)}")  # other signs in a name do not tell files apart
+        name = next(name for name in names if name.lower() not in taken)
+        taken.add(name.lower())  # nor do capitals, on some file systems
+        write_volume(image, folder / f"{name}.nii.gz")
 
 
 def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:
@@ -95,11 +129,23 @@ def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Se
     return result
 
 
+def _clear_after_killed(folder: Path) -> None:
+    """Remove what calls left that were killed; where one had begun to move its files, those that it had moved, too."""
+    for staging in [path for path in folder.glob(f"{STAGING}*") if path.is_dir()]:
+        if (staging / RECORD).is_file() and not (folder / RECORD).is_file():
+            _remove_ours(folder)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_ours(folder: Path) -> None:
+    for path in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
+        path.unlink(missing_ok=True)
+
+
 def _move(staging: Path, folder: Path) -> list[Path]:
     """All files into ``folder``, the record last."""
     if (folder / RECORD).is_file():  # an earlier result; first the record, so that the rest does not look whole
         (folder / RECORD).unlink(missing_ok=True)
-        for old in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
-            old.unlink(missing_ok=True)
+        _remove_ours(folder)
     files = sorted(staging.iterdir(), key=lambda path: path.name == RECORD)
     return [path.replace(folder / path.name) for path in files]

@@ -4,7 +4,9 @@ import json
 import resource
 import shutil
 import signal
-from dataclasses import fields
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -13,14 +15,19 @@ import SimpleITK as sitk
 from io_samples import as_image, dicom_slices, save_slices, write
 from known_model import drawing
 
+from nnunet_livseg import segment
 from nnunet_livseg.cli import main
+from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.jobs import segment_all
+from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.patient.result import Lesion
 from nnunet_livseg.postprocessing import SmallestLesion
 from nnunet_livseg.postprocessing.record import SCHEMA
 from nnunet_livseg.postprocessing.steps import as_dict
-from nnunet_livseg.report.result_folder import RECORD, SEG, SR
+from nnunet_livseg.report.result_folder import RECORD, SEG, SR, Contents, write_result
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
+BARE = Contents(report=False)
 
 
 def livseg(*args):
@@ -53,6 +60,26 @@ def test_one_ct_with_everything(ct, model, tmp_path, capsys):
     assert record["lesions"][0].keys() - {"center_voxel_zyx", "longest_diameter"} == names - {"diameter"}
 
 
+def test_maps_of_structures_that_would_share_a_file_name(ct, model, tmp_path):
+    result = segment(ct, model, device="cpu", quality="fast")
+    names = ("vessel (portal)", "vessel [portal]", "Vessel portal")
+    maps = {name: as_image(np.full(drawing()[0].shape, value, np.float32)) for value, name in enumerate(names)}
+    write_result(replace(result, probabilities=maps), tmp_path / "out", contents=BARE)
+    files = ("vessel-portal", "vessel-portal-2", "Vessel-portal-3")
+    for value, file in enumerate(files):
+        assert sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"out/probability_{file}.nii.gz")).max() == value
+
+
+def test_without_a_liver_all_maps_are_there_and_empty(model, tmp_path):
+    hu, _ = drawing()
+    ct = write(as_image(np.where(hu > 0, -100, hu)), tmp_path / "ct.nii.gz")
+    options = ("--liver-model", model, "--probabilities", "--uncertainty", *WHOLE)
+    assert livseg(ct, "-m", model, "-o", tmp_path / "out", *options) == 0
+    for file in ("segmentation", "probability_liver", "probability_tumor", "uncertainty"):
+        assert not sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"out/{file}.nii.gz")).any()
+    assert "found no liver" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_several_cts_each_in_its_folder_and_a_wrong_one_keeps_no_other_from_it(model, tmp_path, capsys):
     hu, _ = drawing()
     for place in ("a", "b"):
@@ -83,6 +110,26 @@ def test_a_repaired_input_takes_no_other_result_of_its_name(model, tmp_path, cap
     assert volumes == {"ct": full, "ct-2": full, "ct-3": 0}
 
 
+def test_a_later_call_takes_no_result_of_another_input(model, tmp_path, capsys):
+    hu, _ = drawing()
+    a, b = (write(as_image(hu), tmp_path / place / "ct.nii.gz") for place in "ab")
+    z = write(as_image(hu), tmp_path / "z.nii.gz")
+    call = ("-m", model, "-o", tmp_path / "out", *FAST)
+    assert livseg(a, z, *call) == 0
+    kept = (tmp_path / "out" / "ct" / RECORD).read_text()
+    for options in ((), ("--overwrite",), ("--probabilities",)):  # b's own folder is replaced, every time
+        assert livseg(b, z, *call, *options) == 0
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"ct", "ct-2", "z"}
+        assert (tmp_path / "out" / "ct" / RECORD).read_text() == kept
+    capsys.readouterr()
+    assert livseg(a, a, *call) == 0 and capsys.readouterr().out.count("finished before") == 1
+    record = json.loads(kept)
+    record.pop("input")  # as records were before they had it
+    (tmp_path / "out" / "ct" / RECORD).write_text(json.dumps(record))
+    assert livseg(a, z, *call) == 0 and "ct: finished before" in capsys.readouterr().out
+    assert livseg(a, z, *call, "--overwrite") == 0 and (tmp_path / "out" / "ct-3" / RECORD).exists()
+
+
 def test_an_output_on_another_file_system_and_beside_other_peoples_files(ct, model, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "report.html").write_text("mine")
@@ -105,6 +152,22 @@ def test_one_ct_that_breaks_nnunet_keeps_no_other_from_being_segmented(model, tm
     good = write(as_image(hu), tmp_path / "good.nii.gz")
     assert livseg(loud, good, "-m", model, "-o", tmp_path / "out", *FAST) == 1
     assert "answers infinity for this CT" in capsys.readouterr().err
+    assert (tmp_path / "out" / "good" / RECORD).exists()
+
+
+class Fragile(Segmenter):
+    """Fails on one CT as no reader and no network does."""
+
+    def segment(self, given, **reading):
+        if given.name == "strange":
+            raise ValueError("could not convert string to float: '1..5'")
+        return super().segment(given, **reading)
+
+
+def test_no_error_of_one_ct_keeps_others_from_being_segmented(model, tmp_path):
+    strange, good = (write(as_image(drawing()[0]), tmp_path / f"{name}.nii.gz") for name in ("strange", "good"))
+    with pytest.raises(UserError, match=r"(?s)1 of 2 inputs failed.*strange.nii.gz: ValueError: could not convert"):
+        segment_all([strange, good], Fragile(model, device="cpu", quality="fast"), tmp_path / "out", contents=BARE)
     assert (tmp_path / "out" / "good" / RECORD).exists()
 
 
@@ -137,6 +200,18 @@ def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("*"))
 
 
+def test_what_a_killed_call_left_is_cleared(ct, model, tmp_path):
+    out, parts = tmp_path / "out", {"segmentation.nii.gz", "lesions.nii.gz", RECORD}
+    for moved in ((), ("uncertainty.nii.gz",)):  # killed while it made its files, and while it moved them
+        assert livseg(ct, "-m", model, "-o", out, *FAST, "--uncertainty") == 0
+        (out / ".incomplete-x1y2z3").mkdir()
+        for name in parts - {RECORD, *moved} | ({RECORD} if moved else set()):
+            (out / name).rename(out / ".incomplete-x1y2z3" / name)
+        (out / "notes.txt").write_text("mine")
+        assert livseg(ct, "-m", model, "-o", out, *FAST) == 0
+        assert {path.name for path in out.iterdir()} == {*parts, "notes.txt"}
+
+
 SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "Nummer-4711", "AccessionNumber": "Zugang-0815"}
 WHOLE = ("--quality", "fast", "-device", "cpu")
 
@@ -155,7 +230,8 @@ def everything_in(folder):
 
 def test_a_study_becomes_report_and_dicom_objects_that_name_nobody(study, model, tmp_path, capsys):
     archive = shutil.make_archive(str(study), "zip", study)
-    for given in (study, archive):
+    unnamed = shutil.copy(archive, tmp_path / "download")  # a zip is known by its content
+    for given in (study, archive, unnamed):
         assert livseg(given, "-m", model, "-o", tmp_path / "out", *WHOLE, "--overwrite") == 0
         said = capsys.readouterr()
         names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -206,6 +282,22 @@ def test_postprocessing_that_was_tuned(ct, model, tmp_path, capsys):
     record = json.loads((tmp_path / "out" / RECORD).read_text())
     assert "smallest-lesion=140" in record["made_with"]["settings"]["post-processing"]
     assert any("smallest-lesion" in note for note in record["notes"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, not even of root")
+def test_a_place_that_takes_no_files_is_refused_before_any_work(ct, model):
+    segmenter, out = Segmenter(model, device="cpu"), Path("/proc/results/deep")
+    with pytest.raises(UserError, match=r"(?s)no file can be made in /proc/results/deep.*Choose another folder"):
+        segment_all([ct, ct.with_name("other.nii.gz")], segmenter, out)
+    assert "predictor" not in vars(segmenter)  # not even loaded
+    with pytest.raises(UserError, match="no file can be made"):
+        segment("nothing.nii.gz", model, output=out, device="cpu")
+
+
+def test_nothing_is_left_where_only_the_input_was_wrong(model, tmp_path):
+    (tmp_path / "here").mkdir()
+    assert livseg("nothing.nii.gz", "-m", model, "-o", tmp_path / "here" / "deep", *FAST) == 1
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_full_disk_leaves_no_result(ct, model, tmp_path, capsys):

@@ -157,7 +157,7 @@ def test_the_first_of_two_phases_is_the_first_channel(tmp_path):
         segment((as_image(hu), hole), model, device="cpu")
 
 
-@pytest.mark.parametrize("folds", [0, "0", [0], (0, 1), None])
+@pytest.mark.parametrize("folds", [0, "0", [0], (0, "0"), (0, 1), None])
 def test_folds_in_every_form(tmp_path, folds):
     model = make_model(tmp_path, thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
     (model / "fold_0_old").mkdir()
@@ -222,6 +222,25 @@ def test_a_cascade_runs_its_first_stage_itself(tmp_path):
     alone = make_model(tmp_path / "alone", configuration="3d_cascade_fullres", previous="3d_lowres")
     with pytest.raises(UserError, match=r"(?s)second model of nnU-Net's cascade.*3d_lowres is not beside it"):
         segment(as_image(hu), alone, device="cpu")
+
+
+@pytest.mark.parametrize(("folds", "used"), [([1], "1"), ([0, 2], "0"), ([2], "0, 1"), (None, "0, 1")])
+def test_a_cascades_first_stage_takes_the_folds_that_were_asked_for(tmp_path, folds, used):
+    lowres = make_model(tmp_path, configuration="3d_lowres", thresholds_hu=(TUMOR_HU, TUMOR_HU + 1))
+    cascade = {"configuration": "3d_cascade_fullres", "previous": "3d_lowres"}
+    model = make_model(tmp_path, **cascade, thresholds_hu=(TUMOR_HU, TUMOR_HU, TUMOR_HU))
+    quality = Quality("one", True, False, 1.0)
+    result = segment(as_image(drawing()[0]), model, device="cpu", quality=quality, folds=folds)
+    assert result.provenance.settings["previous stage"] == f"Dataset301_Known/{lowres.name}, folds {used}"
+
+
+def test_results_depend_on_the_weights_of_every_model(tmp_path):
+    places = {"liver_model": tmp_path / "liver", "model": tmp_path / "tumor"}
+    expected = [make_model(place, configuration="3d_lowres") for place in places.values()]
+    cascade = {"configuration": "3d_cascade_fullres", "previous": "3d_lowres"}
+    models = {key: make_model(place, **cascade) for key, place in places.items()}
+    weights = Segmenter(**models, device="cpu").weights()
+    assert {model / "fold_0" / "checkpoint_final.pth" for model in (*models.values(), *expected)} < set(weights)
 
 
 def test_presets(tmp_path):
