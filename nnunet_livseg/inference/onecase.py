@@ -175,6 +175,7 @@ class CasePredictor:
         preprocessor = nnunet.configuration_manager.preprocessor_class(verbose=False)
         plans, configuration = nnunet.plans_manager, nnunet.configuration_manager
         properties = {"spacing": [float(s) for s in spacing_mm]}
+        self._require_thickness(image, spacing_mm)
         data, labels, properties = preprocessor.run_case_npy(
             image, previous, properties, plans, configuration, nnunet.dataset_json
         )
@@ -182,6 +183,17 @@ class CasePredictor:
             labels = convert_labelmap_to_one_hot(labels[0], self.label_manager.foreground_labels, data.dtype)
             data = np.vstack((data, labels))
         return data, properties
+
+    def _require_thickness(self, image: np.ndarray, spacing_mm: tuple[float, ...]) -> None:
+        """Refuse an image that nnU-Net's resampling would leave no voxel of; of 2D models, slices stay as they are."""
+        forward, own = self.nnunet.plans_manager.transpose_forward, self.nnunet.configuration_manager.spacing
+        sizes_mm = [image.shape[1 + axis] * spacing_mm[axis] for axis in forward][-len(own) :]
+        for size_mm, step_mm in zip(sizes_mm, own, strict=True):
+            if round(size_mm / step_mm) < 1:
+                raise UserError(
+                    f"the image is {size_mm:.3g} mm thick, less than half a voxel ({step_mm:.3g} mm) of"
+                    f" {self.model.folder.name}.\n  Give a whole scan, or take a model of finer voxels."
+                )
 
     def _outputs(self, data: Tensor) -> Tensor:
         """Output channels of nnU-Net's sliding window, the mean over folds, at the network's resolution."""

@@ -32,6 +32,7 @@ from nnunet_livseg.postprocessing import apply, load_postprocessing
 from nnunet_livseg.postprocessing.record import FILE
 from nnunet_livseg.postprocessing.steps import as_text
 
+_ONE_MEMBER = "one fold without mirroring: only overlapping patches could disagree, so agreement says little"
 REGION_MARGIN_MM = 30.0  # what a model that was trained on whole CTs sees around the liver
 
 
@@ -143,8 +144,13 @@ class Segmenter:
             {name: on_grid(values.astype(np.float32), source.image) for name, values in kept.items()},
             None if uncertainty is None else on_grid(uncertainty.astype(np.float32).round(2), source.image),
             source.series,
-            (*source.notes, *notes, *changes),
+            (*source.notes, *notes, *changes, *self._remarks()),
         )
+
+    def _remarks(self) -> list[str]:
+        """What limits every result of this model in this quality."""
+        alone = len(self.predictor.folds) == 1 and not self.predictor.mirrors
+        return [_ONE_MEMBER] if self.wishes.uncertainty and alone else []
 
     def weights(self) -> list[Path]:
         """Files that results depend on: descriptions and weights of all models, post-processing."""

@@ -130,5 +130,6 @@ def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
 
 
 def _models_below(folder: Path) -> str:
-    found = sorted(path.parent for path in folder.glob("**/plans.json"))[:3] if folder.is_dir() else []
+    plans = sorted(folder.glob("**/plans.json")) if folder.is_dir() else []  # nnU-Net's predictions have some too
+    found = [path.parent for path in plans if any(path.parent.glob("fold_*"))][:3]
     return f" Models below it: {', '.join(str(path.relative_to(folder)) for path in found)}." if found else ""

@@ -306,3 +306,18 @@ def test_a_network_that_answers_infinity(tmp_path, uncertainty):
     torch.save(checkpoint, path)
     with pytest.raises(UserError, match="answers infinity for this CT"):
         segment(as_image(drawing()[0]), model, device="cpu", quality="fast", uncertainty=uncertainty)
+
+
+def test_an_image_of_which_resampling_would_leave_nothing(tmp_path):
+    model = make_model(tmp_path, spacing_mm=(12.0, 0.8, 0.7))
+    with pytest.raises(UserError, match=r"the image is 5 mm thick, less than half a voxel \(12 mm\) of nnUNetTrainer"):
+        segment(as_image(drawing()[0][:2]), model, device="cpu", quality="fast")
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "quality", "says"), [((TUMOR_HU,), "fast", True), ((TUMOR_HU, 0), "best", False)]
+)
+def test_agreement_of_a_single_prediction_is_no_news(tmp_path, thresholds, quality, says):
+    model = make_model(tmp_path, thresholds_hu=thresholds)
+    result = segment(as_image(drawing()[0]), model, device="cpu", quality=quality, uncertainty=True)
+    assert any("agreement says little" in note for note in result.notes) is says
