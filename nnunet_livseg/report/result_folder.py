@@ -59,7 +59,7 @@ def write_result(
     contents, folder = contents or Contents(), Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    _clear_after_killed(folder)
+    _clear_unfinished(folder)
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))  # its own file system: moving cannot fail
     try:
         _write_images(result, staging)
@@ -73,7 +73,7 @@ def write_result(
         write_json(staging / RECORD, as_record(result, identifiers=identifiers) | marks)
         return _move(staging, folder)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _clear_unfinished(folder)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
 
@@ -129,8 +129,8 @@ def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Se
     return result
 
 
-def _clear_after_killed(folder: Path) -> None:
-    """Remove what calls left that were killed; where one had begun to move its files, those that it had moved, too."""
+def _clear_unfinished(folder: Path) -> None:
+    """Remove hidden folders, also of killed calls; where moving had begun and not ended, our files in sight, too."""
     for staging in [path for path in folder.glob(f"{STAGING}*") if path.is_dir()]:
         if (staging / RECORD).is_file() and not (folder / RECORD).is_file():
             _remove_ours(folder)

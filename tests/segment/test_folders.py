@@ -200,6 +200,22 @@ def test_an_interrupted_write_leaves_nothing(ct, model, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("*"))
 
 
+def test_an_interrupted_replacement_leaves_nothing_of_either_result(ct, model, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert livseg(ct, "-m", model, "-o", out, *FAST, "--uncertainty") == 0
+    (out / "notes.txt").write_text("mine")
+    replace_file = Path.replace
+
+    def stop(path, target):
+        if target == out / "segmentation.nii.gz":
+            raise KeyboardInterrupt
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    assert livseg(ct, "-m", model, "-o", out, *FAST) == 130
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
 def test_what_a_killed_call_left_is_cleared(ct, model, tmp_path):
     out, parts = tmp_path / "out", {"segmentation.nii.gz", "lesions.nii.gz", RECORD}
     for moved in ((), ("uncertainty.nii.gz",)):  # killed while it made its files, and while it moved them
