@@ -90,7 +90,10 @@ def _single(args: argparse.Namespace) -> None:
     masks = [read_volume(path).image for path in ([args.mask] if args.mask else []) + list(args.other_masks)]
     labels = [read_volume(path).image for path in args.labels]
     require_place(args.out)
-    name = stem(args.inputs[0])
+    name = stem(args.inputs[0]).removesuffix("_0000")
+    written = [args.out / f"{name}_{channel:04d}.nii.gz" for channel in range(len(args.inputs))]
+    if {path.resolve() for path in written} & {path.resolve() for path in args.inputs}:
+        raise UserError(f"the output {args.out} would replace an input. Choose a folder of its own.")
     record = {"primary": args.inputs[0].name, "phases": []}
     results = [
         align(
@@ -103,9 +106,9 @@ def _single(args: argparse.Namespace) -> None:
         )
         for channel, image in enumerate(images[1:], start=1)
     ]
-    write_volume(images[0], args.out / f"{name}_0000.nii.gz")
+    write_volume(images[0], written[0])
     for channel, aligned in enumerate(results, start=1):
-        write_volume(aligned.image, args.out / f"{name}_{channel:04d}.nii.gz")
+        write_volume(aligned.image, written[channel])
         region_picture = args.out / f"{name}_{channel:04d}.png"
         picture(images[0], aligned.unaligned, aligned.image, aligned.region, region_picture)
         numbers = {"file": args.inputs[channel].name, **aligned.numbers(), "notes": list(aligned.notes)}

@@ -12,6 +12,7 @@ example:
 
 import argparse
 import sys
+from itertools import takewhile
 from pathlib import Path
 from unittest.mock import patch
 
@@ -49,19 +50,20 @@ def _checked(options: list[str]) -> list[str]:
     from nnunet_livseg.inference.devices import best_device, require_device
     from nnunet_livseg.inference.trained import CHECKPOINT, TrainedModel
 
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("-i", "-m", "-device"):
-        parser.add_argument(name)
-    parser.add_argument("-f", nargs="+")
-    parser.add_argument("-chk", default=CHECKPOINT)
-    given, _ = parser.parse_known_args(options)
     if {"-h", "--help"} & set(options):
         return options
-    if given.i is not None and not Path(given.i).is_dir():
-        raise UserError(f"there is no folder {given.i}.\n  -i takes a folder of images named CASE_0000.nii.gz.")
-    if given.m is not None:
-        TrainedModel.open(given.m, folds=given.f and tuple(given.f), checkpoint=given.chk)
-    if given.device is None:
-        return [*options, "-device", best_device()]
-    require_device(given.device)
-    return options
+    for images in _values(options, "-i"):
+        if not Path(images).is_dir():
+            raise UserError(f"there is no folder {images}.\n  -i takes a folder of images named CASE_0000.nii.gz.")
+    for model in _values(options, "-m"):
+        checkpoint = next(iter(_values(options, "-chk")), CHECKPOINT)
+        TrainedModel.open(model, folds=tuple(_values(options, "-f")), checkpoint=checkpoint)
+    for device in _values(options, "-device"):
+        require_device(device)
+    return options if "-device" in options else [*options, "-device", best_device()]
+
+
+def _values(options: list[str], name: str) -> list[str]:
+    """What stands behind an option; argparse would take nnU-Net's -d for a short -device."""
+    behind = options[options.index(name) + 1 :] if name in options else []
+    return list(takewhile(lambda text: not text.startswith("-"), behind))

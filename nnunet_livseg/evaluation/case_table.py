@@ -15,6 +15,8 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
         UserError: No such file, no columns, a case twice, or no row that belongs to any of ``cases``.
     """
     path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no case table {path}. It is a CSV file with a column `case` and others.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -202,8 +202,10 @@ def find_structures(
     """What the labels mean: by the given values, else by the ``dataset.json`` nearest to the files, else ``fallback``.
 
     Raises:
-        UserError: Nobody says it.
+        UserError: Nobody says it, or there are no predictions.
     """
+    if not predictions.exists():
+        raise UserError(f"{predictions} does not exist. Give label maps, or the folder of a training.")
     dataset_json = _dataset_json(predictions, references)
     known = dataset_structures(dataset_json[1], source=str(dataset_json[0])) if dataset_json else None
     if liver or tumor:

@@ -51,8 +51,9 @@ class TrainedModel:
         wanted = named or tuple(fold for fold in trained if fold != "all") or trained
         missing = [fold for fold in wanted if fold not in trained]
         if missing:
+            there = ", ".join(f"fold_{fold}" for fold in trained)
             raise UserError(
-                f"{folder.name} has no {checkpoint} of fold {missing[0]}; trained are {', '.join(trained)}."
+                f"{folder.name} has no {checkpoint} of fold {missing[0]}; trained: {there}."
                 f"{did_you_mean(missing[0], trained)}"
             )
         return cls(folder, wanted, checkpoint, RawDataset.open(folder), named)

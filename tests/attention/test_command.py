@@ -185,7 +185,7 @@ def test_the_plane_of_a_2d_network_is_its_own(order, name, tmp_path):
     ("args", "message"),
     [
         (["--point", "99", "0", "0"], "the point 99 0 0 is outside the image of 20 x 60 x 70 voxels"),
-        (["-f", "3"], "SFANTrainer.* has no checkpoint_final.pth of fold 3; trained are 0"),
+        (["-f", "3"], "SFANTrainer.* has no checkpoint_final.pth of fold 3; trained: fold_0"),
         (["-chk", "checkpoint_best.pth"], "has no fold with checkpoint_best.pth"),
         (["-device", "cuda"], "there is no device cuda here"),
     ],

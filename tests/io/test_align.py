@@ -230,6 +230,7 @@ def test_what_cannot_be_aligned_is_refused(venous):
         ("method 'affine' is unknown", both, {"method": "affine"}),
         ("the primary phase shows no body", (air, venous), {}),
         ("the liver mask is empty", both, {"mask": mask() * 0}),
+        ("the liver mask holds values down to -1", both, {"mask": venous}),
         (r"the liver mask has size \[88, 72, 30\], the primary phase \[88, 72, 40\]", both, {"mask": small}),
         ("liver mask of the other phase is empty", both, {"mask": mask(), "other_mask": mask() * 0}),
         ("needs the reference labels of both phases", both, {"method": "tumor-centre"}),
@@ -297,6 +298,8 @@ def test_one_case(tmp_path, venous, livseg):
     ]
     record = json.loads((tmp_path / "out/pv_alignment.json").read_text())["phases"][0]
     assert record["after"]["mutual_information"] > record["before"]["mutual_information"]
+    status, printed = livseg("align", tmp_path / "out/pv_0000.nii.gz", paths[1], "-o", tmp_path / "out")
+    assert status == 1 and "would replace an input" in printed
 
 
 def test_livers_of_other_phases_reach_the_deformable_step_from_the_command_line(tmp_path, venous, bent, livseg):

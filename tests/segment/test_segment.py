@@ -258,7 +258,7 @@ def test_presets(tmp_path):
     [
         ({"quality": "bst"}, r"no quality 'bst'. Did you mean best"),
         ({"device": "cuda:7"}, r"there is no device cuda:7 here"),
-        ({"folds": [7]}, r"no checkpoint_final.pth of fold 7; trained are 0"),
+        ({"folds": [7]}, r"no checkpoint_final.pth of fold 7; trained: fold_0"),
         (
             {"checkpoint": "checkpoint_best.pth"},
             r"no fold with checkpoint_best.pth.*It has checkpoint_final.pth.*-chk",

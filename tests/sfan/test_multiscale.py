@@ -1,5 +1,7 @@
 """Multi-scale inference on a network whose answer is known at every voxel, and its command's arguments."""
 
+import json
+
 import pytest
 import torch
 from nnunetv2.inference import predict_from_raw_data
@@ -9,6 +11,7 @@ from torch import nn
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.errors import UserError
+from nnunet_livseg.inference.devices import best_device
 from nnunet_livseg.inference.multiscale import MultiScalePredictor, as_logits, predictor_with
 from nnunet_livseg.reference import stock_configuration
 
@@ -105,7 +108,7 @@ def test_impossible_scales_are_refused(scales):
         predictor_with(scales)
 
 
-def test_the_command_hands_everything_else_to_nnunet(monkeypatch):
+def test_the_command_hands_everything_else_to_nnunet(monkeypatch, tmp_path):
     seen = {}
 
     def nnunets_command():
@@ -114,34 +117,36 @@ def test_the_command_hands_everything_else_to_nnunet(monkeypatch):
         seen["argv"], seen["predictor"] = sys.argv, predict_from_raw_data.nnUNetPredictor
 
     monkeypatch.setattr(predict_from_raw_data, "predict_entry_point", nnunets_command)
-    theirs = [
-        "-i",
-        "IN",
-        "-o",
-        "OUT",
-        "-d",
-        "3",
-        "-c",
-        "2d",
-        "-f",
-        "0",
-        "1",
-        "-step_size",
-        "0.7",
-        "--save_probabilities",
-    ]
+    theirs = f"-i {tmp_path} -o OUT -d 3 -c 2d -f 0 1 -step_size 0.7 --save_probabilities".split()
     assert main(["predict", "--scales", "0.5", "1", *theirs]) == 0
-    assert seen["argv"][1:] == theirs
+    assert seen["argv"][1:] == [*theirs, "-device", best_device()]
+    assert main(["predict", *theirs, "-device", "cpu"]) == 0
+    assert seen["argv"][1:] == [*theirs, "-device", "cpu"]
+    assert main(["predict", "--scales", "0.5", "1", *theirs]) == 0
     assert seen["predictor"].scales == (0.5, 1.0)
     assert predict_from_raw_data.nnUNetPredictor is nnUNetPredictor
     assert main(["predict", *theirs]) == 0
     assert seen["predictor"].scales == (1.0,)
 
 
-def test_a_model_folder_goes_to_nnunets_command_for_it(monkeypatch):
+def test_a_model_folder_goes_to_nnunets_command_for_it(monkeypatch, tmp_path, capsys):
     called = []
     monkeypatch.setattr(predict_from_raw_data, "predict_entry_point_modelfolder", lambda: called.append(True))
-    assert main(["predict", "--scales", "1", "-i", "IN", "-m", "FOLDER"]) == 0
+    model = tmp_path / "SFANTrainer__SFANPlans__2d"
+    (model / "fold_0").mkdir(parents=True)
+    dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "numTraining": 1, "file_ending": ".nii.gz"}
+    for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth"):
+        (model / name).write_text(json.dumps(dataset))
+    assert main(["predict", "--scales", "1", "-i", str(tmp_path), "-m", str(model)]) == 0
+    assert called == [True]
+    for options, message in (
+        (["-i", "nowhere", "-m", str(model)], "there is no folder nowhere"),
+        (["-i", str(tmp_path), "-m", str(tmp_path)], "is no trained model: it has no plans.json"),
+        (["-i", str(tmp_path), "-m", str(model), "-f", "9"], "of fold 9; trained: fold_0"),
+        (["-i", str(tmp_path), "-m", str(model), "-device", "tpu"], "there is no device tpu here"),
+    ):
+        assert main(["predict", *options]) == 1
+        assert message in capsys.readouterr().err
     assert called == [True]
 
 
@@ -152,7 +157,7 @@ def test_other_commands_still_refuse_unknown_arguments(capsys):
 
 
 def test_wrong_scales_on_the_command_line(capsys):
-    assert main(["predict", "--scales", "0", "-i", "IN"]) == 1
+    assert main(["predict", "--scales", "0"]) == 1
     assert "livseg predict: a scale resizes the image in plane" in capsys.readouterr().err
 
 

@@ -69,7 +69,7 @@ def picture(primary: sitk.Image, before: sitk.Image, after: sitk.Image, region: 
     spacing_x, spacing_y, spacing_z = primary.GetSpacing()
     scaled = [_scaled(sitk.GetArrayViewFromImage(image)) for image in (primary, before, after)]
     width, height, depth = (size * mm for size, mm in zip(primary.GetSize(), primary.GetSpacing(), strict=True))
-    figure = Figure(figsize=(14, 0.5 + 3.5 * (height + depth) / width), layout="constrained")
+    figure = Figure(figsize=(14, 0.9 + 3.5 * (height + depth) / width), layout="constrained")
     grid = figure.subplots(2, 4, height_ratios=(height, depth))
     planes = (
         ("axial", lambda a: a[z], spacing_y / spacing_x),
