@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -138,3 +140,8 @@ def test_benchmark_measures_beside_the_stock_network(capsys, tmp_path):
     for figures in (stock, ours):
         assert figures["step_s"] > 0 and figures["inference_s"] > 0 and figures["memory_mib"] > 0
     assert "| nnU-Net |" in capsys.readouterr().out
+
+
+def test_no_command_shows_warnings_of_other_libraries():
+    command = [sys.executable, "-m", "nnunet_livseg.cli", "doctor"]
+    assert "Warning" not in subprocess.run(command, capture_output=True, text=True).stderr

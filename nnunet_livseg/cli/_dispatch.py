@@ -11,6 +11,7 @@ import errno
 import importlib
 import pkgutil
 import sys
+import warnings
 from pathlib import Path
 
 from nnunet_livseg import __version__
@@ -91,6 +92,8 @@ def main(argv: list[str] | None = None) -> int:
         print("  livseg --help lists all commands.", file=sys.stderr)
         return 1
     args = _parse(command, rest)
+    # of a library that nnU-Net imports; nothing that users could do about it
+    warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
     try:
         return _module(command).run(args) or 0
     except UserError as error:
