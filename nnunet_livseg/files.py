@@ -30,6 +30,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def why_no_file(folder: str | Path) -> str:
+    """Why no file can be made in ``folder``, or in the nearest one above that exists; empty where one can."""
+    folder = Path(folder).absolute()
+    try:
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        with tempfile.TemporaryFile(dir=place):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _use_default_permissions(path: Path) -> None:
     """``mkstemp`` makes private files; give the ones of any new file."""
     umask = os.umask(0)

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -15,3 +16,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def file_name(text: str, *, empty: str = "unnamed") -> str:
     """``text`` with only letters, digits, dots, dashes and underscores; never hidden, never a path."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or empty
+
+
+def numbered(name: str) -> Iterator[str]:
+    """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))

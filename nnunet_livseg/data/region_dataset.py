@@ -70,6 +70,11 @@ class Cutting:
         return cls(found["mode"], float(found["margin_mm"])).checked()
 
 
+def is_cut(dataset_json: dict) -> bool:
+    """Whether a dataset was cut to the liver by ``livseg two-stage data``."""
+    return "two_stage" in dataset_json.get(KEY, {})
+
+
 def fill_values(channels: list[str]) -> list[float | None]:
     """What stands outside the liver, per channel: air in a CT, otherwise the image's own minimum (``None``)."""
     return [AIR_HU if name.lower() == "ct" else None for name in channels]

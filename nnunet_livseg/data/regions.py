@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.data.convert.grids import same_grid
+from nnunet_livseg.data.grids import same_grid
 from nnunet_livseg.data.volumes import ending, on_grid
 from nnunet_livseg.errors import UserError
 

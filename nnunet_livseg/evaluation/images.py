@@ -1,7 +1,6 @@
 """Reading label maps: one orientation, one unit, and the question whether two lie on the same grid."""
 
 import gzip
-import itertools
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_livseg.data.grids import distance_mm
 from nnunet_livseg.errors import UserError
 
 PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # no physical size: pixels are the unit
@@ -119,11 +119,8 @@ def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:
     if "px" in (predicted.unit, reference.unit):
         return ""
     one, other = predicted.image, reference.image
-    corners = itertools.product(*((0, size - 1) for size in other.GetSize()))
-    points = [(one.TransformIndexToPhysicalPoint(c), other.TransformIndexToPhysicalPoint(c)) for c in corners]
-    shift = max(float(np.linalg.norm(np.subtract(p, q))) for p, q in points)
     spacing_differs = not np.allclose(one.GetSpacing(), other.GetSpacing(), rtol=1e-2)  # images of one voxel's width
-    if shift <= _SAME_GRID * min(reference.spacing_mm) and not spacing_differs:
+    if distance_mm(one, other) <= _SAME_GRID * min(reference.spacing_mm) and not spacing_differs:
         return ""
     parts = (("spacing", "GetSpacing", 1e-4), ("origin", "GetOrigin", 1e-3), ("direction", "GetDirection", 1e-5))
     different = [

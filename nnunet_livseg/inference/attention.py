@@ -15,12 +15,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_livseg.blocks.shown import PHASES, VECTOR, Shown, observe
 from nnunet_livseg.data.volumes import on_grid
-from nnunet_livseg.inference.attention_case import (
-    given_centre,
-    load,
-    maps_of,
-    predicted_centre,
-)
+from nnunet_livseg.inference.attention_case import given_centre, load, maps_of, predicted_centre
 from nnunet_livseg.inference.devices import best_device
 from nnunet_livseg.inference.fit import require_fit
 from nnunet_livseg.inference.patch_grid import PatchGrid, cut_patch, whole_grid

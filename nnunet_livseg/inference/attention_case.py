@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 
 from nnunet_livseg.blocks.shown import Shown
-from nnunet_livseg.data.region_dataset import KEY
+from nnunet_livseg.data.region_dataset import is_cut
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
 from nnunet_livseg.evaluation.masks import bounding_box
@@ -38,7 +38,7 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
             f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
             "another configuration."
         )
-    if "two_stage" in model.dataset.json.get(KEY, {}):
+    if is_cut(model.dataset.json):
         raise UserError(
             f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
             "\n  read whole ones, and attention is shown in whole ones: take a model that was trained on them."

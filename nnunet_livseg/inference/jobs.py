@@ -15,8 +15,9 @@ from nnunet_livseg.data.volumes import WriteError, is_no_dicom
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.inference.segment import Segmenter
 from nnunet_livseg.inference.sources import open_source
+from nnunet_livseg.names import numbered
 from nnunet_livseg.patient.result import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, numbered, require_writable, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, require_writable, write_result
 
 READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
 Given = object  # whatever ``sources.open_source`` takes

@@ -215,12 +215,14 @@ class CasePredictor:
             return {}
         probabilities = outputs[self.heads : 2 * self.heads]
         tumor = self.channels_of.get(TUMOR)
-        uncertain, own = (torch.empty(outputs.shape[1:], dtype=torch.half) for _ in range(2))
+        names = ("uncertainty", "own_vote") if tumor else ("uncertainty",)
+        maps = {name: torch.empty(outputs.shape[1:], dtype=torch.half) for name in names}
         for slab in _slabs(tuple(outputs.shape[1:])):
-            uncertain[slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
-            own[slab] = vote(outputs[: self.heads, slab].float(), tumor or (), exclusive=self.exclusive).half()
-        votes = {"votes": outputs[-1].clone(), "own_vote": own} if tumor else {}
-        return {"uncertainty": uncertain, **votes}
+            maps["uncertainty"][slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
+            if tumor:
+                own = vote(outputs[: self.heads, slab].float(), tumor, exclusive=self.exclusive)
+                maps["own_vote"][slab] = own.half()
+        return maps | ({"votes": outputs[-1].clone()} if tumor else {})
 
     def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:
         """One output channel on the cropped image's grid, by nnU-Net's own function."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from nnunet_livseg import __version__
-from nnunet_livseg.data.region_dataset import KEY, Cutting, fill_values
+from nnunet_livseg.data.region_dataset import Cutting, fill_values, is_cut
 from nnunet_livseg.data.regions import Region, cut_image, find_region, placed, spacing_of
 from nnunet_livseg.data.volumes import on_grid
 from nnunet_livseg.errors import UserError
@@ -234,7 +234,7 @@ class Segmenter:
 
 def cutting_of(model: TrainedModel, *, has_liver_model: bool) -> Cutting:
     """How images are cut to the liver: as in the model's training, or, for one trained on whole CTs, its wider box."""
-    if KEY not in model.dataset.json or "two_stage" not in model.dataset.json[KEY]:
+    if not is_cut(model.dataset.json):
         return Cutting("crop", REGION_MARGIN_MM)
     if not has_liver_model:
         raise UserError(

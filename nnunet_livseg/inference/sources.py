@@ -4,7 +4,6 @@ Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own gr
 """
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
+from nnunet_livseg.data.grids import ROUNDING_VOXELS, distance_mm
 from nnunet_livseg.data.volumes import is_no_dicom, read_volume, stem
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import file_name
-
-_SAME_PLACE = 0.1  # largest shift of any corner, in voxels: headers of two phases are rounded
 
 
 @dataclass(frozen=True)
@@ -147,21 +145,14 @@ def _from_nibabel(nifti) -> sitk.Image:
 def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> None:
     apart = ""
     if first.GetSize() == other.GetSize():
-        shift_mm = _corner_shift_mm(first, other)
-        if shift_mm <= _SAME_PLACE * min(first.GetSpacing()):
+        shift_mm = distance_mm(first, other, outer=True)
+        if shift_mm <= ROUNDING_VOXELS * min(first.GetSpacing()):
             return
         apart = f"; corners up to {shift_mm:.3g} mm apart"
     raise UserError(
         f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
         "\n  would look at different places of the patient. Register the phases first: livseg align."
     )
-
-
-def _corner_shift_mm(first: sitk.Image, other: sitk.Image) -> float:
-    """How far the corners of two images of one size lie apart at most."""
-    corners = list(itertools.product(*((-0.5, size - 0.5) for size in first.GetSize())))
-    one, two = ([image.TransformContinuousIndexToPhysicalPoint(at) for at in corners] for image in (first, other))
-    return float(np.linalg.norm(np.subtract(one, two), axis=1).max())
 
 
 def _grid(image: sitk.Image) -> str:

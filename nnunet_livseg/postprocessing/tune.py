@@ -6,7 +6,6 @@ number is tried with several, and an estimate on left-out folds stands beside th
 """
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation.inputs import CasePaths, find_inputs
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR, Structures
+from nnunet_livseg.files import why_no_file
 from nnunet_livseg.postprocessing.outcome import HeldOut, Trial, Tuning
 from nnunet_livseg.postprocessing.scores import ScoreTable, Steps, Summary, gain_interval, summarise
 from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, Step, TumorInLiver
@@ -77,14 +77,11 @@ def require_writable(folder: Path) -> None:
     """Refuse a model folder that cannot take the outcome, before any work is done."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.\n  Give a trained model's folder of nnUNet_results.")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+    if why := why_no_file(folder):
         raise UserError(
-            f"{folder} cannot be written to ({error.strerror}), but the outcome belongs there.\n"
+            f"{folder} cannot be written to ({why}), but the outcome belongs there.\n"
             "  Change its permissions, or copy the model's folder to a place of your own."
-        ) from None
+        )
 
 
 def _require_validation(model_folder: Path) -> None:

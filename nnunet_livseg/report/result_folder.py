@@ -2,17 +2,15 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from itertools import count
 from pathlib import Path
 
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
 from nnunet_livseg.data.volumes import write_volume
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import write_json
-from nnunet_livseg.names import file_name
+from nnunet_livseg.files import why_no_file, write_json
+from nnunet_livseg.names import file_name, numbered
 from nnunet_livseg.patient.record import as_record
 from nnunet_livseg.patient.result import Segmentation
 from nnunet_livseg.report.dicom_seg import write_seg
@@ -84,22 +82,11 @@ def require_writable(folder: str | Path) -> None:
     Raises:
         UserError: It, or the nearest folder above that exists, takes no file.
     """
-    folder = Path(folder).absolute()
-    try:
-        place = next(place for place in (folder, *folder.parents) if place.exists())
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
+    if why := why_no_file(folder):
         raise UserError(
-            f"no file can be made in {folder} ({error.strerror}), so the results could not be kept."
+            f"no file can be made in {Path(folder).absolute()} ({why}), so the results could not be kept."
             "\n  Choose another folder for them, or have the right to write there given to you."
-        ) from error
-
-
-def numbered(name: str) -> Iterator[str]:
-    """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
-    yield name
-    yield from (f"{name}-{number}" for number in count(2))
+        )
 
 
 def _write_images(result: Segmentation, folder: Path) -> None:

@@ -300,7 +300,7 @@ def test_postprocessing_that_was_tuned(ct, model, tmp_path, capsys):
     assert any("smallest-lesion" in note for note in record["notes"])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, not even of root")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc, where not even root can make a file")
 def test_a_place_that_takes_no_files_is_refused_before_any_work(ct, model):
     segmenter, out = Segmenter(model, device="cpu"), Path("/proc/results/deep")
     with pytest.raises(UserError, match=r"(?s)no file can be made in /proc/results/deep.*Choose another folder"):

@@ -10,30 +10,13 @@ from itertools import product
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_livseg.data.grids import ROUNDING_VOXELS, corners_mm, distance_mm, same_grid
 from nnunet_livseg.data.hounsfield import liver_share
 from nnunet_livseg.errors import UserError
 
-_ROUNDING_VOXELS = 0.1  # headers closer than this mean the same grid
 _EXACT_MM = 1e-3
 _ON_LIVER = 0.85  # measured on 3D-IRCADb patient 17: 0.996 in place, 0.59 to 0.78 mirrored
 _MARGIN = 0.05
-
-
-def corners_mm(image: sitk.Image) -> np.ndarray:
-    """Physical positions of the eight corner voxels, ``(8, 3)`` in x, y, z."""
-    indices = product(*((0, size - 1) for size in image.GetSize()))
-    return np.array([image.TransformIndexToPhysicalPoint(index) for index in indices])
-
-
-def same_grid(image: sitk.Image, other: sitk.Image) -> bool:
-    """Whether both grids agree to a tenth of a voxel at every corner."""
-    return image.GetSize() == other.GetSize() and _distance_mm(image, other) <= _ROUNDING_VOXELS * min(
-        image.GetSpacing()
-    )
-
-
-def _distance_mm(image: sitk.Image, other: sitk.Image) -> float:
-    return float(np.linalg.norm(corners_mm(image) - corners_mm(other), axis=1).max())
 
 
 def label_on_image(image: sitk.Image, label: sitk.Image, name: str) -> tuple[sitk.Image, str]:
@@ -43,11 +26,11 @@ def label_on_image(image: sitk.Image, label: sitk.Image, name: str) -> tuple[sit
         UserError: It cannot be shown that the two belong together voxel by voxel.
     """
     if same_grid(image, label):
-        distance_mm = _distance_mm(image, label)
-        if distance_mm <= _EXACT_MM:
+        shift_mm = distance_mm(image, label)
+        if shift_mm <= _EXACT_MM:
             return label, ""
         label.CopyInformation(image)
-        return label, f"label header differed by rounding ({distance_mm:.3f} mm); the image's header was taken"
+        return label, f"label header differed by rounding ({shift_mm:.3f} mm); the image's header was taken"
     if _is_reordered(image, label):
         label = sitk.Resample(label, image, sitk.Transform(), sitk.sitkNearestNeighbor)
         return label, "label axes turned to the image's order and direction (no interpolation)"
@@ -60,7 +43,7 @@ def label_on_image(image: sitk.Image, label: sitk.Image, name: str) -> tuple[sit
 def _is_reordered(image: sitk.Image, label: sitk.Image) -> bool:
     """Whether the label's voxels are the image's voxels in another axis order or direction."""
     indices = np.array([label.TransformPhysicalPointToContinuousIndex(point) for point in corners_mm(image).tolist()])
-    tolerance = _ROUNDING_VOXELS
+    tolerance = ROUNDING_VOXELS
     lowest_is_first = np.abs(indices.min(axis=0)).max() <= tolerance
     highest_is_last = np.abs(indices.max(axis=0) - (np.array(label.GetSize()) - 1)).max() <= tolerance
     return bool(
