@@ -186,10 +186,10 @@ def _folds(records: Sequence[dict], division: Division) -> list[splits.Split]:
 def _cross_validation(
     patient_of: Mapping[str, str], division: Division, *, stratum_of: Mapping[str, Hashable]
 ) -> list[splits.Split]:
-    patients = len(set(patient_of.values()))
-    if division.folds is None and patients < 2:
+    count = min(5, len(set(patient_of.values()))) if division.folds is None else division.folds
+    if division.folds is None and count < 2:
         return []
-    return splits.folds(patient_of, division.folds or min(5, patients), stratum_of=stratum_of, seed=division.seed)
+    return splits.folds(patient_of, count, stratum_of=stratum_of, seed=division.seed)
 
 
 def default_workers() -> int:
