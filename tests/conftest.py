@@ -14,14 +14,25 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="also run the tests marked `long` (hours)")
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped fails (everything is installed)")
 
 
+@pytest.hookimpl(trylast=True)  # after the folders have set their marks
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--long"):
-        return
-    for item in items:
-        if item.get_closest_marker("long"):
-            item.add_marker(pytest.mark.skip(reason="a long run by hand: pytest --long -m long"))
+    if not config.getoption("--long"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
+    if os.environ.get("PYTEST_XDIST_WORKER"):  # the longest first, so that no core waits at the end
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.config.getoption("--no-skips"):
+        report.outcome, report.longrepr = "failed", f"skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

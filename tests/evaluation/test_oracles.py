@@ -8,6 +8,8 @@ from nnunet_livseg.evaluation.metrics import structure_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.surfaces import SurfaceDistances
 
+pytestmark = pytest.mark.oracle
+
 SPACINGS = [(2.5, 0.8, 0.8), (1.0, 1.0, 1.0), (0.7, 1.3, 3.0)]
 
 

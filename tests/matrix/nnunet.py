@@ -99,7 +99,8 @@ def _command(function: Callable, words: list[str], variables: dict[str, str], lo
     os.cpu_count = lambda: 1  # threads of torch would not survive the fork
     register()
     try:
-        function()
+        if status := function():  # as the installed script hands it to sys.exit
+            raise SystemExit(status)
     except UserError as refusal:
         answer.send((UserError, str(refusal)))
     except BaseException as error:

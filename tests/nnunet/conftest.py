@@ -1,4 +1,8 @@
-"""nnU-Net's real commands in fresh processes, on phantoms that are prepared once."""
+"""nnU-Net's real commands in fresh processes, on phantoms that are prepared once.
+
+Where a test asks what a network does with labels, stages or scales, and not how a command starts, ``quick`` runs the
+same commands without the seconds of imports (``tests/matrix/nnunet.py``).
+"""
 
 import json
 import os
@@ -11,8 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from filelock import FileLock
 
 from nnunet_livseg.data.phantom import write_dataset
+from nnunet_livseg.errors import UserError
+
+from ..matrix.nnunet import ENVIRONMENT, CommandFailed
+from ..matrix.nnunet import Workplace as QuickWorkplace
 
 SHORT = {"epochs": 2, "iterations": 2, "validation_iterations": 1}
 SIZE, SPACING_MM = (32, 48, 64), (7.0, 6.0, 6.0)
@@ -22,6 +31,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/nnunet" in item.nodeid:
             item.add_marker(pytest.mark.slow)
+
+
+def for_planner(command):
+    """nnU-Net's planner hands the number of its workers to torch, which refuses 0 threads."""
+    return {"nnUNet_n_proc_DA": "1"} if command.startswith("nnUNetv2_plan") else {}
 
 
 @dataclass
@@ -37,11 +51,10 @@ class Workplace:
         self.env = {
             **os.environ,
             **{f"nnUNet_{name}": str(self.folder / name) for name in ("raw", "preprocessed", "results")},
-            "nnUNet_n_proc_DA": "2",
-            "nnUNet_def_n_proc": "2",
+            **ENVIRONMENT,  # a worker that nnU-Net starts imports torch again, which takes longer than these trainings
             "OMP_WAIT_POLICY": "passive",  # tiny networks on few cores: waiting threads must not spin
-            "CUDA_VISIBLE_DEVICES": "",
         }
+        del self.env["PYTHONWARNINGS"]
         self.env.pop("nnUNet_extTrainer", None)  # the start-up file must set it in the child
 
     @property
@@ -60,7 +73,12 @@ class Workplace:
         program = Path(sys.executable).with_name(command)
         arguments = [str(program), *map(str, args)]
         return subprocess.Popen(
-            arguments, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+            arguments,
+            env=self.env | for_planner(command),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
         )
 
     def run(self, command, *args, status=0):
@@ -69,6 +87,16 @@ class Workplace:
         output, _ = process.communicate(timeout=900)
         assert process.returncode == status, f"{command} {' '.join(map(str, args))}\n{output[-4000:]}"
         return output
+
+    def quick(self, command, *args):
+        """Run a command in a process that is forked from this one; returns what it printed."""
+        place = QuickWorkplace(self.folder)
+        place.log.unlink(missing_ok=True)
+        try:
+            place.run(command, *args, **for_planner(command))
+        except (UserError, CommandFailed) as error:
+            raise AssertionError(f"{error}\n{place.log.read_text()[-4000:]}") from error
+        return place.log.read_text()
 
     def shorten(self, dataset, **recipe):
         """Make the stock plans small and give them a short recipe; the network in them stays nnU-Net's."""
@@ -100,7 +128,7 @@ class Workplace:
         return self
 
 
-def prepare(folder, dataset, **phantom):
+def prepare(folder, dataset, *, run=Workplace.run, configurations=("2d", "3d_fullres"), **phantom):
     """A phantom dataset, planned and preprocessed by nnU-Net."""
     place = Workplace(folder)
     write_dataset(
@@ -108,16 +136,42 @@ def prepare(folder, dataset, **phantom):
         **{"cases": 5, "test_cases": 1, "size": SIZE, "spacing_mm": SPACING_MM, "progress": False, **phantom},
     )
     identifier = str(int(dataset[7:10]))
-    place.run("nnUNetv2_plan_and_preprocess", "-d", identifier, "-np", 2, "-npfp", 2, "--verify_dataset_integrity")
+    few = ("-np", 1, "-npfp", 1, "-c", *configurations)
+    run(place, "nnUNetv2_plan_and_preprocess", "-d", identifier, *few, "--verify_dataset_integrity")
     return place
+
+
+def once_for_all_workers(tmp_path_factory, name, make):
+    """A workplace that the first worker of pytest-xdist makes, and the others find."""
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (tmp_path_factory.getbasetemp().parent if shared else tmp_path_factory.getbasetemp()) / name
+    with FileLock(f"{folder}.lock"):
+        done = folder / "done"
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return Workplace(folder)
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
     """Dataset901_Phantom, with stock plans that train in seconds."""
-    place = prepare(tmp_path_factory.mktemp("nnunet"), "Dataset901_Phantom")
-    place.shorten("Dataset901_Phantom")
-    return place
+
+    def make(folder):
+        prepare(folder, "Dataset901_Phantom").shorten("Dataset901_Phantom")
+
+    return once_for_all_workers(tmp_path_factory, "nnunet", make)
+
+
+@pytest.fixture(scope="session")
+def sfan(prepared, tmp_path_factory):
+    """SFAN trained on Dataset901_Phantom, 2D."""
+
+    def make(folder):
+        place = Workplace(folder).with_dataset(prepared, "Dataset901_Phantom")
+        place.quick("nnUNetv2_train", 901, "2d", 0, "-tr", "SFANTrainer", "-device", "cpu")
+
+    return once_for_all_workers(tmp_path_factory, "sfan", make)
 
 
 @pytest.fixture
@@ -126,9 +180,9 @@ def workplace(prepared, tmp_path):
     return Workplace(tmp_path / "work").with_dataset(prepared, "Dataset901_Phantom")
 
 
-def assert_segment_agrees(place, model, images, predicted, out):
+def assert_segment_agrees(run, model, images, predicted, out):
     """``livseg segment`` in its standard quality writes the label map that nnU-Net has predicted, voxel for voxel."""
-    place.run("livseg", "segment", *images, "--channels", "-m", model, "-o", out, "-device", "cpu", "--no-report")
+    run("livseg", "segment", *images, "--channels", "-m", model, "-o", out, "-device", "cpu", "--no-report")
     ours, theirs = (sitk.GetArrayFromImage(sitk.ReadImage(path)) for path in (out / "segmentation.nii.gz", predicted))
     assert np.array_equal(ours, theirs)
     assert len(np.unique(theirs)) > 1  # two empty label maps would agree too

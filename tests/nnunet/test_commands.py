@@ -15,12 +15,14 @@ from .conftest import assert_segment_agrees
 
 DATASET = "Dataset901_Phantom"
 TRAINER = "DPCNetTrainer"
+pytestmark = pytest.mark.xdist_group("dpcnet")  # one worker trains for all of them
 
 
 @pytest.fixture(scope="module")
 def trained(prepared):
-    """Two configurations trained on stock plans, with probabilities of the validation."""
-    for configuration in ("2d", "3d_fullres"):
+    """Two configurations trained on stock plans, with probabilities of the validation; 2D by nnU-Net's workers."""
+    for configuration, workers in (("2d", "2"), ("3d_fullres", "0")):
+        prepared.env["nnUNet_n_proc_DA"] = workers
         prepared.run("nnUNetv2_train", 901, configuration, 0, "-tr", TRAINER, "-device", "cpu", "--npz")
     return prepared
 
@@ -43,6 +45,7 @@ def assert_on_the_grid_of_the_image(prediction, place):
     assert set(np.unique(sitk.GetArrayFromImage(labels)).tolist()) <= {0, 1, 2}
 
 
+@pytest.mark.smoke
 def test_training_on_stock_plans_leaves_what_nnunet_leaves(trained):
     fold = model_folder(trained) / "fold_0"
     assert (fold / "checkpoint_final.pth").is_file()
@@ -57,16 +60,17 @@ def test_validation_alone(trained):
     trained.run("nnUNetv2_train", 901, "2d", 0, "-tr", TRAINER, "-device", "cpu", "--val")
 
 
+@pytest.mark.smoke
 def test_prediction_by_dataset_and_by_model_folder_agree(trained, tmp_path):
     by_name = predict(trained, tmp_path / "a", "-d", 901, "-c", "3d_fullres", "-f", 0, "-tr", TRAINER)
     assert_on_the_grid_of_the_image(by_name, trained)
     trained.run(
         *("nnUNetv2_predict_from_modelfolder", "-i", trained.raw / DATASET / "imagesTs", "-o", tmp_path / "b"),
-        *("-m", model_folder(trained), "-f", 0, "-device", "cpu"),
+        *("-m", model_folder(trained), "-f", 0, "-device", "cpu", "-npp", 1, "-nps", 1),
     )
     assert next((tmp_path / "b").glob("*.nii.gz")).read_bytes() == by_name.read_bytes()
     images = (trained.raw / DATASET / "imagesTs").iterdir()
-    assert_segment_agrees(trained, model_folder(trained), images, by_name, tmp_path / "segment")
+    assert_segment_agrees(trained.run, model_folder(trained), images, by_name, tmp_path / "segment")
 
 
 def test_attention_of_a_trained_model(trained, tmp_path):
@@ -80,7 +84,7 @@ def test_attention_of_a_trained_model(trained, tmp_path):
 
 def test_best_configuration_and_ensemble(trained, tmp_path):
     found = trained.run(
-        *("nnUNetv2_find_best_configuration", 901, "-c", "2d", "3d_fullres", "-tr", TRAINER, "-f", 0, "-np", 2)
+        *("nnUNetv2_find_best_configuration", 901, "-c", "2d", "3d_fullres", "-tr", TRAINER, "-f", 0, "-np", 1)
     )
     assert TRAINER in found
     for configuration in ("2d", "3d_fullres"):
@@ -90,7 +94,7 @@ def test_best_configuration_and_ensemble(trained, tmp_path):
             *("-d", 901, "-c", configuration, "-f", 0, "-tr", TRAINER, "--save_probabilities"),
         )
     folders = [tmp_path / "2d", tmp_path / "3d_fullres"]
-    trained.run("nnUNetv2_ensemble", "-i", *folders, "-o", tmp_path / "both", "-np", 2)
+    trained.run("nnUNetv2_ensemble", "-i", *folders, "-o", tmp_path / "both", "-np", 1)
     assert_on_the_grid_of_the_image(next((tmp_path / "both").glob("*.nii.gz")), trained)
 
 

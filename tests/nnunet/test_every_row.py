@@ -12,12 +12,16 @@ from nnunet_livseg.variants import VARIANTS
 from .conftest import SIZE, SPACING_MM
 
 SCRIPT = """
-import json, sys, torch
+import json, multiprocessing, os, sys, torch
 from pathlib import Path
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunet_livseg.variants import VARIANTS
 
+fork = multiprocessing.get_context("fork")
+multiprocessing.get_context = lambda method=None: fork  # where nnU-Net exports from new interpreters
+os.cpu_count = lambda: 1  # threads of torch would not survive the fork
+torch.set_num_threads(1)
 dataset, images, out = sys.argv[1:4]
 plans_file = Path(sys.argv[4])
 for variant in VARIANTS:
@@ -46,11 +50,11 @@ def test_every_row(workplace, tmp_path):
     write_dataset(
         workplace.raw / dataset, cases=3, test_cases=1, size=SIZE, spacing_mm=SPACING_MM, phases=2, progress=False
     )
-    workplace.run("nnUNetv2_plan_and_preprocess", "-d", 904, "-np", 2, "-npfp", 2)
+    workplace.quick("nnUNetv2_plan_and_preprocess", "-d", 904, "-c", "2d", "3d_fullres", "-np", 1, "-npfp", 1)
     workplace.shorten(dataset, iterations=1)
     splits = [{"train": ["phantom_000", "phantom_001"], "val": ["phantom_002"]}]
     (workplace.preprocessed / dataset / "splits_final.json").write_text(json.dumps(splits))
-    workplace.env |= {"nnUNet_n_proc_DA": "0", "PYTHONWARNINGS": "ignore"}
+    workplace.env["PYTHONWARNINGS"] = "ignore"
     plans = workplace.preprocessed / dataset / "nnUNetPlans.json"
     images = workplace.raw / dataset / "imagesTs"
     said = workplace.run("python", "-c", SCRIPT, dataset, images, tmp_path / "out", plans)

@@ -6,32 +6,26 @@ import SimpleITK as sitk
 DATASET = "Dataset901_Phantom"
 
 
-@pytest.fixture(scope="module")
-def trained(prepared):
-    prepared.run("nnUNetv2_train", 901, "2d", 0, "-tr", "SFANTrainer", "-device", "cpu")
-    return prepared
-
-
 def arguments(place, out):
     images = place.raw / DATASET / "imagesTs"
     model = ("-d", 901, "-c", "2d", "-f", 0, "-tr", "SFANTrainer", "-device", "cpu")
-    return ("-i", images, "-o", out, *model, "--save_probabilities", "-npp", 1, "-nps", 1)
+    return ("-i", images, "-o", out, *model, "--save_probabilities", "-npp", 0, "-nps", 0)
 
 
-def test_scale_one_is_nnunets_prediction_voxel_for_voxel(trained, tmp_path):
-    trained.run("nnUNetv2_predict", *arguments(trained, tmp_path / "nnunet"))
-    trained.run("livseg", "predict", "--scales", 1, *arguments(trained, tmp_path / "ours"))
+def test_scale_one_is_nnunets_prediction_voxel_for_voxel(sfan, tmp_path):
+    sfan.quick("nnUNetv2_predict", *arguments(sfan, tmp_path / "nnunet"))
+    sfan.quick("livseg", "predict", "--scales", 1, *arguments(sfan, tmp_path / "ours"))
     theirs, ours = (next((tmp_path / name).glob("*.nii.gz")) for name in ("nnunet", "ours"))
     assert theirs.name == ours.name
     assert theirs.read_bytes() == ours.read_bytes()
 
 
-def test_three_scales_give_another_prediction_on_the_grid_of_the_image(trained, tmp_path):
+def test_three_scales_give_another_prediction_on_the_grid_of_the_image(sfan, tmp_path):
     import numpy as np
 
     for name, scales in (("one", (1,)), ("three", (0.5, 1, 1.5))):
-        trained.run("livseg", "predict", *arguments(trained, tmp_path / name), "--scales", *scales)
-    image = sitk.ReadImage(next((trained.raw / DATASET / "imagesTs").glob("*_0000.nii.gz")))
+        sfan.quick("livseg", "predict", *arguments(sfan, tmp_path / name), "--scales", *scales)
+    image = sitk.ReadImage(next((sfan.raw / DATASET / "imagesTs").glob("*_0000.nii.gz")))
     labels = sitk.ReadImage(next((tmp_path / "three").glob("*.nii.gz")))
     assert labels.GetSize() == image.GetSize()
     for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):

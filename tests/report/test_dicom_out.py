@@ -116,6 +116,7 @@ def test_highdicom_reads_the_volume_in_place(tmp_path):
     np.testing.assert_array_equal(found, labels)
 
 
+@pytest.mark.oracle
 def test_dcmqi_reads_the_same_voxels_and_numbers(tmp_path):
     """An independent C++ reader; 3D Slicer reads with it."""
     if not shutil.which("segimage2itkimage"):

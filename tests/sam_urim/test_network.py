@@ -208,7 +208,7 @@ def test_the_authors_readings_are_one_graph_too(dim):
     torch.manual_seed(0)
     network = build(dim, norm="batch", deep_supervision=True, **(CODE_READINGS | {"dropout": 0.0})).eval()
     torch._dynamo.reset()
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(image(dim)), network(image(dim)), rtol=1e-3, atol=1e-3)
 
 
