@@ -18,6 +18,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.names import did_you_mean
 
+_NO_COMMANDS = ("__main__", "_dispatch")  # the modules of this package that are none
 _OUTSIDE_OUR_POWER = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -33,7 +34,7 @@ _OUTSIDE_OUR_POWER = {
 def commands() -> list[str]:
     """Names of all commands, as typed after ``livseg``."""
     names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
-    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+    return sorted(name.replace("_", "-") for name in names if name not in _NO_COMMANDS)
 
 
 def _module(command: str):

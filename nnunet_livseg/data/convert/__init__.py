@@ -7,6 +7,6 @@ from nnunet_livseg.data.convert import folder, ircadb, lits, msd
 from nnunet_livseg.data.convert.conversion import Settings, convert
 from nnunet_livseg.data.convert.sources import SourceCase, SourceDataset
 
-SOURCES = {module.__name__.rpartition(".")[2]: module.find for module in (lits, msd, ircadb, folder)}
+SOURCES = {"lits": lits.find, "msd": msd.find, "ircadb": ircadb.find, "folder": folder.find}
 
 __all__ = ["SOURCES", "Settings", "SourceCase", "SourceDataset", "convert"]
