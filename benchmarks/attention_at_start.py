@@ -10,8 +10,8 @@ import argparse
 
 import torch
 
-from nnunet_livseg.blocks.shown import observe
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.blocks.attention_spec import observe
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import find_variant
 
 WIDTHS = (16, 32, 64, 128, 128)

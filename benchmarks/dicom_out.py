@@ -17,7 +17,7 @@ from dicom_samples import FRAME_OF_REFERENCE, PROVENANCE, STRUCTURES, like
 from io_samples import dicom_slices, save_slices
 
 from nnunet_livseg.data.dicom import read_series
-from nnunet_livseg.patient.result import Diameter, Lesion, Measurements, Segmentation, StructureSize
+from nnunet_livseg.patient.segmentation import Diameter, Lesion, Measurements, Segmentation, StructureSize
 from nnunet_livseg.report.dicom_seg import write_seg
 from nnunet_livseg.report.dicom_sr import write_sr
 

@@ -71,8 +71,8 @@ def ours_everything(folder: Path) -> dict:
 
 
 def ours_distances(masks: dict) -> dict:
-    from nnunet_livseg.evaluation.masks import MaskPair
-    from nnunet_livseg.evaluation.surfaces import SurfaceDistances
+    from nnunet_livseg.evaluation.mask_pair import MaskPair
+    from nnunet_livseg.evaluation.surface_distances import SurfaceDistances
 
     found = {}
     for name, (predicted, reference) in masks.items():

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from workplace import Workplace  # beside this script
 
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import atomic_path, write_json
 from nnunet_livseg.data.splits import parts
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import atomic_path, write_json
 from nnunet_livseg.variants import VARIANTS, find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -241,7 +241,7 @@ def _against(test: dict | None) -> dict[str, Any] | None:
 def _parameters(configuration: dict) -> int:
     import torch
 
-    from nnunet_livseg.reference import build
+    from nnunet_livseg.reference_networks import build
 
     with torch.device("meta"):
         network = build(configuration, classes=2, initialize=False)

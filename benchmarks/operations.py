@@ -14,7 +14,7 @@ from collections.abc import Callable
 from statistics import median
 from time import process_time
 
-from nnunet_livseg.benchmark import Setting, Subject
+from nnunet_livseg.diagnostics.benchmark import Setting, Subject
 from nnunet_livseg.variants import find_variant
 
 FAMILIES = {  # the first one of which a word is in the operation's name

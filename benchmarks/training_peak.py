@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 
-from nnunet_livseg.benchmark import STOCK, Setting, Subject
+from nnunet_livseg.diagnostics.benchmark import STOCK, Setting, Subject
 from nnunet_livseg.variants import find_variant
 
 SYSTEMS = ("dpcnet", "sfan", "mpunet", "mfcnet", "sam-urim")

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import write_json
-from nnunet_livseg.folders import VARIABLES
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.nnunet_folders import VARIABLES
 
 TRAINERS = Path(__file__).resolve().parent / "trainers"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_livseg.reference import count_parameters
+from nnunet_livseg.reference_networks import count_parameters
 from nnunet_livseg.variants import VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -9,15 +9,15 @@ __version__ = "0.1.0"
 _HOME = {
     "VARIANTS": "nnunet_livseg.variants",
     "find_variant": "nnunet_livseg.variants",
-    "check_dataset": "nnunet_livseg.data.check",
+    "check_dataset": "nnunet_livseg.data.check_dataset",
     "make_case": "nnunet_livseg.data.phantom",
     "write_dataset": "nnunet_livseg.data.phantom",
     "evaluate_case": "nnunet_livseg.evaluation",
     "evaluate_folder": "nnunet_livseg.evaluation",
     "compare": "nnunet_livseg.evaluation",
-    "segment": "nnunet_livseg.inference.jobs",
-    "Segmenter": "nnunet_livseg.inference.segment",
-    "attention_maps": "nnunet_livseg.inference.attention",
+    "segment": "nnunet_livseg.inference.segment_jobs",
+    "Segmenter": "nnunet_livseg.inference.segmenter",
+    "attention_maps": "nnunet_livseg.inference.attention_maps",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.phases import phase_options
 from nnunet_livseg.recipes import NNUNET, Recipe
 from nnunet_livseg.variants import VARIANTS, Preset, Variant, require_options

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recipe:
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
         stop_below: Stop when the schedule's learning rate falls below this (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
-        validation_scales: Sizes in plane at which the final validation predicts, see ``inference.multiscale``.
+        validation_scales: Sizes in plane at which the final validation predicts, see ``multiscale``.
         init: Checkpoint whose matching weights the training starts from.
     """
 

@@ -19,11 +19,11 @@ from torch import autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_livseg.data.dataset import channel_names
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import atomic_path
-from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.data.raw_dataset import channel_names
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
+from nnunet_livseg.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import KEY, Settings, settings
 from nnunet_livseg.recipes import Recipe, is_best, learning_rate, reason_to_stop

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.rows import dpcnet, mfcnet, mpunet, sam_urim, sfan
 from nnunet_livseg.rows.schema import Paper, Preset, Variant
 

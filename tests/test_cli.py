@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nnunet_livseg import __version__
-from nnunet_livseg.cli import _dispatch, commands, main
+from nnunet_livseg.cli import commands, dispatch, main
 from nnunet_livseg.variants import VARIANTS
 
 
@@ -49,7 +49,7 @@ def test_user_errors_have_no_traceback_and_bugs_do(capsys, monkeypatch):
             raise self.error
 
     command = Command()
-    monkeypatch.setattr(_dispatch, "_module", lambda name: command)
+    monkeypatch.setattr(dispatch, "_module", lambda name: command)
     command.error = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
         main(["plan"])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS, find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from nnunet_livseg.data.phantom import make_case
 from nnunet_livseg.patient.measure import measure
-from nnunet_livseg.patient.result import Provenance, Segmentation
-from nnunet_livseg.report.patient import write_preview, write_report
+from nnunet_livseg.patient.segmentation import Provenance, Segmentation
+from nnunet_livseg.report.patient_report import write_preview, write_report
 
 STRUCTURES = {"liver": (1, 2), "tumor": (2,)}
 TRUTH = Provenance("none: the phantom's truth", (), "none", "custom", {}, "cpu", 0.0, {})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.axes import kernel_like, same_padding
+from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 RATES = (6, 12, 18)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.shown import VOXELS, Shown
+from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
 
 
 class AttentionGate(nn.Module):
@@ -47,7 +47,7 @@ class AttentionGate(nn.Module):
         return self.transform(self.attention(x, gating) * x)
 
     def shown(self, level: int) -> list[Shown]:
-        """Its attention; see ``blocks.shown``."""
+        """Its attention; see ``blocks.attention_spec``."""
         source = "Schlemper et al. 2019, section 3 (AG of DPC-Net, Table 4)"
         return [
             Shown("gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)),

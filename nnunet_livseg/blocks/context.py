@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.shown import POSITIONS, VECTOR, Call, Shown, position_of
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.blocks.attention_spec import POSITIONS, VECTOR, Call, Shown, position_of
+from nnunet_livseg.core.errors import UserError
 
 _PARALLEL = 8  # heads times batch that keep a processor busy
 
@@ -50,7 +50,7 @@ class SpatialContext(nn.Module):
         return gathered.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def shown(self, level: int) -> list[Shown]:
-        """The row of its map that belongs to one position; see ``blocks.shown``."""
+        """The row of its map that belongs to one position; see ``blocks.attention_spec``."""
         title, source = "Spatial context: what the point gathers", "MFCNet, Eq. (2)"
         return [Shown("spatial_context", title, source, POSITIONS, level, self, self._row)]
 
@@ -104,7 +104,7 @@ class ChannelContext(nn.Module):
         return torch.softmax(ENERGIES[self.energy](flat @ flat.transpose(1, 2), flat.shape[2]), -1)
 
     def shown(self, level: int) -> list[Shown]:
-        """The largest weight in every row of M: 1 where a channel gathers a single one; see ``blocks.shown``."""
+        """The largest weight in every row of M (1: a channel gathers a single one); see ``blocks.attention_spec``."""
         title, source = "Channel context: largest weight with which a channel gathers one", "MFCNet, Eq. (4)"
 
         def read(call: Call) -> Tensor:
@@ -148,7 +148,7 @@ class ContextBlock(nn.Module):
         return sum(extractor(x) for extractor in self.extractors.values())
 
     def shown(self, level: int) -> list[Shown]:
-        """What its extractors show; see ``blocks.shown``."""
+        """What its extractors show; see ``blocks.attention_spec``."""
         return [one for extractor in self.extractors.values() for one in extractor.shown(level)]
 
 

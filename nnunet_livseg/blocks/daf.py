@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.shown import VOXELS, Shown
+from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
 
 
 def _conv(conv_op: type[nn.Module], inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
@@ -86,7 +86,7 @@ class DeepAttentiveFeatures(nn.Module):
         return self.out(torch.cat([dilated(merged) for dilated in self.dilated], 1)), levels, refined
 
     def shown(self) -> list[Shown]:
-        """The attention of each level, mean over its channels; see ``blocks.shown``."""
+        """The attention of each level, mean over its channels; see ``blocks.attention_spec``."""
         title, source = "DAF: attention (mean of channels)", "Wang et al. 2019 (DAF of DPC-Net, Table 4)"
         return [
             Shown("daf", title, source, VOXELS, level, attend, lambda call: call.output.mean(1, keepdim=True))

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.attention_spec import VECTOR, Call, Shown
 from nnunet_livseg.blocks.sat import ContextVector
-from nnunet_livseg.blocks.shown import VECTOR, Call, Shown
 
 
 class GlobalContextAttention(nn.Module):
@@ -75,7 +75,7 @@ class GlobalContextAttention(nn.Module):
         return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
 
     def shown(self) -> list[Shown]:
-        """The part of G that weighs each level's aligned channels; see ``blocks.shown``."""
+        """The part of G that weighs each level's aligned channels; see ``blocks.attention_spec``."""
         if self.attend is None:
             return []
 

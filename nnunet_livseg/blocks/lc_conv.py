@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.axes import same_padding
 from nnunet_livseg.blocks.precision import widened
+from nnunet_livseg.blocks.tensor_helpers import same_padding
 
 LEAST = 1e-6  # sum of confidences in a window; below, the window says nothing
 BIASES = ("outside", "inside")

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.axes import kernel_like, same_padding
+from nnunet_livseg.blocks.attention_spec import VECTOR, Call, Shown
 from nnunet_livseg.blocks.precision import no_autocast
-from nnunet_livseg.blocks.shown import VECTOR, Call, Shown
+from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 
 class PhaseAttention(nn.Module):
@@ -67,7 +67,7 @@ class PhaseAttention(nn.Module):
         return [reduce(phase) for reduce, phase in zip(self.reduce, features, strict=True)]
 
     def shown(self, level: int) -> list[Shown]:
-        """Channel weights of every phase but the primary one; see ``blocks.shown``."""
+        """Channel weights of every phase but the primary one; see ``blocks.attention_spec``."""
         source = "PA-ResSeg, Xu et al. 2021 (PA of SAM + URIM, Table 1)"
 
         def weights_of(phase: int) -> Shown:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.attention_spec import POSITIONS, Call, Shown, position_of
 from nnunet_livseg.blocks.precision import no_autocast
-from nnunet_livseg.blocks.shown import POSITIONS, Call, Shown, position_of
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 REDUCTION = 8  # of queries and keys; the printed parameter count leaves no other
 MAP_ELEMENTS = 2**22  # of the rows of the N x N map that exist at a time, 16 MiB; more where B and N are large:
@@ -59,7 +59,7 @@ class PositionAttention(nn.Module):
             return self.gain * self.join(attended.transpose(2, 3).reshape(x.shape)) + x
 
     def shown(self, level: int) -> list[Shown]:
-        """The row of its map that belongs to one position, mean over the heads; see ``blocks.shown``."""
+        """The row of its map that belongs to one position, mean over the heads; see ``blocks.attention_spec``."""
         title, source = "PAM: what the point attends to", "MPU-Net, Eq. (8)"
         return [Shown("pam", title, source, POSITIONS, level, self, self._row)]
 

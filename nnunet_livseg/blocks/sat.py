@@ -10,7 +10,7 @@ linear map; the first one has as many outputs as the level that is weighed.
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.shown import VECTOR, Shown
+from nnunet_livseg.blocks.attention_spec import VECTOR, Shown
 
 INNER_ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -86,6 +86,6 @@ class SemanticAttentionTransmission(nn.Module):
         return weights.view(*weights.shape, *[1] * (x.ndim - 2)) * x
 
     def shown(self, level: int) -> list[Shown]:
-        """Its channel weights V; see ``blocks.shown``."""
+        """Its channel weights V; see ``blocks.attention_spec``."""
         title, source = "SAT: channel attention V", "SFAN, Eq. (1)"
         return [Shown("sat", title, source, VECTOR, level, self.attend, lambda call: call.output)]

@@ -10,8 +10,8 @@ read by a 1x1 head only, head(sigmoid(v) * g(x)) is one small matrix per case, s
 import torch
 from torch import Tensor, nn
 
+from nnunet_livseg.blocks.attention_spec import FEATURES, VECTOR, Call, Shown, strength
 from nnunet_livseg.blocks.pooling import POOLINGS
-from nnunet_livseg.blocks.shown import FEATURES, VECTOR, Call, Shown, strength
 
 
 class SemanticCorrelation(nn.Module):
@@ -72,7 +72,7 @@ class SemanticCorrelation(nn.Module):
         return logits.unflatten(2, x.shape[2:])
 
     def shown(self, level: int) -> list[Shown]:
-        """Its channel weights and the refined features; see ``blocks.shown``."""
+        """Its channel weights and the refined features; see ``blocks.attention_spec``."""
 
         def weights(call: Call) -> Tensor:
             return self.attention(*call.inputs[:2])

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from nnunet_livseg.blocks.attention_spec import VOXELS, Call, Shown, output_features
 from nnunet_livseg.blocks.pooling import POOLINGS
-from nnunet_livseg.blocks.shown import VOXELS, Call, Shown, output_features
 
 DESCRIPTORS = ("sum", "concat")
 PARTS = 4  # of the hidden map, of which one exists at a time
@@ -119,7 +119,7 @@ class SpatialCorrelation(nn.Module):
         return self.attention(here, finer).mean(1, keepdim=True) * self.g(x)
 
     def shown(self, level: int) -> list[Shown]:
-        """Its attention, on the finer grid, and the refined features; see ``blocks.shown``."""
+        """Its attention, on the finer grid, and the refined features; see ``blocks.attention_spec``."""
         title, source = "SpaCor: spatial attention", "DPC-Net, Eq. (5)"
 
         def read(call: Call) -> Tensor:

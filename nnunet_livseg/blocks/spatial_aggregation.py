@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.axes import kernel_like, same_padding
+from nnunet_livseg.blocks.attention_spec import PHASES, Call, Shown
 from nnunet_livseg.blocks.precision import no_autocast, widened
-from nnunet_livseg.blocks.shown import PHASES, Call, Shown
+from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 KERNELS = (3, 5, 7)
 
@@ -82,7 +82,7 @@ class SpatialAggregation(nn.Module):
         return aggregated, [(phase + aggregated) / 2 for phase in features]
 
     def shown(self, level: int) -> list[Shown]:
-        """Its response maps, mean over the channels; see ``blocks.shown``."""
+        """Its response maps, mean over the channels; see ``blocks.attention_spec``."""
         title, source = "SAM: phase weights (mean of channels)", "SAM + URIM, section 2.1, Eq. (1)"
 
         def read(call: Call) -> Tensor:

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.axes import kernel_like, same_padding
+from nnunet_livseg.blocks.attention_spec import VOXELS, Call, Shown
 from nnunet_livseg.blocks.confidence import class_confidence, region_confidence
 from nnunet_livseg.blocks.lc_conv import LocalConfidenceConv
 from nnunet_livseg.blocks.precision import widened
-from nnunet_livseg.blocks.shown import VOXELS, Call, Shown
+from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 LAYERS = 4
 
@@ -88,7 +88,7 @@ class UncertainRegionInpainting(nn.Module):
         return self.seg_layers[0](torch.cat([refined, x], 1) if self.concat_input else refined)
 
     def shown(self, level: int) -> list[Shown]:
-        """How sure the initial segmentation is; see ``blocks.shown``."""
+        """How sure the initial segmentation is; see ``blocks.attention_spec``."""
         title, source = "URIM: confidence of the initial segmentation", "SAM + URIM, Eq. (3)"
 
         def read(call: Call) -> Tensor:

@@ -1,5 +1,5 @@
-"""The command line ``livseg``: one small module per command; ``_dispatch`` says what a command is."""
+"""The command line ``livseg``: one small module per command; ``dispatch`` says what a command is."""
 
-from nnunet_livseg.cli._dispatch import commands, main
+from nnunet_livseg.cli.dispatch import commands, main
 
 __all__ = ["commands", "main"]

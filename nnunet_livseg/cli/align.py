@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Align one case or a table of cases."""
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.core.errors import UserError
 
     if len(args.inputs) == 1 and args.inputs[0].suffix.lower() == ".csv":
         if args.id is None:
@@ -49,14 +49,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _dataset(args: argparse.Namespace) -> None:
-    from nnunet_livseg.data.convert import Settings, convert, phasetable
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.data.convert import Settings, convert, phase_table
     from nnunet_livseg.data.convert.conversion import Division
-    from nnunet_livseg.data.convert.rawdataset import dataset_folder
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.data.convert.dataset_files import dataset_folder
 
     if not args.inputs[0].is_file():
         raise UserError(f"{args.inputs[0]} does not exist.")
-    source = phasetable.find(args.inputs[0], args.primary)
+    source = phase_table.find(args.inputs[0], args.primary)
     folder = dataset_folder(args.raw, args.id, args.name or source.default_name)
     done = convert(
         source,
@@ -74,12 +74,12 @@ def _dataset(args: argparse.Namespace) -> None:
 
 
 def _single(args: argparse.Namespace) -> None:
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.core.files import write_json
     from nnunet_livseg.data.align import align
-    from nnunet_livseg.data.align.quality import picture
-    from nnunet_livseg.data.convert.onecase import in_hounsfield
-    from nnunet_livseg.data.volumes import read_volume, require_place, stem, write_volume
-    from nnunet_livseg.errors import UserError
-    from nnunet_livseg.files import write_json
+    from nnunet_livseg.data.align.agreement import picture
+    from nnunet_livseg.data.convert.convert_case import in_hounsfield
+    from nnunet_livseg.imaging.images import read_volume, require_place, stem, write_volume
 
     for option, given, wanted in (("--labels", args.labels, 0), ("--other-masks", args.other_masks, 1)):
         if given and len(given) != len(args.inputs) - wanted:

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> None:
     """Make all files and say where they are."""
     import warnings
 
-    from nnunet_livseg.inference.attention import attention_maps
     from nnunet_livseg.inference.attention_files import SHEET, TABLE, write_attention
-    from nnunet_livseg.inference.trained import TrainedModel
+    from nnunet_livseg.inference.attention_maps import attention_maps
+    from nnunet_livseg.inference.trained_model import TrainedModel
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
     folds = None if args.fold is None else (args.fold,)

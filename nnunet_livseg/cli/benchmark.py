@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print the table."""
-    from nnunet_livseg.benchmark import Setting, benchmark
-    from nnunet_livseg.benchmark_table import to_json, to_markdown
-    from nnunet_livseg.errors import UserError
-    from nnunet_livseg.files import write_json
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.core.files import write_json
+    from nnunet_livseg.diagnostics.benchmark import Setting, benchmark
+    from nnunet_livseg.diagnostics.benchmark_table import to_json, to_markdown
     from nnunet_livseg.variants import VARIANTS, find_variant
 
     dim = len(args.patch)

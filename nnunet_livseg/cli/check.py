@@ -28,10 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Check, print, and return 1 if there is an error."""
-    from nnunet_livseg.data.check import ERROR, check_dataset
-    from nnunet_livseg.data.dataset import find_raw_folder
-    from nnunet_livseg.errors import UserError
-    from nnunet_livseg.files import write_json
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.core.files import write_json
+    from nnunet_livseg.data.check_dataset import ERROR, check_dataset
+    from nnunet_livseg.data.raw_dataset import find_raw_folder
 
     if args.processes < 1:
         raise UserError(f"{args.processes} processes were asked for; give at least 1.")

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_livseg.cli.evaluate import add_shared_arguments, finish, settings, write_paper_tables
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_livseg.evaluation.compare import compare
+    from nnunet_livseg.evaluation.comparison import compare
     from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
     from nnunet_livseg.evaluation.papers import paper_table
 
@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
     comparison = compare(methods, references, names=args.names, folds=args.folds, **settings(args))
     texts = write_paper_tables(tables, comparison.methods, args.out, comparison)
     if not args.no_report:
-        from nnunet_livseg.report.comparison import write_comparison_report
-        from nnunet_livseg.report.evaluation import write_report
+        from nnunet_livseg.report.comparison_report import write_comparison_report
+        from nnunet_livseg.report.evaluation_report import write_report
 
         write_comparison_report(comparison, args.out / "report.html")
         for result in comparison.methods:

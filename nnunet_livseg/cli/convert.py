@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert and tell what was done and what comes next."""
+    from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.data import convert
     from nnunet_livseg.data.convert.conversion import Division, default_workers
-    from nnunet_livseg.data.convert.rawdataset import dataset_folder
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.data.convert.dataset_files import dataset_folder
 
     label_map = _label_map(args.map)
     if not args.source.exists():
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _label_map(pairs: list[str]) -> dict[int, int]:
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.core.errors import UserError
 
     try:
         mapping = {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)}

@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> None:
     """Run the demo and say where everything is."""
     from pathlib import Path
 
-    from nnunet_livseg.demo import Demo
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.diagnostics.demo import Demo
     from nnunet_livseg.variants import find_variant
 
     if args.cases < 2 or args.epochs < 1:

@@ -66,10 +66,10 @@ def _as_dict(one) -> dict:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    from nnunet_livseg.core.files import write_json
     from nnunet_livseg.data.dicom import read_series
-    from nnunet_livseg.data.hounsfield import AIR_HU
-    from nnunet_livseg.data.volumes import require_volume_name, stem, write_volume
-    from nnunet_livseg.files import write_json
+    from nnunet_livseg.imaging.hounsfield import AIR_HU
+    from nnunet_livseg.imaging.images import require_volume_name, stem, write_volume
 
     require_volume_name(args.out)
     image, info = read_series(

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line per finding, with the remedy under what is wrong."""
-    from nnunet_livseg.doctor import examine
+    from nnunet_livseg.diagnostics.doctor import examine
 
     signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
     findings = examine()

@@ -80,16 +80,16 @@ def settings(args: argparse.Namespace) -> dict:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_livseg.evaluation.folder import evaluate_folder
-    from nnunet_livseg.evaluation.markdown import structure_table
+    from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
     from nnunet_livseg.evaluation.papers import paper_table
+    from nnunet_livseg.evaluation.summary_markdown import structure_table
 
     tables = [paper_table(name) for name in args.table]  # a wrong name is said before the work
     result = evaluate_folder(args.predictions, args.references, method=args.name, **settings(args))
     # everything is written before anything is printed: a closed pipe costs no file
     texts = write_paper_tables(tables, [result], args.out)
     if not args.no_report:
-        from nnunet_livseg.report.evaluation import write_report
+        from nnunet_livseg.report.evaluation_report import write_report
 
         write_report(result, args.out / "report.html")
     print(f"\n{result.method}: {len(result.cases)} cases, {result.n_reused} of them taken from {args.out / 'cases'}\n")
@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
 def write_paper_tables(tables: list, results: list, out: Path, comparison: object = None) -> list[str]:
     """Write each table of a paper to ``out``; returns their texts."""
+    from nnunet_livseg.core.files import write_text
     from nnunet_livseg.evaluation.papers import render
-    from nnunet_livseg.files import write_text
 
     texts = [render(table, results, comparison=comparison) for table in tables]
     for table, text in zip(tables, texts, strict=True):

@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table."""
-    from nnunet_livseg.errors import UserError
-    from nnunet_livseg.names import did_you_mean
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.core.names import did_you_mean
     from nnunet_livseg.variants import VARIANTS
 
     papers = list(dict.fromkeys(row.paper.key for row in VARIANTS))
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
 def _entry(row, *, with_parameters: bool) -> dict:
     parameters = None
     if with_parameters:
-        from nnunet_livseg.reference import count_parameters
+        from nnunet_livseg.reference_networks import count_parameters
 
         parameters = count_parameters(row)
     return {

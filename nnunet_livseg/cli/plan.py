@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what to run next."""
-    from nnunet_livseg.folders import find_dataset
-    from nnunet_livseg.planning import next_commands, write_plans
+    from nnunet_livseg.core.nnunet_folders import find_dataset
     from nnunet_livseg.plans import RECIPES, Overrides
+    from nnunet_livseg.plans_file import next_commands, write_plans
     from nnunet_livseg.variants import find_variant
 
     variant = find_variant(args.variant)

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def _tune(args: argparse.Namespace) -> int:
     from nnunet_livseg.postprocessing.record import write_record
     from nnunet_livseg.postprocessing.table import tuning_text
-    from nnunet_livseg.postprocessing.tune import require_writable, tune
+    from nnunet_livseg.postprocessing.tuning import require_writable, tune
 
     require_writable(args.model)
     tuning = tune(
@@ -71,9 +71,9 @@ def _tune(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace) -> int:
-    from nnunet_livseg.evaluation.inputs import find_structures
+    from nnunet_livseg.evaluation.pairing import find_structures
     from nnunet_livseg.postprocessing import load_postprocessing, parse_step
-    from nnunet_livseg.postprocessing.folder import apply_to_folder
+    from nnunet_livseg.postprocessing.postprocess_folder import apply_to_folder
     from nnunet_livseg.postprocessing.table import steps_text
 
     steps = tuple(map(parse_step, args.steps)) if args.steps else load_postprocessing(args.model)

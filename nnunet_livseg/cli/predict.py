@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     """Run nnU-Net's own command in this process."""
     from nnunetv2.inference import predict_from_raw_data
 
-    from nnunet_livseg.inference.multiscale import nnunet_predicts_at
+    from nnunet_livseg.multiscale import nnunet_predicts_at
 
     options = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
@@ -46,9 +46,9 @@ def _checked(options: list[str]) -> list[str]:
     Raises:
         UserError: Images, model, folds or device are not there; nnU-Net itself would make folders first.
     """
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.inference.devices import best_device, require_device
-    from nnunet_livseg.inference.trained import CHECKPOINT, TrainedModel
+    from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
 
     if {"-h", "--help"} & set(options):
         return options

@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> None:
     import warnings
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
-    from nnunet_livseg.data.volumes import require_place
-    from nnunet_livseg.errors import UserError
-    from nnunet_livseg.inference.jobs import segment_all
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.imaging.images import require_place
     from nnunet_livseg.inference.quality import quality_of
-    from nnunet_livseg.inference.segment import Segmenter
+    from nnunet_livseg.inference.segment_jobs import segment_all
+    from nnunet_livseg.inference.segmenter import Segmenter
     from nnunet_livseg.report.result_folder import Contents
 
     inputs = [tuple(args.inputs)] if args.channels else args.inputs

@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> None:
-    from nnunet_livseg.data.dataset import find_raw_dataset
-    from nnunet_livseg.data.region_dataset import Cutting, write_region_dataset
+    from nnunet_livseg.data.liver_crop_dataset import Cutting, write_region_dataset
+    from nnunet_livseg.data.raw_dataset import find_raw_dataset
 
     source = find_raw_dataset(args.dataset)
     without = write_region_dataset(source, args.out, cutting=Cutting(args.mode, args.margin), livers=args.livers)
@@ -61,10 +61,10 @@ def _data(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from nnunet_livseg.errors import UserError
+    from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.inference.devices import best_device
-    from nnunet_livseg.inference.multiscale import checked_scales
     from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
+    from nnunet_livseg.multiscale import checked_scales
 
     if (args.liver_model is None) == (args.livers is None):
         raise UserError("give either --liver-model or --livers: the first stage needs one way to find the liver.")

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator
 
-from nnunet_livseg.data.dataset import RawCase, RawDataset
-from nnunet_livseg.data.findings import Finding, error, warning
+from nnunet_livseg.core.findings import Finding, error, warning
 from nnunet_livseg.data.names import is_dataset_name
+from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 
 FOLDS = 5  # of nnU-Net's default cross-validation
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".tif", ".tiff")  # that nnU-Net reads

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from nnunet_livseg.data.dataset import RawCase
-from nnunet_livseg.data.findings import Finding, error, warning
-from nnunet_livseg.data.images import damage, not_finite
+from nnunet_livseg.core.findings import Finding, error, warning
+from nnunet_livseg.data.raw_dataset import RawCase
+from nnunet_livseg.imaging.nifti import damage, not_finite
 
 AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
 LIVER_MEAN_HU = (-30.0, 260.0)  # from fatty to late enhancement, with iron

@@ -8,7 +8,7 @@ nnU-Net fall back to a random split *by case*, with no more than a log line.
 import random
 from collections.abc import Hashable, Mapping, Sequence
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 Split = dict[str, list[str]]
 

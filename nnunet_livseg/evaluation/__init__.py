@@ -4,9 +4,23 @@
 ``compare`` for several methods. Definitions of every number: docs/evaluation.md.
 """
 
-from nnunet_livseg.evaluation.case import CaseResult, evaluate_case
-from nnunet_livseg.evaluation.compare import Comparison, compare
-from nnunet_livseg.evaluation.folder import FolderResult, evaluate_folder
-from nnunet_livseg.evaluation.options import Options
+import importlib
+from typing import Any
 
-__all__ = ["CaseResult", "Comparison", "FolderResult", "Options", "compare", "evaluate_case", "evaluate_folder"]
+# public names, imported where they are first used, so that one module of this room does not load all of it
+_HOME = {
+    "CaseResult": "nnunet_livseg.evaluation.case_evaluation",
+    "Comparison": "nnunet_livseg.evaluation.comparison",
+    "FolderResult": "nnunet_livseg.evaluation.folder_evaluation",
+    "Options": "nnunet_livseg.evaluation.options",
+    "compare": "nnunet_livseg.evaluation.comparison",
+    "evaluate_case": "nnunet_livseg.evaluation.case_evaluation",
+    "evaluate_folder": "nnunet_livseg.evaluation.folder_evaluation",
+}
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from nnunet_livseg.evaluation.lesion_rows import COLUMNS
+from nnunet_livseg.evaluation.csv_tables import EMPTY_POLICY, RULES, case_rows, column, lesion_header, metrics_of
+from nnunet_livseg.evaluation.lesion_table import COLUMNS
 from nnunet_livseg.evaluation.metrics import BURDEN
-from nnunet_livseg.evaluation.tables import EMPTY_POLICY, RULES, case_rows, column, lesion_header, metrics_of
 
 if TYPE_CHECKING:
-    from nnunet_livseg.evaluation.folder import FolderResult
+    from nnunet_livseg.evaluation.folder_evaluation import FolderResult
 
 _CASE = {
     "case": "name of the case: the file's name without its ending",

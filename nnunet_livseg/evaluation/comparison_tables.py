@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnunet_livseg import __version__
+from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.evaluation.csv_tables import definitions, markdown, metrics_of, number, to_csv
 from nnunet_livseg.evaluation.store import to_json
-from nnunet_livseg.evaluation.tables import definitions, markdown, metrics_of, number, to_csv
-from nnunet_livseg.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from nnunet_livseg.evaluation.compare import Comparison
+    from nnunet_livseg.evaluation.comparison import Comparison
 
 SCHEMA = "nnunet_livseg.comparison/1"
 SHOWN = (

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_livseg.evaluation.masks import MaskPair, neighbourhood
+from nnunet_livseg.evaluation.mask_pair import MaskPair, neighbourhood
 from nnunet_livseg.evaluation.overlap import ratio
 
 THRESHOLDS = (0.0, 0.5)  # of the intersection over union, strictly above

@@ -7,11 +7,11 @@ overlap is 0, distances are infinite (or the image diagonal, ``worst="diagonal"`
 import math
 from dataclasses import dataclass
 
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import Confusion, overlap_scores
-from nnunet_livseg.evaluation.surfaces import SurfaceDistances
-from nnunet_livseg.evaluation.surfels import surface_dice
+from nnunet_livseg.evaluation.surface_dice import surface_dice
+from nnunet_livseg.evaluation.surface_distances import SurfaceDistances
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 MODES = ("default", "lits")
 NEIGHBOURS = (6, 18, 26)  # in 2D: 6 means the 4 edge neighbours, 18 and 26 mean all 8

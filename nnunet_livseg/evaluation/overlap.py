@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.overlap import Confusion, overlap_scores, ratio
 from nnunet_livseg.evaluation.statistics import describe
-from nnunet_livseg.evaluation.surfaces import SurfaceDistances
+from nnunet_livseg.evaluation.surface_distances import SurfaceDistances
 
 SCORES = ("dice", "jaccard", "precision", "recall", "specificity", "hd")
 

@@ -6,11 +6,11 @@ import json
 import math
 from pathlib import Path
 
-from nnunet_livseg.evaluation.case import CaseResult
-from nnunet_livseg.evaluation.inputs import CasePaths
-from nnunet_livseg.evaluation.labels import Structures
+from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.labels import Structures
+from nnunet_livseg.evaluation.case_evaluation import CaseResult
 from nnunet_livseg.evaluation.options import Options
-from nnunet_livseg.files import write_json
+from nnunet_livseg.evaluation.pairing import CasePaths
 
 SCHEMA = "nnunet_livseg.evaluation/1"
 

@@ -1,4 +1,4 @@
-"""A trained model and one case, as ``inference.attention`` needs them: loaded, preprocessed, and a point to look at."""
+"""A trained model and one case, as ``inference.attention_maps`` needs them: loaded, preprocessed, with a point to see."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,18 +9,18 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from scipy.ndimage import distance_transform_edt
 from torch import nn
 
-from nnunet_livseg.blocks.shown import Shown
-from nnunet_livseg.data.region_dataset import is_cut
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
-from nnunet_livseg.evaluation.masks import bounding_box
+from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER, TUMOR, select
+from nnunet_livseg.data.liver_crop_dataset import is_cut
+from nnunet_livseg.evaluation.mask_pair import bounding_box
+from nnunet_livseg.imaging.masks import numbered, only_largest
+from nnunet_livseg.inference.case_predictor import CasePredictor
 from nnunet_livseg.inference.devices import require_device
-from nnunet_livseg.inference.onecase import CasePredictor
 from nnunet_livseg.inference.patch_grid import PatchGrid
 from nnunet_livseg.inference.quality import quality_of
-from nnunet_livseg.inference.trained import TrainedModel
-from nnunet_livseg.postprocessing.components import numbered, only_largest
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.inference.trained_model import TrainedModel
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS, Variant
 
 

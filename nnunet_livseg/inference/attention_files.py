@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_livseg.data.volumes import require_place, write_volume
-from nnunet_livseg.files import write_json, write_text
-from nnunet_livseg.inference.attention import AttentionMap, CaseAttention
+from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.imaging.images import require_place, write_volume
+from nnunet_livseg.inference.attention_maps import AttentionMap, CaseAttention
 from nnunet_livseg.inference.attention_sheet import write_sheet
 
 FORMAT = 1

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.blocks.shown import PHASES, POSITIONS, VOXELS
-from nnunet_livseg.inference.attention import AttentionMap, CaseAttention
-from nnunet_livseg.report.attention import Bars, Picture, Row, Sheet, draw
-from nnunet_livseg.report.patient_view import PatientView
+from nnunet_livseg.blocks.attention_spec import PHASES, POSITIONS, VOXELS
+from nnunet_livseg.imaging.orientation import PatientView
+from nnunet_livseg.inference.attention_maps import AttentionMap, CaseAttention
+from nnunet_livseg.report.map_sheet import Bars, Picture, Row, Sheet, draw
 
 PERCENTILES = (1, 99)  # of a map in the plane: the ends of its colour scale
 NEARLY_CONSTANT = 0.01  # between these, in a map of weights in 0..1: it weighs nothing

@@ -2,7 +2,7 @@
 
 import torch
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 
 def best_device() -> str:

@@ -3,10 +3,10 @@
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.data.hounsfield import require_hounsfield
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.inference.sources import Source
-from nnunet_livseg.inference.trained import TrainedModel
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.imaging.hounsfield import require_hounsfield
+from nnunet_livseg.inference.ct_input import Source
+from nnunet_livseg.inference.trained_model import TrainedModel
 
 
 def require_fit(source: Source, model: TrainedModel) -> None:

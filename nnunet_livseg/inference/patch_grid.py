@@ -13,7 +13,7 @@ import numpy as np
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from scipy import ndimage
 
-from nnunet_livseg.inference.reader_order import Turn
+from nnunet_livseg.inference.reader_axes import Turn
 
 
 @dataclass(frozen=True)

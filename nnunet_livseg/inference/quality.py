@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.names import did_you_mean
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Two-stage prediction: a liver model finds the region, a tumor model segments it, the result is on the image's grid.
 
 The first stage of SFAN (the liver's box) and of SAM + URIM (everything outside the liver blanked). The tumor model is
-trained on a dataset of ``data.region_dataset``, which tells prediction how to cut.
+trained on a dataset of ``data.liver_crop_dataset``, which tells prediction how to cut.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_livseg.data.dataset import RawDataset
-from nnunet_livseg.data.region_dataset import Cutting, fill_values, liver_values
-from nnunet_livseg.data.regions import Region, cut_image, find_region, liver_of, put_back, spacing_of
-from nnunet_livseg.data.volumes import on_grid, read_scan, write_volume
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, liver_values
+from nnunet_livseg.data.raw_dataset import RawDataset
+from nnunet_livseg.imaging.images import on_grid, read_scan, write_volume
+from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, liver_of, put_back, spacing_of
 from nnunet_livseg.inference.devices import best_device, require_device
-from nnunet_livseg.inference.multiscale import predictor_with
 from nnunet_livseg.inference.quality import quality_of
-from nnunet_livseg.inference.trained import TrainedModel
+from nnunet_livseg.inference.trained_model import TrainedModel
+from nnunet_livseg.multiscale import predictor_with
 
 
 def stage_model(folder: Path, folds: Sequence[str] | None = None) -> TrainedModel:
@@ -41,7 +41,7 @@ def stage_model(folder: Path, folds: Sequence[str] | None = None) -> TrainedMode
 
 @dataclass(frozen=True)
 class Options:
-    """How both models predict: nnU-Net's own options, and the scales of the tumor model (``inference.multiscale``).
+    """How both models predict: nnU-Net's own options, and the scales of the tumor model (``multiscale``).
 
     Raises:
         UserError: The device is not here, or the step size is out of range.

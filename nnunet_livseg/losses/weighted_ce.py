@@ -16,8 +16,8 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.data.dataset import TUMOR_NAMES
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.raw_dataset import TUMOR_NAMES
 
 BACKGROUND, ORGAN, TUMOR = 0.78, 0.65, 8.57
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_gate import AttentionGate
+from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
-from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Heads, build_unet, decode, keep_finest_head

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunet_livseg.blocks.attention_spec import Shown, output_features
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
-from nnunet_livseg.blocks.shown import Shown, output_features
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
 from nnunet_livseg.networks.planned import PlannedNetwork

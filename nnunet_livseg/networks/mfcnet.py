@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.blocks.context import ContextBlock
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
-from nnunet_livseg.blocks.shown import Shown
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.resnet import ResNetEncoder

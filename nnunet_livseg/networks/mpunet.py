@@ -16,10 +16,10 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.mpu_stages import down
+from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.mpunet_stages import down
 from nnunet_livseg.blocks.probability_fusion import FUSIONS
-from nnunet_livseg.blocks.shown import Shown
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.mpunet_parts import Context, Decoder, Encoder, never_called
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides

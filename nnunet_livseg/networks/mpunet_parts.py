@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.mpu_gate import SteeredGate
-from nnunet_livseg.blocks.mpu_stages import MultiScaleBlock, Norm, ResidualStage, convolutions, up
+from nnunet_livseg.blocks.mpunet_gate import SteeredGate
+from nnunet_livseg.blocks.mpunet_stages import MultiScaleBlock, Norm, ResidualStage, convolutions, up
 from nnunet_livseg.blocks.position_attention import PositionAttention, PositionEmbedding
 from nnunet_livseg.networks.unet import Geometry, Heads
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.outputs import level_strides
 from nnunet_livseg.networks.resnet import ResNetEncoder
 from nnunet_livseg.networks.unet import Geometry, build_unet

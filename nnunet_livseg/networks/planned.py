@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.networks.unet import Geometry, initialize

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.aspp import AtrousSpatialPyramidPooling
-from nnunet_livseg.blocks.axes import kernel_like, same_padding
+from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 Norm = Callable[[int], nn.Module]
 

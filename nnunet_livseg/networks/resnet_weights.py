@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 # architecture of networks.resnet.ResNetEncoder -> timm's name of torchvision's weights
 TIMM_NAMES = {

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.blocks.lc_conv import BIASES
 from nnunet_livseg.blocks.phase_attention import PhaseAttention
 from nnunet_livseg.blocks.phase_fusion import FirstPhase, ModalityWeighting, PhaseSum
-from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.blocks.spatial_aggregation import SpatialAggregation
 from nnunet_livseg.blocks.uncertain_inpainting import UncertainRegionInpainting
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.networks.phase_encoder import BACKBONES, Stage, build_encoder, fused_stages, run_stage

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.blocks.gca import GlobalContextAttention
 from nnunet_livseg.blocks.sat import INNER_ACTIVATIONS, SemanticAttentionTransmission
-from nnunet_livseg.blocks.shown import Shown
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Geometry, Heads, build_encoder, build_unet, decode, keep_finest_head
 

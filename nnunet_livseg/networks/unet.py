@@ -16,7 +16,7 @@ from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecod
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 DOWNSAMPLINGS = {
     "strided": "the first convolution of a stage is strided (nnU-Net)",

@@ -6,11 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.data.volumes import on_grid
-from nnunet_livseg.evaluation.diameters import Line, axial_line, longest_line
-from nnunet_livseg.evaluation.labels import TUMOR, select
-from nnunet_livseg.evaluation.masks import bounding_box
-from nnunet_livseg.patient.result import Diameter, Lesion, Measurements, StructureSize
+from nnunet_livseg.core.labels import TUMOR, select
+from nnunet_livseg.evaluation.mask_pair import bounding_box
+from nnunet_livseg.imaging.diameters import Line, axial_line, longest_line
+from nnunet_livseg.imaging.images import on_grid
+from nnunet_livseg.patient.segmentation import Diameter, Lesion, Measurements, StructureSize
 
 Box = tuple[slice, slice, slice]
 

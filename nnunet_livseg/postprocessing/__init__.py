@@ -1,13 +1,12 @@
 """What is put right in a predicted label map afterwards, tuned on a cross-validation and kept only where it helps.
 
-steps      the rules: what each does to a label map, and how it is written
-components connected parts of a mask: how large they are and what they border
-scores     what a training's validation cases score with some steps
-tune       which steps help
-outcome    what a tuning found
-record     ``livseg_postprocessing.json`` in the model's folder
-table      the outcome as text
-folder     a folder of label maps
+steps              the rules: what each does to a label map, and how it is written
+step_scores        what a training's validation cases score with some steps
+tuning             which steps help
+tuning_result      what a tuning found
+record             ``livseg_postprocessing.json`` in the model's folder
+table              the outcome as text
+postprocess_folder a folder of label maps
 """
 
 from nnunet_livseg.postprocessing.record import load_postprocessing

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from nnunet_livseg import __version__
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import write_json
 from nnunet_livseg.evaluation.store import to_json
-from nnunet_livseg.files import write_json
-from nnunet_livseg.postprocessing.outcome import Trial, Tuning
-from nnunet_livseg.postprocessing.scores import Steps
+from nnunet_livseg.postprocessing.step_scores import Steps
 from nnunet_livseg.postprocessing.steps import as_dict, from_dict
+from nnunet_livseg.postprocessing.tuning_result import Trial, Tuning
 
 FILE = "livseg_postprocessing.json"
 SCHEMA = "nnunet_livseg.postprocessing/1"

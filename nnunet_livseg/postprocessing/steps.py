@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR, Structures, select
-from nnunet_livseg.names import did_you_mean
-from nnunet_livseg.postprocessing.components import border_areas, box_with_rim, numbered, only_largest, voxel_counts
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, select
+from nnunet_livseg.core.names import did_you_mean
+from nnunet_livseg.imaging.masks import border_areas, box_with_rim, numbered, only_largest, voxel_counts
 
 LESION_NEIGHBOURS = 6  # a lesion hangs together through faces, as in the evaluation and in reports
 LIVER_NEIGHBOURS = 26  # as nnU-Net's own: a thin bridge of corners keeps a lobe

@@ -2,9 +2,9 @@
 
 import math
 
-from nnunet_livseg.postprocessing.outcome import Tuning
-from nnunet_livseg.postprocessing.scores import Steps, Summary
+from nnunet_livseg.postprocessing.step_scores import Steps, Summary
 from nnunet_livseg.postprocessing.steps import as_text
+from nnunet_livseg.postprocessing.tuning_result import Tuning
 
 
 def tuning_text(tuning: Tuning) -> str:

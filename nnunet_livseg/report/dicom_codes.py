@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from nnunet_livseg import __version__
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR
-from nnunet_livseg.patient.result import Provenance
+from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.patient.segmentation import Provenance
 
 NAME = "nnunet_livseg"
 

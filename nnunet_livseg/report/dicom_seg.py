@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nnunet_livseg import __version__
+from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.data.dicom.headers import pydicom_module
-from nnunet_livseg.files import atomic_path
-from nnunet_livseg.patient.result import Provenance, Segmentation
+from nnunet_livseg.patient.segmentation import Provenance, Segmentation
 from nnunet_livseg.report.dicom_codes import INTELLIGENCE, NAME, ascii_only, equipment, parameters, property_of
+from nnunet_livseg.report.dicom_segments import Segment, segment_map
 from nnunet_livseg.report.dicom_source import highdicom_module, read_source, set_identity
-from nnunet_livseg.report.segments import Segment, segment_map
 
 SERIES_OFFSET = 1000  # series numbers: source 3, SEG 1003, SR 2003
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.headers import Slice, pydicom_module, read_slices
 from nnunet_livseg.data.dicom.reading import SeriesInfo
-from nnunet_livseg.errors import UserError
 
 _READERS = 8  # reading headers waits for the disk
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")

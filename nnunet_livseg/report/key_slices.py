@@ -12,11 +12,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR, select
-from nnunet_livseg.patient.result import Lesion, Segmentation
+from nnunet_livseg.core.labels import LIVER, TUMOR, select
+from nnunet_livseg.imaging.orientation import AXIAL, CORONAL, Box, Cut, PatientView
+from nnunet_livseg.patient.segmentation import Lesion, Segmentation
+from nnunet_livseg.report.case_pictures import WINDOW_HU, crop_window
 from nnunet_livseg.report.marked_image import Label, Line, MarkedImage, Outline, grey_levels
-from nnunet_livseg.report.overlays import WINDOW_HU, crop_window
-from nnunet_livseg.report.patient_view import AXIAL, CORONAL, Box, Cut, PatientView
 from nnunet_livseg.report.svg import PALETTE
 
 LIVER_COLOUR, LESION_COLOUR = PALETTE[4], PALETTE[5]

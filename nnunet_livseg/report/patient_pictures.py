@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from nnunet_livseg.evaluation.labels import LIVER, TUMOR
-from nnunet_livseg.patient.result import Lesion
+from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.patient.segmentation import Lesion
 from nnunet_livseg.report import page
 from nnunet_livseg.report.key_slices import LESION_COLOUR, LIVER_COLOUR, KeySlice, KeySlices, uncertainty_scale
 from nnunet_livseg.report.marked_image import MarkedImage

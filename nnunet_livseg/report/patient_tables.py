@@ -2,8 +2,8 @@
 
 import math
 
-from nnunet_livseg.evaluation.tables import number
-from nnunet_livseg.patient.result import Lesion, Point, Segmentation
+from nnunet_livseg.evaluation.csv_tables import number
+from nnunet_livseg.patient.segmentation import Lesion, Point, Segmentation
 from nnunet_livseg.report import page
 
 _CERTAINTIES = ("confidence", "agreement")

@@ -12,9 +12,9 @@ import SimpleITK as sitk
 from PIL import Image, ImageColor
 from scipy import ndimage
 
-from nnunet_livseg.data.volumes import on_grid
-from nnunet_livseg.evaluation.labels import select
-from nnunet_livseg.patient.result import Point
+from nnunet_livseg.core.labels import select
+from nnunet_livseg.imaging.images import on_grid
+from nnunet_livseg.patient.segmentation import Point
 from nnunet_livseg.report.marked_image import Label, MarkedImage
 
 _SAMPLES = 230  # along the longest side of the grid

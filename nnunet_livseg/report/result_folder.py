@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import why_no_file, write_json
+from nnunet_livseg.core.names import file_name, numbered
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
-from nnunet_livseg.data.volumes import write_volume
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import why_no_file, write_json
-from nnunet_livseg.names import file_name, numbered
-from nnunet_livseg.patient.record import as_record
-from nnunet_livseg.patient.result import Segmentation
+from nnunet_livseg.imaging.images import write_volume
+from nnunet_livseg.patient.measurements_json import as_record
+from nnunet_livseg.patient.segmentation import Segmentation
 from nnunet_livseg.report.dicom_seg import write_seg
 from nnunet_livseg.report.dicom_sr import write_sr
-from nnunet_livseg.report.patient import write_preview, write_report
+from nnunet_livseg.report.patient_report import write_preview, write_report
 
 RECORD = "measurements.json"  # written last: where it is, the result is whole
 LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.trainers import TRAINERS
 from nnunet_livseg.variants import VARIANTS, find_variant
 

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from PIL import Image
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.inference.attention import attention_maps
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.attention_case import deepest
+from nnunet_livseg.inference.attention_maps import attention_maps
 from nnunet_livseg.inference.attention_sheet import Plane
 
 from .conftest import ct, model_folder

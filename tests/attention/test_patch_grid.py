@@ -8,8 +8,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional as F
 
 from nnunet_livseg.inference.patch_grid import cut_patch, whole_grid
-from nnunet_livseg.inference.reader_order import Turn
-from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.reference_networks import stock_configuration
 
 from .conftest import plans
 

@@ -4,8 +4,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.shown import FEATURES, KINDS, PHASES, POSITIONS, VECTOR, VOXELS, Shown, observe, position_of
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.blocks.attention_spec import (
+    FEATURES,
+    KINDS,
+    PHASES,
+    POSITIONS,
+    VECTOR,
+    VOXELS,
+    Shown,
+    observe,
+    position_of,
+)
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.attention_case import maps_of, rows_with_attention
 
 from .conftest import PATCH, scan, small

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.data.check import ERROR, WARNING, check_dataset
+from nnunet_livseg.data.check_dataset import ERROR, WARNING, check_dataset
 from nnunet_livseg.data.phantom import write_dataset
 
 CASE = "phantom_001"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nnunet_livseg.data.dataset import RawDataset, find_raw_dataset
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.names import suggest_dataset_name
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.data.raw_dataset import RawDataset, find_raw_dataset
 
 VALID = {
     "channel_names": {"0": "CT", "1": "CT"},

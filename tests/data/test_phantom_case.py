@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunet_livseg.data.phantom import TUMOR_TYPES, case, make_case
-from nnunet_livseg.data.phantom.hounsfield import TISSUES, TUMOR_TISSUES
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.phantom import TUMOR_TYPES, make_case, phantom_case
 from nnunet_livseg.data.phantom.layers import TISSUE_CODES
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.data.phantom.tissues import TISSUES, TUMOR_TISSUES
 
 SMALL = (20, 36, 40)
 
@@ -39,7 +39,7 @@ def test_same_seed_same_voxels_other_seed_other_patient():
 
 def test_result_does_not_depend_on_the_slabs_it_is_painted_in(monkeypatch):
     whole = make_case(1, SMALL)
-    monkeypatch.setattr(case, "SLAB_VOXELS", 3 * SMALL[1] * SMALL[2])
+    monkeypatch.setattr(phantom_case, "SLAB_VOXELS", 3 * SMALL[1] * SMALL[2])
     slabs = make_case(1, SMALL)
     assert np.array_equal(whole.label, slabs.label)
     assert np.abs(whole.image.astype(int) - slabs.image).max() <= 1

@@ -15,9 +15,9 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.data.check import check_dataset
-from nnunet_livseg.data.phantom import LABEL_STYLES, dataset, write_dataset
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.check_dataset import check_dataset
+from nnunet_livseg.data.phantom import LABEL_STYLES, phantom_dataset, write_dataset
 
 TINY = {"size": (16, 32, 32), "tumor_diameter_mm": (30.0, 45.0), "tumors": (1, 2), "progress": False}
 COMMAND = ["--size", "16", "32", "32", "--diameter", "30", "45"]
@@ -56,7 +56,7 @@ def test_files_are_those_of_an_nnunet_dataset(two_phases):
 
 def test_both_channels_get_ct_normalization_in_nnunet():
     scheme = pytest.importorskip("nnunetv2.preprocessing.normalization.map_channel_name_to_normalization")
-    names = dataset._dataset_json(1, "lesions", 2)["channel_names"]
+    names = phantom_dataset._dataset_json(1, "lesions", 2)["channel_names"]
     assert [scheme.get_normalization_scheme(n).__name__ for n in names.values()] == ["CTNormalization"] * 2
 
 
@@ -99,7 +99,7 @@ def test_more_cases_are_added_and_finished_ones_are_kept(tmp_path, monkeypatch):
     folder = write_dataset(tmp_path / "Dataset901_Phantom", cases=1, **TINY)
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("phantom_000*.nii.gz")}
     made = []
-    monkeypatch.setattr(dataset, "make_case", lambda seed, **k: made.append(seed) or make(seed, **k))
+    monkeypatch.setattr(phantom_dataset, "make_case", lambda seed, **k: made.append(seed) or make(seed, **k))
     from nnunet_livseg.data.phantom import make_case as make
 
     write_dataset(folder, cases=2, **TINY)
@@ -146,7 +146,7 @@ def test_a_write_that_fails_is_not_silent(tmp_path):
     assert resource
     code = (
         "import resource, signal, numpy as np\n"
-        "from nnunet_livseg.data.images import write_nifti\n"
+        "from nnunet_livseg.imaging.nifti import write_nifti\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "array = np.random.default_rng(0).integers(0, 1000, (40, 64, 64)).astype(np.int16)\n"
@@ -218,7 +218,7 @@ def test_commands_start_without_torch():
         "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "    main(['phantom', '-h'])\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
-        "import nnunet_livseg.data.phantom, nnunet_livseg.data.check\nassert 'torch' not in sys.modules\n"
+        "import nnunet_livseg.data.phantom, nnunet_livseg.data.check_dataset\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -226,5 +226,5 @@ def test_commands_start_without_torch():
 def test_types_in_the_help_are_the_types_there_are():
     from nnunet_livseg.data.phantom import TUMOR_TYPES
 
-    source = (Path(dataset.__file__).parents[2] / "cli" / "phantom.py").read_text()
+    source = (Path(phantom_dataset.__file__).parents[2] / "cli" / "phantom.py").read_text()
     assert f"of {' '.join(TUMOR_TYPES)} (default: all)" in source

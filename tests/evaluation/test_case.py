@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.case import evaluate_case
-from nnunet_livseg.evaluation.labels import Structures, dataset_structures
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import Structures, dataset_structures
+from nnunet_livseg.evaluation.case_evaluation import evaluate_case
 from nnunet_livseg.evaluation.options import Options
 
 LESION = ((4, 7), (6, 12), (6, 12))

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.case import CaseResult
-from nnunet_livseg.evaluation.compare import compare, compare_results
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import explicit_structures
+from nnunet_livseg.evaluation.case_evaluation import CaseResult
+from nnunet_livseg.evaluation.comparison import compare, compare_results
 from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
-from nnunet_livseg.evaluation.folder import FolderResult
-from nnunet_livseg.evaluation.inputs import Inputs
-from nnunet_livseg.evaluation.labels import explicit_structures
+from nnunet_livseg.evaluation.folder_evaluation import FolderResult
 from nnunet_livseg.evaluation.metrics import metric_table
 from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.pairing import Inputs
 from nnunet_livseg.evaluation.papers import TABLES, paper_table, render
 from nnunet_livseg.evaluation.summary import summarise
 

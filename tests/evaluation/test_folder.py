@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.folder import evaluate_folder
-from nnunet_livseg.evaluation.inputs import find_inputs
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.store import from_json
 from nnunet_livseg.evaluation.summary import stratum_names, stratum_of
 

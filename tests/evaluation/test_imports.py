@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 MODULES = (
-    *("evaluation", "evaluation.papers", "report.evaluation", "report.comparison", "cli.evaluate", "cli.compare"),
-    *("postprocessing.tune", "postprocessing.folder", "cli.postprocess"),
+    *("evaluation", "evaluation.folder_evaluation", "evaluation.comparison", "evaluation.papers"),
+    *("report.evaluation_report", "report.comparison_report", "cli.evaluate", "cli.compare"),
+    *("postprocessing.tuning", "postprocessing.postprocess_folder", "cli.postprocess"),
 )
 
 

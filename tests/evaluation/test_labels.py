@@ -2,8 +2,8 @@
 
 import pytest
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import dataset_structures, explicit_structures
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import dataset_structures, explicit_structures
 
 
 def structures(**labels):

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_livseg.evaluation.diameters import axial_diameter_mm, longest_diameter_mm
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts, detection_scores
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.mask_pair import MaskPair
+from nnunet_livseg.imaging.diameters import axial_diameter_mm, longest_diameter_mm
 
 ONE = (1.0, 1.0, 1.0)
 

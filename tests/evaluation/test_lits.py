@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_livseg.evaluation.case import evaluate_case
+from nnunet_livseg.evaluation.case_evaluation import evaluate_case
 from nnunet_livseg.evaluation.lesions import LesionPair
-from nnunet_livseg.evaluation.lits import (
+from nnunet_livseg.evaluation.lits_scorer import (
     burden_difference,
     lits_detected,
     lits_detection,
     lits_lesion_scores,
     lits_scores,
 )
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.options import Options
 
 GOLDEN = json.loads(Path(__file__).with_name("lits_scorer.json").read_text())["cases"]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.metrics import metric_table, structure_scores
 from nnunet_livseg.evaluation.options import Options
 

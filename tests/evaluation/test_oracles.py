@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.metrics import structure_scores
 from nnunet_livseg.evaluation.options import Options
-from nnunet_livseg.evaluation.surfaces import SurfaceDistances
+from nnunet_livseg.evaluation.surface_distances import SurfaceDistances
 
 pytestmark = pytest.mark.oracle
 

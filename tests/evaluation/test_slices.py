@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_livseg.evaluation.case import evaluate_case
-from nnunet_livseg.evaluation.masks import MaskPair
+from nnunet_livseg.evaluation.case_evaluation import evaluate_case
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.slices import slice_scores, summarise_slices
 from nnunet_livseg.evaluation.summary import summarise

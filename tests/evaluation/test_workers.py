@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_livseg.evaluation.workers import WorkerDied, memory_need_bytes, run_jobs, worker_count
+from nnunet_livseg.core.workers import WorkerDied, memory_need_bytes, run_jobs, worker_count
 
 
 def test_memory_bounds_the_number_of_workers():

@@ -9,12 +9,12 @@ import SimpleITK as sitk
 from io_samples import as_image, write
 from scipy import ndimage
 
-from nnunet_livseg.data.align import align, optimizers
-from nnunet_livseg.data.align.optimizers import rigid, working
-from nnunet_livseg.data.align.quality import mutual_information
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.align import align, transforms
+from nnunet_livseg.data.align.agreement import mutual_information
 from nnunet_livseg.data.align.registration import displacements_mm
+from nnunet_livseg.data.align.transforms import rigid, working
 from nnunet_livseg.data.phantom import make_case
-from nnunet_livseg.errors import UserError
 
 SHAPE, SPACING_MM = (40, 72, 88), (4.0, 3.0, 2.5)
 LIVER_MM = np.array([[75.0, 100.0, 75.0], [36.0, 55.0, 60.0]])  # centre and radii (z, y, x)
@@ -162,7 +162,7 @@ def test_livers_drawn_wrong_by_two_millimetres_still_help(venous, bent, stiff_re
 
 def test_bending_without_the_other_liver(venous, bent, stiff_residual, monkeypatch):
     """The level of 8 mm alone; the one of 4 mm takes half a minute more and changes 0.9 voxels by less than 0.1."""
-    monkeypatch.setattr(optimizers, "_BY_IMAGES", optimizers._Spline((8.0,), 40.0, 40))
+    monkeypatch.setattr(transforms, "_BY_IMAGES", transforms._Spline((8.0,), 40.0, 40))
     result = align(venous, bent, mask=mask(), method="deformable")
     assert result.method == "deformable"
     assert residual_voxels(result.transform, bending_warp).mean() < 0.9 * stiff_residual  # 0.5 to 0.83

@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk
 from io_samples import as_image, ct_array, dicom_slices, label_array, save_slices, write
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.convert import SOURCES, Settings, convert
 from nnunet_livseg.data.convert.conversion import Division
-from nnunet_livseg.data.volumes import WriteError
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.imaging.images import WriteError
 
 FLIP_XY = np.diag([-1.0, -1.0, 1.0])
 

@@ -11,10 +11,10 @@ import pytest
 import SimpleITK as sitk
 from io_samples import ct_array, dicom_slices, rotated, save_slices
 
-from nnunet_livseg.data.dicom import dicom_files, list_series, phases, read_series
-from nnunet_livseg.data.dicom.files import unpack
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.dicom import contrast_phase, dicom_files, list_series, read_series
 from nnunet_livseg.data.dicom.listing import choose
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.data.dicom.study_files import unpack
 
 
 @pytest.fixture
@@ -166,19 +166,19 @@ def test_files_without_preamble_are_read(tmp_path):
 )
 def test_phase_from_description(description, phase):
     """`part` and `heart` are not arterial; two phases in one description decide nothing."""
-    assert phases.from_description(description)[0] == phase
+    assert contrast_phase.from_description(description)[0] == phase
 
 
 def test_phase_from_timing():
-    assert phases.from_injection(30)[0] == "arterial"
-    assert phases.from_injection(70)[0] == "portal venous"
-    assert phases.from_injection(240)[0] == "delayed"
-    assert phases.from_injection(None) == phases.from_injection(50) == ("", "")
-    order = phases.from_order([36_035.0, None, 36_000.0, 36_180.0])
+    assert contrast_phase.from_injection(30)[0] == "arterial"
+    assert contrast_phase.from_injection(70)[0] == "portal venous"
+    assert contrast_phase.from_injection(240)[0] == "delayed"
+    assert contrast_phase.from_injection(None) == contrast_phase.from_injection(50) == ("", "")
+    order = contrast_phase.from_order([36_035.0, None, 36_000.0, 36_180.0])
     assert [phase for phase, _ in order] == ["portal venous", "", "arterial", "delayed"]
-    assert phases.from_order([36_000.0, 36_600.0]) == [("", "")] * 2  # ten minutes apart: no bolus timing
-    assert phases.seconds("101530.5") == phases.seconds("20200101101530.5") == 36_930.5
-    assert phases.seconds("1015") is None
+    assert contrast_phase.from_order([36_000.0, 36_600.0]) == [("", "")] * 2  # ten minutes apart: no bolus timing
+    assert contrast_phase.seconds("101530.5") == contrast_phase.seconds("20200101101530.5") == 36_930.5
+    assert contrast_phase.seconds("1015") is None
 
 
 def test_choose_names_what_there_is(study):

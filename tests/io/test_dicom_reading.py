@@ -7,8 +7,8 @@ import pytest
 import SimpleITK as sitk
 from io_samples import SPACING_MM, compress_files, ct_array, dicom_slices, rotated, save_slices
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom import dicom_files, list_series, read_series
-from nnunet_livseg.errors import UserError
 
 
 def array(image):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from io_samples import as_image, ct_array, dicom_slices, label_array, save_slices, write
 
-from nnunet_livseg.data.convert import folder, ircadb, msd, phasetable
-from nnunet_livseg.data.dicom import files, read_series
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.convert import ircadb, msd, phase_table, plain_folder
+from nnunet_livseg.data.dicom import read_series, study_files
 from nnunet_livseg.data.dicom.geometry import stack
 from nnunet_livseg.data.dicom.headers import read_slices
-from nnunet_livseg.data.volumes import read_volume
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.imaging.images import read_volume
 
 
 @pytest.fixture
@@ -84,28 +84,28 @@ def test_file_systems_without_links_are_told_to_copy(own, tmp_path, livseg, monk
 def test_tables_of_cases(own, text, message):
     (own / "cases.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        folder.find(own / "cases.csv")
+        plain_folder.find(own / "cases.csv")
 
 
 def test_a_table_saved_by_a_spreadsheet_in_another_encoding(own):
     (own / "cases.csv").write_bytes("image,label\nLäber.nii.gz,a\n".encode("latin-1"))
     with pytest.raises(UserError, match="Save it as CSV UTF-8"):
-        folder.find(own / "cases.csv")
+        plain_folder.find(own / "cases.csv")
 
 
 def test_plain_folders(own):
     shutil.copy(own / "images/a.nii.gz", own / "images/a_0000.nii.gz")
     with pytest.raises(UserError, match="would become the same case"):
-        folder.find(own)
+        plain_folder.find(own)
     (own / "images/a_0000.nii.gz").rename(own / "images/c.nii.gz")
     with pytest.raises(UserError, match=r"c\.nii\.gz has no label of the same name(.|\n)*1 of 3 images"):
-        folder.find(own)
+        plain_folder.find(own)
     (own / "images/c.nii.gz").rename(own / "labels/c.nii.gz")
     with pytest.raises(UserError, match=r"c\.nii\.gz has no image of the same name"):
-        folder.find(own)
+        plain_folder.find(own)
     shutil.rmtree(own / "labels")
     with pytest.raises(UserError, match=r"no folders 'images' and 'labels' \(found: cases\.csv, images\)"):
-        folder.find(own)
+        plain_folder.find(own)
 
 
 def test_msd_sources(tmp_path):
@@ -211,7 +211,7 @@ def test_a_zip_that_does_not_fit_on_the_disk(tmp_path, monkeypatch):
     save_slices(dicom_slices(ct_array()), tmp_path / "study")
     shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "study")
     usage = shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(study_files.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="set TMPDIR to a larger disk"):
         read_series(tmp_path / "study.zip")
 
@@ -229,7 +229,7 @@ def test_tables_of_phases(tmp_path, text, primary, message):
     write(ct_array(), tmp_path / "a.nii")
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        phasetable.find(tmp_path / "t.csv", primary)
+        phase_table.find(tmp_path / "t.csv", primary)
 
 
 def test_options_of_align(tmp_path, livseg):

@@ -8,8 +8,8 @@ import sys
 import pytest
 from io_samples import ct_array, label_array, write
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.splits import folds, leaks, parts
-from nnunet_livseg.errors import UserError
 
 PATIENT_OF = {f"case_{n:03d}": f"patient_{n // 2:02d}" for n in range(46)}  # two CTs each
 TUMOR = {case: int(case[5:]) % 8 < 2 for case in PATIENT_OF}  # a quarter of the patients

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from pydoc import locate
 
+from nnunet_livseg.core.files import write_json
 from nnunet_livseg.data.phantom import write_dataset
-from nnunet_livseg.files import write_json
 from nnunet_livseg.plans import Overrides, make_plans, plans_name
 from nnunet_livseg.variants import Variant
 

@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from nnunet_livseg import __version__
-from nnunet_livseg.files import write_text
+from nnunet_livseg.core.files import write_text
 from nnunet_livseg.variants import VARIANTS, Variant
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"

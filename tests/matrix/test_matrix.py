@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from nnunet_livseg.files import write_text
+from nnunet_livseg.core.files import write_text
 
 from .dataset import CASCADE, prepared
 from .journey import travel

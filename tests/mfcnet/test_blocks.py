@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nnunet_livseg.blocks.context import ENERGIES, ChannelContext, ContextBlock, SpatialContext, attend
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
 SIZES = {2: (5, 7), 3: (3, 4, 5)}

@@ -8,9 +8,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.mfcnet import MFCNet
-from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.reference_networks import stock_configuration
 
 BACKBONE = {"spatial_context": False, "channel_context": False}
 NARROW = {"width": 16}

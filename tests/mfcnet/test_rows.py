@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from nnunet_livseg.cli.plan import _option
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.plans import Overrides, make_plans, settings
 from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.mfcnet import RECIPE, ROWS
 from nnunet_livseg.trainers import TRAINERS
 

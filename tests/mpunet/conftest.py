@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.reference_networks import stock_configuration
 
 PAPER_WIDTHS = (32, 64, 128, 256, 512)
 SIZE = (16, 24, 32)  # z y x, voxels

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.mpu_gate import SteeredGate
-from nnunet_livseg.blocks.mpu_stages import MultiScaleBlock, ResidualStage, SlidingMaximum, convolutions, down, up
+from nnunet_livseg.blocks.mpunet_gate import SteeredGate
+from nnunet_livseg.blocks.mpunet_stages import MultiScaleBlock, ResidualStage, SlidingMaximum, convolutions, down, up
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.mpunet import MPUNet, MultiOutputUNet, attention_level
 
 from .conftest import PAPER_WIDTHS, SIZE, geometry

@@ -6,7 +6,7 @@ from torch import nn
 
 from nnunet_livseg.blocks import position_attention
 from nnunet_livseg.blocks.position_attention import PositionAttention, PositionEmbedding
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 

@@ -8,12 +8,12 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.losses import MultiOutputLoss
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.plans import KEY, Overrides, make_plans, settings
 from nnunet_livseg.recipes import Recipe, is_best, learning_rate
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.trainers import TRAINERS, LivSegTrainer
 from nnunet_livseg.variants import find_variant
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS
 
 SIZE = (16, 32, 48)  # z y x, voxels

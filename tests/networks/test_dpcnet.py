@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.dpcnet import DPCNet
 from nnunet_livseg.networks.footprint import conv_feature_map_size
 from nnunet_livseg.plans import Overrides, make_plans
-from nnunet_livseg.reference import build, count_parameters, stock_configuration
+from nnunet_livseg.reference_networks import build, count_parameters, stock_configuration
 from nnunet_livseg.variants import find_variant
 
 from .conftest import small_configuration

@@ -6,7 +6,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch.nn.modules.conv import _ConvNd
 
 from nnunet_livseg.plans import settings
-from nnunet_livseg.reference import build
+from nnunet_livseg.reference_networks import build
 
 from .conftest import ROWS, small_configuration
 

@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.cli import main
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.phantom import make_case
 from nnunet_livseg.data.phantom.layers import TISSUE_CODES
-from nnunet_livseg.errors import UserError
 from nnunet_livseg.evaluation import evaluate_folder
 from nnunet_livseg.postprocessing import LargestLiver, load_postprocessing
 from nnunet_livseg.postprocessing.record import FILE

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import explicit_structures
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import explicit_structures
 from nnunet_livseg.postprocessing import LargestLiver, SmallestLesion, TumorInLiver, apply
-from nnunet_livseg.postprocessing.folder import RECORD, apply_to_folder
+from nnunet_livseg.postprocessing.postprocess_folder import RECORD, apply_to_folder
 
 ONLY_LARGEST = (LargestLiver(),)
 BOTH = explicit_structures((1,), (2,))
@@ -101,9 +101,9 @@ def test_a_damaged_file_stops_no_other_and_leaves_nothing(predictions):
 
 
 def test_an_interruption_keeps_what_was_finished(predictions, monkeypatch):
-    from nnunet_livseg.postprocessing import folder
+    from nnunet_livseg.postprocessing import postprocess_folder
 
-    write = folder.write_volume
+    write = postprocess_folder.write_volume
 
     def interrupted(image, path):
         if path.name == "c1.nii.gz":
@@ -111,7 +111,7 @@ def test_an_interruption_keeps_what_was_finished(predictions, monkeypatch):
         write(image, path)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(folder, "write_volume", interrupted)
+        patch.setattr(postprocess_folder, "write_volume", interrupted)
         run(predictions)
     assert run(predictions).n_reused == 1
 

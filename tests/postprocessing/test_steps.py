@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.evaluation.labels import Structures, dataset_structures, explicit_structures
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
 from nnunet_livseg.postprocessing import LargestLiver, SmallestLesion, TumorInLiver, apply, parse_step
 from nnunet_livseg.postprocessing.steps import as_dict, as_text, from_dict
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.evaluation.statistics import paired_tests
 from nnunet_livseg.postprocessing import LargestLiver, SmallestLesion, TumorInLiver
-from nnunet_livseg.postprocessing.scores import CaseScore, gain_interval, summarise
-from nnunet_livseg.postprocessing.tune import VOLUMES_MM3, tune
+from nnunet_livseg.postprocessing.step_scores import CaseScore, gain_interval, summarise
+from nnunet_livseg.postprocessing.tuning import VOLUMES_MM3, tune
 
 SHAPE = (6, 16, 30)
 PIECE = np.s_[2:4, 2:6, 24:27]  # away from the liver

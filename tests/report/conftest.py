@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.evaluation.folder import evaluate_folder
+from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 
 from . import virtual_patient
 

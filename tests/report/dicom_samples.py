@@ -6,7 +6,7 @@ from io_samples import ct_array, dicom_slices, save_slices
 from scipy import ndimage
 
 from nnunet_livseg.data.dicom import read_series
-from nnunet_livseg.patient.result import (
+from nnunet_livseg.patient.segmentation import (
     Diameter,
     Lesion,
     Measurements,

@@ -21,8 +21,8 @@ from dicom_samples import (
 )
 from io_samples import SPACING_MM, ct_array, dicom_slices, enhanced, save_slices
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom import dicom_files, read_series
-from nnunet_livseg.errors import UserError
 from nnunet_livseg.report.dicom_seg import write_seg
 
 

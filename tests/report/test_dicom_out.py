@@ -15,8 +15,8 @@ from io_samples import ct_array, dicom_slices, enhanced, rotated, save_slices
 from nnunet_livseg.data.dicom import read_series
 from nnunet_livseg.report import dicom_codes
 from nnunet_livseg.report.dicom_seg import write_seg
+from nnunet_livseg.report.dicom_segments import segment_map
 from nnunet_livseg.report.dicom_sr import write_sr
-from nnunet_livseg.report.segments import segment_map
 
 
 def itk_series(folder):

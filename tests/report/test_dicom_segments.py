@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from nnunet_livseg.report import dicom_codes
 from nnunet_livseg.report.dicom_seg import write_seg
+from nnunet_livseg.report.dicom_segments import segment_map
 from nnunet_livseg.report.dicom_sr import write_sr
-from nnunet_livseg.report.segments import segment_map
 
 
 def test_segments_say_what_they_are(tmp_path):

@@ -10,7 +10,7 @@ from dicom_samples import STRUCTURES, array, blobs, both_files, labels_of, like,
 from io_samples import SPACING_MM, ct_array, rotated
 from pydicom.sr.codedict import codes as standard
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.patient.measure import measure
 from nnunet_livseg.report.dicom_seg import write_seg
 from nnunet_livseg.report.dicom_sr import write_sr

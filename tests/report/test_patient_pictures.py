@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.report.key_slices import KeySlices
-from nnunet_livseg.report.patient import report_html
+from nnunet_livseg.report.patient_report import report_html
 
 from .virtual_patient import (
     DIRECTIONS,

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from nnunet_livseg.data.dicom.reading import SeriesInfo
-from nnunet_livseg.report.patient import report_html, write_preview, write_report
+from nnunet_livseg.report.patient_report import report_html, write_preview, write_report
 
 from .virtual_patient import LESIONS, figures, numbers_in, pixels, scan, section, segmented
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nnunet_livseg.evaluation.compare import compare
-from nnunet_livseg.report.comparison import comparison_html
-from nnunet_livseg.report.evaluation import report_html, write_report
-from nnunet_livseg.report.overlays import Scene, pictures
+from nnunet_livseg.evaluation.comparison import compare
+from nnunet_livseg.report.case_pictures import Scene, pictures
+from nnunet_livseg.report.comparison_report import comparison_html
+from nnunet_livseg.report.evaluation_report import report_html, write_report
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def test_a_report_is_written_whole(check, result, tmp_path):
 def test_a_vanished_file_costs_the_picture_only(check, study, tmp_path):
     import shutil
 
-    from nnunet_livseg.evaluation.folder import evaluate_folder
+    from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 
     shutil.copytree(study / "pred", tmp_path / "pred")
     found = evaluate_folder(tmp_path / "pred", study / "labelsTr", out=tmp_path / "out", workers=1)

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from nnunet_livseg.patient.measure import measure
-from nnunet_livseg.patient.result import Provenance, Segmentation
+from nnunet_livseg.patient.segmentation import Provenance, Segmentation
 
 STRUCTURES = {"liver": (1, 2), "tumor": (2,)}
 MADE = Provenance(

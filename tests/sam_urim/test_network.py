@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.sam_urim import FUSIONS
 from nnunet_livseg.networks.unet import initialize
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import Overrides, make_plans, settings
 from nnunet_livseg.recipes import learning_rate
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.sam_urim import PRESETS, RECIPE, ROWS
 from nnunet_livseg.trainers import TRAINERS
 from nnunet_livseg.variants import find_variant

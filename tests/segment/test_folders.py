@@ -17,10 +17,10 @@ from known_model import drawing
 
 from nnunet_livseg import segment
 from nnunet_livseg.cli import main
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.inference.jobs import segment_all
-from nnunet_livseg.inference.segment import Segmenter
-from nnunet_livseg.patient.result import Lesion
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.inference.segment_jobs import segment_all
+from nnunet_livseg.inference.segmenter import Segmenter
+from nnunet_livseg.patient.segmentation import Lesion
 from nnunet_livseg.postprocessing import SmallestLesion
 from nnunet_livseg.postprocessing.record import SCHEMA
 from nnunet_livseg.postprocessing.steps import as_dict

@@ -12,10 +12,10 @@ from known_model import TUMOR_HU, drawing, make_model
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_livseg import segment
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.quality import Quality
-from nnunet_livseg.inference.reader_order import Turn
-from nnunet_livseg.inference.segment import Segmenter
+from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.segmenter import Segmenter
 
 SPACING_MM = (2.5, 0.8, 0.7)
 FLIPPED = np.diag([-1.0, 1.0, -1.0])

@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 from io_samples import SPACING_MM, as_image, ct_array, rotated, write
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.inference.sources import open_source
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.inference.ct_input import open_source
 
 FLAT = np.full((4, 512, 512), -1000, np.int16)
 

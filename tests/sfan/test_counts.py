@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnunet_livseg.plans import Overrides, make_plans
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import find_variant
 
 

@@ -10,10 +10,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.devices import best_device
-from nnunet_livseg.inference.multiscale import MultiScalePredictor, as_logits, predictor_with
-from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.multiscale import MultiScalePredictor, as_logits, predictor_with
+from nnunet_livseg.reference_networks import stock_configuration
 
 CLASSES = {"background": 0, "liver": 1, "tumor": 2}
 REGIONS = {"background": 0, "liver": [1, 2], "tumor": 2}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.sfan import SFAN, SFANUNet
 
 MODE = {2: "bilinear", 3: "trilinear"}

@@ -11,10 +11,10 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch.nn import functional as F
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.losses import LOSSES
 from nnunet_livseg.losses.weighted_ce import is_tumor
-from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.reference_networks import stock_configuration
 
 
 def loss_of(labels, order=None):

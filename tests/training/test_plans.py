@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.plans import STOCK_UNETS, Overrides, make_plans, plans_name, settings
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.schema import Preset, Variant
 from nnunet_livseg.variants import VARIANTS, find_variant
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.recipes import Recipe, is_best, learning_rate, reason_to_stop
 
 LOSSES = [1.0, 0.9, 0.95, 0.91, 0.9, 0.89999, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85, 0.86]

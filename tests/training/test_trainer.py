@@ -10,9 +10,9 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.losses import target_strides
-from nnunet_livseg.reference import stock_configuration
+from nnunet_livseg.reference_networks import stock_configuration
 from nnunet_livseg.trainers import MOST_BAD_STEPS, TRAINERS, LivSegTrainer
 
 DATASET_JSON = {
@@ -221,7 +221,7 @@ DDP_STEP = """
 import os, sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel as DDP
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import find_variant
 

@@ -9,8 +9,8 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.data.volumes import read_scan
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.imaging.images import read_scan
 from nnunet_livseg.inference import two_stage
 from nnunet_livseg.inference.devices import best_device
 from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model

@@ -7,10 +7,10 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.data.check import check_dataset
-from nnunet_livseg.data.dataset import RawDataset
-from nnunet_livseg.data.region_dataset import Cutting, fill_values, liver_values, write_region_dataset
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.check_dataset import check_dataset
+from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, liver_values, write_region_dataset
+from nnunet_livseg.data.raw_dataset import RawDataset
 
 from .conftest import as_image, drawing
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_livseg.data.regions import cut_image, cut_labels, find_region, liver_of, put_back
-from nnunet_livseg.data.volumes import read_scan, write_volume
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.imaging.images import read_scan, write_volume
+from nnunet_livseg.imaging.liver_crop import cut_image, cut_labels, find_region, liver_of, put_back
 
 from .conftest import SPACING_MM, as_image, ct_of, drawing
 

@@ -11,11 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.data.align.optimizers import as_mask, coarse_grid, deformable, rigid, working
-from nnunet_livseg.data.align.quality import BODY_HU, WINDOW_HU, Quality, dice, mutual_information
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.align.agreement import BODY_HU, WINDOW_HU, Quality, dice, mutual_information
+from nnunet_livseg.data.align.transforms import as_mask, coarse_grid, deformable, rigid, working
 from nnunet_livseg.data.align.tumorcentre import USES_GROUND_TRUTH, tumor_centre_shift
-from nnunet_livseg.data.hounsfield import AIR_HU
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.imaging.hounsfield import AIR_HU
 
 TUMOR_CENTRE = "tumor-centre"
 BY_LIVERS = "deformable-livers"

@@ -7,7 +7,7 @@ replication only.
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 USES_GROUND_TRUTH = "aligned by the tumors' centres in the reference labels: uses ground truth, for replication only"
 _TUMOR = 2

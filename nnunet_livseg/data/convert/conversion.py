@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data import splits
-from nnunet_livseg.data.convert import rawdataset
-from nnunet_livseg.data.convert.onecase import Settings, Target, convert_case, fingerprint, still_there
-from nnunet_livseg.data.convert.sources import SourceCase, SourceDataset
-from nnunet_livseg.data.volumes import WriteError, ending
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.data.convert import dataset_files
+from nnunet_livseg.data.convert.convert_case import Settings, Target, convert_case, fingerprint, still_there
+from nnunet_livseg.data.convert.source_cases import SourceCase, SourceDataset
+from nnunet_livseg.imaging.images import WriteError, ending
 
 _SHOWN = 10
 
@@ -75,25 +75,25 @@ def convert(
     settings = replace(settings, label_map={**source.label_map, **settings.label_map})
     cases = _kept_cases(source.cases, division.exclude)
     tests, fixed_split = _divide(cases, division)
-    rawdataset.require_ours(folder)
+    dataset_files.require_ours(folder)
     suffix = _file_ending(cases, settings)
     jobs = [(case, Target(folder, "Ts" if case.identifier in tests else "Tr", suffix)) for case in cases]
     records, todo = _finished_before(jobs, folder, settings)
     kept = len(records)
     if todo:
-        rawdataset.begin(folder, list(records.values()))
+        dataset_files.begin(folder, list(records.values()))
     refused = _convert_all(todo, records, folder, workers)
     if refused:
         raise UserError(_refusal(refused, len(jobs)))
     ordered = [records[case.identifier] for case in cases]
     split_list = [fixed_split] if fixed_split else _folds(ordered, division)
-    rawdataset.finish(folder, ordered, split_list, source, suffix)
-    return Conversion(folder, ordered, kept, rawdataset.conflicting_splits(folder.name, split_list))
+    dataset_files.finish(folder, ordered, split_list, source, suffix)
+    return Conversion(folder, ordered, kept, dataset_files.conflicting_splits(folder.name, split_list))
 
 
 def _finished_before(jobs: Sequence[tuple[SourceCase, Target]], folder: Path, settings: Settings):
     """Records of the cases that an earlier run finished from the same sources and settings, and the jobs left."""
-    earlier = {record["case"]: record for record in rawdataset.read_records(folder)}
+    earlier = {record["case"]: record for record in dataset_files.read_records(folder)}
     records, todo = {}, []
     for case, target in jobs:
         record = earlier.get(case.identifier)
@@ -138,7 +138,7 @@ def _convert_all(todo: list, records: dict[str, dict], folder: Path, workers: in
             refused[identifier] = str(result)
         else:
             records[identifier] = result
-            rawdataset.write_records(folder, list(records.values()))
+            dataset_files.write_records(folder, list(records.values()))
     return refused
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR, SourceCase, SourceDataset
-from nnunet_livseg.data.dicom.files import opened_folder
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR, SourceCase, SourceDataset
 from nnunet_livseg.data.dicom.geometry import stack
 from nnunet_livseg.data.dicom.headers import read_slices
 from nnunet_livseg.data.dicom.listing import choose, list_series
 from nnunet_livseg.data.dicom.pixels import PixelReader
 from nnunet_livseg.data.dicom.reading import read_listed
-from nnunet_livseg.data.volumes import Volume
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.data.dicom.study_files import opened_folder
+from nnunet_livseg.imaging.images import Volume
 
 _PATIENT = re.compile(r"3Dircadb1\.(\d+)(\.zip)?", re.IGNORECASE)
 _TUMOR = re.compile(r"(liver[ _]?)?tumou?rs?[ _]?\d*|livertumou?rs?\w*", re.IGNORECASE)

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR
-from nnunet_livseg.data.volumes import on_grid
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR
+from nnunet_livseg.imaging.images import on_grid
 
 _ROUNDING = 1e-3  # float label maps scaled by a NIfTI header come back as 0.99999
 

@@ -7,8 +7,8 @@ Task03 is LiTS under other names, so none of the three may be used to test a net
 import re
 from pathlib import Path
 
-from nnunet_livseg.data.convert.sources import FileVolume, SourceCase, SourceDataset
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset
 
 _NAME = re.compile(r"(test-volume|volume|segmentation)-(\d+)\.nii(\.gz)?", re.IGNORECASE)
 

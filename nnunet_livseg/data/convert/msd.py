@@ -6,9 +6,9 @@ Antonelli et al., The Medical Segmentation Decathlon, arXiv:2106.05735.
 import json
 from pathlib import Path
 
-from nnunet_livseg.data.convert.sources import LIVER_AND_TUMOR, FileVolume, SourceCase, SourceDataset
-from nnunet_livseg.data.volumes import stem
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR, FileVolume, SourceCase, SourceDataset
+from nnunet_livseg.imaging.images import stem
 
 _OURS = {**LIVER_AND_TUMOR, "cancer": LIVER_AND_TUMOR["tumor"]}
 

@@ -1,7 +1,7 @@
 """DICOM in: which series a study holds, and one CT series as a volume. Needs the extra ``nnunet-livseg[dicom]``."""
 
-from nnunet_livseg.data.dicom.files import dicom_files
 from nnunet_livseg.data.dicom.listing import Series, choose, list_series
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
+from nnunet_livseg.data.dicom.study_files import dicom_files
 
 __all__ = ["Series", "SeriesInfo", "choose", "dicom_files", "list_series", "read_series"]

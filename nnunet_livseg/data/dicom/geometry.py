@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.headers import Slice
-from nnunet_livseg.errors import UserError
 
 SAME_PLANE = 1e-3  # of each direction cosine, against the mean of the stack
 _UNEVEN = 0.05  # of the slice distance

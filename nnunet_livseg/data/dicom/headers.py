@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")

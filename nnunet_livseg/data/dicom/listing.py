@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_livseg.data.dicom import phases
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.dicom import contrast_phase
 from nnunet_livseg.data.dicom.geometry import SAME_PLANE, Stack, stack
 from nnunet_livseg.data.dicom.headers import CT, ENHANCED_CT, Slice, read_slices
-from nnunet_livseg.errors import UserError
 
 _READERS = 8  # reading headers waits for the disk
 _SAME_SPACING = 1e-3  # relative
@@ -198,13 +198,13 @@ def _phased(series: list[Series]) -> list[Series]:
     guessed = []
     for one in series:
         first = one.slices[0]
-        guess = phases.from_description(one.description, first.text("ProtocolName"))
-        injected, acquired = phases.seconds(first.text("ContrastBolusStartTime")), _time_s(first)
+        guess = contrast_phase.from_description(one.description, first.text("ProtocolName"))
+        injected, acquired = contrast_phase.seconds(first.text("ContrastBolusStartTime")), _time_s(first)
         delay_s = acquired - injected if injected is not None and acquired is not None else None
-        guess = guess if guess[0] else phases.from_injection(delay_s)
+        guess = guess if guess[0] else contrast_phase.from_injection(delay_s)
         guessed.append(replace(one, phase=guess[0], phase_reason=guess[1]) if not one.problem else one)
     unknown = [one for one in guessed if not one.problem and not one.phase and one.slices[0].get("ContrastBolusAgent")]
-    ordered = phases.from_order([_time_s(one.slices[0]) for one in unknown])
+    ordered = contrast_phase.from_order([_time_s(one.slices[0]) for one in unknown])
     by_order = {one.key: guess for one, guess in zip(unknown, ordered, strict=True)}
     return [
         replace(one, phase=by_order[one.key][0], phase_reason=by_order[one.key][1]) if one.key in by_order else one
@@ -217,5 +217,8 @@ def _number(one: Slice) -> int:
 
 
 def _time_s(one: Slice) -> float | None:
-    times = (phases.seconds(one.text(keyword)) for keyword in ("AcquisitionTime", "AcquisitionDateTime", "SeriesTime"))
+    times = (
+        contrast_phase.seconds(one.text(keyword))
+        for keyword in ("AcquisitionTime", "AcquisitionDateTime", "SeriesTime")
+    )
     return next((time for time in times if time is not None), None)

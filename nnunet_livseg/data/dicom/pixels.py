@@ -5,9 +5,9 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.headers import Slice, pydicom_module
-from nnunet_livseg.data.hounsfield import AIR_HU
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.imaging.hounsfield import AIR_HU
 
 
 class PixelReader:

@@ -7,13 +7,13 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from nnunet_livseg.data.dicom.files import dicom_files
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.geometry import Stack
 from nnunet_livseg.data.dicom.headers import Slice
 from nnunet_livseg.data.dicom.listing import Series, choose, list_series
 from nnunet_livseg.data.dicom.pixels import PixelReader
-from nnunet_livseg.data.hounsfield import AIR_HU, require_hounsfield
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.data.dicom.study_files import dicom_files
+from nnunet_livseg.imaging.hounsfield import AIR_HU, require_hounsfield
 
 
 @dataclass(frozen=True)

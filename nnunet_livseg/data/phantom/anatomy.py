@@ -6,9 +6,9 @@ import numpy as np
 
 from nnunet_livseg.data.phantom import liver as liver_parts
 from nnunet_livseg.data.phantom import organs, torso
-from nnunet_livseg.data.phantom.hounsfield import TISSUES
 from nnunet_livseg.data.phantom.layers import Layer, Textures
 from nnunet_livseg.data.phantom.shapes import Shape
+from nnunet_livseg.data.phantom.tissues import TISSUES
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nnunet_livseg.data.phantom.fields import Array, Grid, SmoothNoise, coverage
-from nnunet_livseg.data.phantom.hounsfield import TISSUES
 from nnunet_livseg.data.phantom.shapes import Shape
+from nnunet_livseg.data.phantom.tissues import TISSUES
 
 TISSUE_CODES = {name: code for code, name in enumerate(TISSUES)}
 WARP_MM = 3.0  # standard deviation of the displacement that makes organs uneven

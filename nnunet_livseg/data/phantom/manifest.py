@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nnunet_livseg.errors import UserError
-from nnunet_livseg.files import write_json
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import write_json
 
 FILE_NAME = "phantom.json"
 FORMAT = 1  # raise it when the same arguments give other voxels

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_livseg.data.phantom.fields import Array, Grid
-from nnunet_livseg.data.phantom.hounsfield import PHASES
-from nnunet_livseg.data.phantom.lesions import Tumor
+from nnunet_livseg.data.phantom.tissues import PHASES
+from nnunet_livseg.data.phantom.tumors import Tumor
 
 
 @dataclass(frozen=True)

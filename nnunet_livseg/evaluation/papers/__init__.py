@@ -3,9 +3,9 @@
 A table is data: columns that say which of our numbers belongs there, and the rows as printed. ``TABLES`` holds all.
 """
 
-from nnunet_livseg.errors import UserError
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.evaluation.paper_table import Column, PaperTable, render
 from nnunet_livseg.evaluation.papers import dpcnet, mfcnet, mpunet, sam_urim, sfan
-from nnunet_livseg.evaluation.papers.table import Column, PaperTable, render
 
 TABLES = {table.name: table for paper in (dpcnet, sfan, mfcnet, mpunet, sam_urim) for table in paper.TABLES}
 

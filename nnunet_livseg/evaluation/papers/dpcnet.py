@@ -1,7 +1,7 @@
 """Tables of DPC-Net: Zhang et al., "Decoupled Pyramid Correlation Network for Liver Tumor Segmentation", Med. Phys.
 2022."""
 
-from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
+from nnunet_livseg.evaluation.paper_table import Column, PaperTable, rows_of
 
 _SOURCE = "DPC-Net (Zhang et al., Medical Physics 2022)"
 _FOLDS = "The paper's rows: 4-fold cross-validation on the 131 training cases of LiTS, mean±sd over cases."

@@ -1,7 +1,7 @@
 """Table of MFCNet: Pang et al., "Correlation Matters: Multi-scale Fine-Grained Contextual Information ...", PAKDD
 2020."""
 
-from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
+from nnunet_livseg.evaluation.paper_table import Column, PaperTable, rows_of
 
 TABLES = (
     PaperTable(

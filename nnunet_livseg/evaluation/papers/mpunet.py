@@ -1,6 +1,6 @@
 """Tables of MPU-Net: Yu & Han, arXiv:2307.05799. One binary class: liver with tumor against the rest."""
 
-from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
+from nnunet_livseg.evaluation.paper_table import Column, PaperTable, rows_of
 
 _SOURCE = "MPU-Net (Yu & Han, arXiv:2307.05799)"
 _REMARK = (

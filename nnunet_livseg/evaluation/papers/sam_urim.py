@@ -1,6 +1,6 @@
 """Tables of SAM + URIM: Zhang Yue et al., "Multi-phase Liver Tumor Segmentation ...", MICCAI 2021, arXiv:2108.00911."""
 
-from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
+from nnunet_livseg.evaluation.paper_table import Column, PaperTable, rows_of
 
 _SOURCE = "SAM + URIM (Zhang et al., MICCAI 2021, arXiv:2108.00911)"
 _REMARK = "The paper's rows: 121 in-house cases, five-fold cross-validation, tumor in the portal-venous phase."

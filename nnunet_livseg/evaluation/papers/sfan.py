@@ -1,6 +1,6 @@
 """Table of SFAN: Zhang Yao et al., "Semantic Feature Attention Network", arXiv:1911.00282."""
 
-from nnunet_livseg.evaluation.papers.table import Column, PaperTable, rows_of
+from nnunet_livseg.evaluation.paper_table import Column, PaperTable, rows_of
 
 TABLES = (
     PaperTable(

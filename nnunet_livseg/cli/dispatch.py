@@ -1,0 +1,120 @@
+"""What a command of ``livseg`` is, and how it is found and run.
+
+A command is a module of this package. Its docstring's first line is the help text; ``add_arguments(parser)`` declares
+its arguments and ``run(args)`` does the work and returns an exit status (``None`` is 0). A command that hands what it
+does not know on to nnU-Net sets ``PASSES_ON = True`` and finds it in ``args.passed_on``. Commands import nothing heavy
+at module level, so that ``livseg --help`` answers at once; that is why they are not registered anywhere else.
+"""
+
+import argparse
+import errno
+import importlib
+import pkgutil
+import sys
+import warnings
+from pathlib import Path
+
+from nnunet_livseg import __version__
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import did_you_mean
+
+_NO_COMMANDS = ("__main__", "dispatch")  # the modules of this package that are none
+_OUTSIDE_OUR_POWER = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+}  # other OSErrors are bugs
+
+
+def commands() -> list[str]:
+    """Names of all commands, as typed after ``livseg``."""
+    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return sorted(name.replace("_", "-") for name in names if name not in _NO_COMMANDS)
+
+
+def _module(command: str):
+    return importlib.import_module(f"{__package__}.{command.replace('-', '_')}")
+
+
+def _summary(command: str) -> str:
+    return (_module(command).__doc__ or "").strip().splitlines()[0]
+
+
+def _overview() -> str:
+    lines = [
+        "usage: livseg COMMAND [options]",
+        "",
+        "Liver and liver-tumor segmentation in CT on nnU-Net.",
+        "Training and prediction are nnU-Net's own commands: nnUNetv2_train DATASET 3d_fullres 0 -tr DPCNetTrainer",
+        "",
+        "commands:",
+        *(f"  {command:<12} {_summary(command)}" for command in commands()),
+        "",
+        "livseg COMMAND --help explains one command; livseg --version prints the version.",
+    ]
+    return "\n".join(lines)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    module = _module(command)
+    parser = argparse.ArgumentParser(
+        prog=f"livseg {command}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    return parser
+
+
+def _parse(command: str, argv: list[str]) -> argparse.Namespace:
+    parser = _parser(command)
+    if not getattr(_module(command), "PASSES_ON", False):
+        return parser.parse_args(argv)
+    parser.allow_abbrev = False  # an abbreviation of ours may be an argument of nnU-Net's
+    args, args.passed_on = parser.parse_known_args(argv)
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``livseg`` with ``argv`` (default: the process's arguments); returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"nnunet-livseg {__version__}")
+        return 0
+    command, rest = argv[0], argv[1:]
+    if command not in commands():
+        print(f"livseg: there is no command {command!r}.{did_you_mean(command, commands())}", file=sys.stderr)
+        print("  livseg --help lists all commands.", file=sys.stderr)
+        return 1
+    args = _parse(command, rest)
+    # of a library that nnU-Net imports; nothing that users could do about it
+    warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
+    try:
+        return _module(command).run(args) or 0
+    except UserError as error:
+        print(f"livseg {command}: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _OUTSIDE_OUR_POWER:
+            raise
+        print(f"livseg {command}: {_explain(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(
+            f"\nlivseg {command}: interrupted; what was finished is kept, run the same command to go on.",
+            file=sys.stderr,
+        )
+        return 130
+    return 1
+
+
+def _explain(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    return (
+        f"{error.strerror or error}{where}\n  Nothing incomplete was kept. "
+        "Check the path, its permissions and the free space, and run again."
+    )

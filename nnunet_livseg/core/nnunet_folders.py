@@ -1,0 +1,58 @@
+"""nnU-Net's three folders and the datasets in them, without importing nnU-Net (which takes seconds)."""
+
+import os
+from pathlib import Path
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import did_you_mean
+from nnunet_livseg.data.names import dataset_id, is_dataset_name
+
+VARIABLES = {
+    "nnUNet_raw": "datasets as you bring them",
+    "nnUNet_preprocessed": "plans and preprocessed data",
+    "nnUNet_results": "trained models",
+}
+
+
+def folder(variable: str) -> Path:
+    """The folder that the environment variable names.
+
+    Raises:
+        UserError: The variable is not set, or what it names is not a folder.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise UserError(
+            f"the environment variable {variable} is not set, so nnU-Net cannot find its {VARIABLES[variable]}."
+            f"\n  Set it to a folder: export {variable}=/path/to/{variable}"
+        )
+    if not Path(value).is_dir():
+        raise UserError(f"{variable} is {value}, which is no folder.\n  Create it, or correct the variable.")
+    return Path(value)
+
+
+def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path:
+    """Folder of the dataset with this id (``3``, ``Dataset003_Liver``) below one of nnU-Net's folders.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    base = folder(variable)
+    names = sorted(path.name for path in base.iterdir() if path.is_dir() and is_dataset_name(path.name))
+    is_id = name_or_id.isdigit()
+    found = [name for name in names if name == name_or_id or (is_id and dataset_id(name) == int(name_or_id))]
+    if len(found) == 1:
+        return base / found[0]
+    if found:
+        raise UserError(
+            f"{base} holds {' and '.join(found)}, with the same id {name_or_id}.\n  Rename one, or give the name."
+        )
+    remedy = {
+        "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",
+        "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom --out DIR/Dataset901_Phantom",
+        "nnUNet_results": "Train a model first.",
+    }[variable]
+    raise UserError(
+        f"there is no dataset {name_or_id} in {base}.{did_you_mean(name_or_id, names)}"
+        f"\n  Datasets there: {', '.join(names) or 'none'}.\n  {remedy}"
+    )

@@ -1,0 +1,87 @@
+"""Check an nnU-Net raw dataset before hours are spent on it."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.findings import ERROR, WARNING, Finding, error, warning
+from nnunet_livseg.data.check_description import check_description, check_files, declared_values
+from nnunet_livseg.data.check_images import Rules, check_case
+from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
+
+__all__ = ["ERROR", "WARNING", "Finding", "check_dataset"]
+
+CASES_PER_PROCESS = 4  # fewer are checked sooner than a process has started
+
+
+def check_dataset(folder: str | Path, *, processes: int = 1, progress: bool = False) -> list[Finding]:
+    """All problems of the raw dataset in ``folder``; errors first, then by case.
+
+    Args:
+        folder: Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
+        processes: Cases read at the same time; each needs the memory of one scan and its label map.
+        progress: Show a progress bar.
+
+    Raises:
+        UserError: A process was killed, most likely for lack of memory.
+    """
+    try:
+        dataset = RawDataset.open(folder)
+    except UserError as problem:
+        return [error("dataset.json", str(problem))]
+    cases = dataset.cases()
+    findings = [*check_description(dataset), *check_files(dataset, cases)]
+    checksums: dict[int, str] = {}
+    results = _results(cases, _rules(dataset), processes)
+    for name, found, checksum in tqdm(results, total=len(cases), desc="check", unit="case", disable=not progress):
+        findings += found
+        if checksum is not None and checksums.setdefault(checksum, name) != name:
+            findings.append(_copy(name, checksums[checksum]))
+    return sorted(findings, key=lambda f: (f.severity != ERROR, f.case or "", f.kind))
+
+
+def _rules(dataset: RawDataset) -> Rules:
+    return Rules(
+        values=tuple(declared_values(dataset)),
+        liver=frozenset(dataset.liver_values),
+        tumor=frozenset(dataset.tumor_values),
+        ignore=dataset.ignore_label,
+        ct=tuple(name.casefold() == "ct" for name in dataset.channels),
+    )
+
+
+def _results(cases: list[RawCase], rules: Rules, processes: int) -> Iterator[tuple[str, list[Finding], int | None]]:
+    """Name, findings and checksum of each case, in order of completion."""
+    workers = min(processes, len(cases) // CASES_PER_PROCESS)
+    if workers < 2:
+        for case in cases:
+            yield case.name, *check_case(case, rules)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(check_case, case, rules): case.name for case in cases}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], *future.result()
+        except BrokenProcessPool as broken:
+            raise UserError(
+                f"a process was killed while {workers} cases were read at the same time, most likely for lack of"
+                " memory.\n  Run again with -np 1."
+            ) from broken
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _copy(name: str, other: str) -> Finding:
+    first, second = sorted((name, other))
+    return warning(
+        "same image twice",
+        f"{second}: the image equals that of {first} voxel for voxel; in two folds they would make validation look"
+        " better than it is.\n  Remove one, or put both into the same fold.",
+        second,
+    )

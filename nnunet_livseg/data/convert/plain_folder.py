@@ -1,0 +1,113 @@
+"""A plain folder (``images`` and ``labels``) or a CSV table of image and label files."""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset
+from nnunet_livseg.imaging.images import ENDINGS, ending, stem
+
+_IMAGES, _LABELS = ("images", "imagesTr", "image"), ("labels", "labelsTr", "label", "masks", "segmentations")
+_CHANNEL = re.compile(r"_0000$")
+_COLUMNS = {"image", "label", "patient", "case", "part"}
+
+
+def find(source: Path) -> SourceDataset:
+    """Find the cases of a folder or of a CSV table.
+
+    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be left out). A table has
+    the columns ``image`` and ``label`` and may have ``case``, ``patient`` and ``part`` (``train`` or ``test``); its
+    paths are relative to the table, and a row without a label is a test case.
+
+    Raises:
+        UserError: Nothing found, image without label, names twice, wrong columns, files missing.
+    """
+    cases = _from_table(source) if source.suffix.lower() == ".csv" else _from_folder(source)
+    twice = [name for name, count in Counter(case.identifier for case in cases).items() if count > 1]
+    if twice:
+        raise UserError(f"{source}: case {twice[0]} is there twice. Rename one, or use a table with a column 'case'.")
+    return SourceDataset(cases, "Liver", f"Liver CT, converted from {source.name}", "not stated")
+
+
+def _from_folder(source: Path) -> list[SourceCase]:
+    folders = {kind: [source / n for n in names if (source / n).is_dir()] for kind, names in _KINDS.items()}
+    if not folders["images"] or not folders["labels"]:
+        raise UserError(
+            f"{source} holds no folders 'images' and 'labels' (found: {_contents(source)}).\n"
+            "  Arrange the files so, or give a CSV table with the columns image,label[,patient]."
+        )
+    images, labels = (_volumes(folders[kind][0]) for kind in ("images", "labels"))
+    if not images:
+        raise UserError(f"{folders['images'][0]} holds no volumes ({', '.join(ENDINGS)}); it holds: "
+                        f"{_contents(folders['images'][0])}.")  # fmt: skip
+    unlabelled = sorted(set(images) - set(labels))
+    if unlabelled:
+        raise UserError(
+            f"{images[unlabelled[0]]} has no label of the same name in {folders['labels'][0]}"
+            f" ({len(unlabelled)} of {len(images)} images). Names must be equal, or use a CSV table."
+        )
+    unseen = sorted(set(labels) - set(images))
+    if unseen:
+        raise UserError(f"{labels[unseen[0]]} has no image of the same name in {folders['images'][0]}.")
+    return [SourceCase(_clean(n), _clean(n), FileVolume(images[n]), FileVolume(labels[n])) for n in sorted(images)]
+
+
+_KINDS = {"images": _IMAGES, "labels": _LABELS}
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "nothing"
+
+
+def _volumes(folder: Path) -> dict[str, Path]:
+    paths = (path for path in sorted(folder.iterdir()) if ending(path) and not path.name.startswith("."))
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = _CHANNEL.sub("", stem(path))
+        if name in found:
+            raise UserError(f"{found[name]} and {path} would become the same case. Remove one.")
+        found[name] = path
+    return found
+
+
+def _from_table(table: Path) -> list[SourceCase]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = set(reader.fieldnames or ()), list(reader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{table} is not a text table (UTF-8): {error}. Save it as CSV UTF-8.") from error
+    if "image" not in columns or "label" not in columns:
+        raise UserError(f"{table} needs the columns image and label; it has: {', '.join(sorted(columns)) or 'none'}.")
+    if columns - _COLUMNS:
+        raise UserError(f"{table}: unknown columns {sorted(map(str, columns - _COLUMNS))}; known: {sorted(_COLUMNS)}.")
+    if not rows:
+        raise UserError(f"{table} has no rows below its header.")
+    return [_row(table, line, row) for line, row in enumerate(rows, start=2)]
+
+
+def _row(table: Path, line: int, row: dict[str, str]) -> SourceCase:
+    row = {key: (value or "").strip() for key, value in row.items()}
+    part = row.get("part") or ("train" if row["label"] else "test")
+    if part not in ("train", "test"):
+        raise UserError(f"{table}, line {line}: part is {part!r}, but must be train or test.")
+    if part == "train" and not row["label"]:
+        raise UserError(f"{table}, line {line}: a training case needs a label.")
+    if not row["image"]:
+        raise UserError(f"{table}, line {line}: no image given.")
+    image = table.parent / row["image"]
+    label = table.parent / row["label"] if row["label"] else None
+    for path in filter(None, (image, label)):
+        if not path.is_file():
+            raise UserError(f"{table}, line {line}: {path} does not exist. Paths are relative to the table.")
+    name = _clean(row.get("case") or _CHANNEL.sub("", stem(image)))
+    source = FileVolume(label) if label else None
+    return SourceCase(name, row.get("patient") or name, FileVolume(image), source, test=part == "test")
+
+
+def _clean(name: str) -> str:
+    """nnU-Net case names go into file names and regular expressions: letters, digits, dot, dash, underscore."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

@@ -1,0 +1,90 @@
+"""What a source module hands over: cases, and how to read their volumes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from nnunet_livseg.imaging.images import Volume, read_volume
+
+LIVER_AND_TUMOR = {"background": 0, "liver": 1, "tumor": 2}
+
+
+class VolumeSource(Protocol):
+    """Something a volume can be read from."""
+
+    path: Path
+
+    def read(self) -> Volume:
+        """Read it; raises UserError with the file that broke an expectation."""
+
+    def linkable(self) -> bool:
+        """Whether nnU-Net could read ``path`` itself."""
+
+
+@dataclass(frozen=True)
+class FileVolume:
+    """A volume file."""
+
+    path: Path
+
+    def read(self) -> Volume:
+        return read_volume(self.path)
+
+    def linkable(self) -> bool:
+        return self.path.name.endswith((".nii.gz", ".nii"))
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One case of a source.
+
+    Args:
+        identifier: nnU-Net's case identifier.
+        patient: Cases of one patient stay on one side of every split.
+        image: The CT.
+        label: The label map; None for a test case without one.
+        test: Whether the source itself keeps the case for testing.
+        phases: Further contrast phases, registered to the image.
+        mask: Liver on the image that registration may look at, e.g. a model's prediction.
+        phase_masks: The same on the further phases, in their order; None where there is none.
+        phase_labels: Reference labels of the phases, for tumor-centre alignment alone.
+    """
+
+    identifier: str
+    patient: str
+    image: VolumeSource
+    label: VolumeSource | None
+    test: bool = False
+    phases: tuple[VolumeSource, ...] = ()
+    mask: VolumeSource | None = None
+    phase_masks: tuple[VolumeSource | None, ...] = ()
+    phase_labels: tuple[VolumeSource, ...] = ()
+
+    def sources(self) -> list[VolumeSource]:
+        """Everything that is read for this case."""
+        given = (self.image, self.label, *self.phases, self.mask, *self.phase_masks, *self.phase_labels)
+        return [source for source in given if source is not None]
+
+
+@dataclass(frozen=True)
+class SourceDataset:
+    """All cases of a source, and what the data set is.
+
+    Args:
+        cases: In a stable order.
+        default_name: nnU-Net's dataset name if the user gives none.
+        description: One sentence for ``dataset.json``.
+        licence: As the publisher states it.
+        label_map: Source label value -> ours; values not named must already be 0, 1 or 2.
+        remarks: What the user should know about this source.
+        phases: Names of the channels where cases have several phases; the first is the primary one.
+    """
+
+    cases: list[SourceCase]
+    default_name: str
+    description: str
+    licence: str
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ("CT",)

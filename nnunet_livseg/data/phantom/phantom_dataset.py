@@ -1,0 +1,215 @@
+"""An nnU-Net raw dataset of phantoms: written whole, resumed, and never over something else."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.data.phantom.fields import Vector
+from nnunet_livseg.data.phantom.limits import check_dataset_folder_name, check_options, default_spacing_mm
+from nnunet_livseg.data.phantom.manifest import FILE_NAME as MANIFEST
+from nnunet_livseg.data.phantom.manifest import Manifest
+from nnunet_livseg.data.phantom.phantom_case import PhantomCase, make_case
+from nnunet_livseg.data.phantom.tissues import PHASES, TUMOR_TYPES
+from nnunet_livseg.imaging.nifti import write_nifti
+
+LABEL_STYLES = {
+    "lesions": {"labels": {"background": 0, "liver": 1, "tumor": 2}},
+    "regions": {"labels": {"background": 0, "liver": [1, 2], "tumor": 2}, "regions_class_order": [1, 2]},
+    "ignore": {"labels": {"background": 0, "liver": 1, "tumor": 2, "ignore": 3}},
+}
+IGNORED_SLICES = slice(2, None, 3)  # label style "ignore": every third slice is not annotated
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One case to write."""
+
+    name: str
+    seed: tuple[int, int, int]
+    images: Path
+    labels: Path
+    label_style: str
+    arguments: dict
+
+
+def write_dataset(
+    folder: str | Path,
+    *,
+    cases: int = 8,
+    test_cases: int = 0,
+    size: tuple[int, int, int] = (96, 192, 192),
+    spacing_mm: Vector | None = None,
+    phases: int = 1,
+    seed: int = 0,
+    label_style: str = "lesions",
+    tumors: tuple[int, int] = (2, 5),
+    tumor_types: Sequence[str] = TUMOR_TYPES,
+    tumor_diameter_mm: tuple[float, float] = (12.0, 50.0),
+    arterial_only: float = 0.0,
+    noise_hu: float = 11.0,
+    processes: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Write phantoms as the nnU-Net raw dataset ``folder`` (named ``DatasetNNN_Name``); returns the folder.
+
+    Besides nnU-Net's files (``imagesTr``, ``labelsTr``, ``dataset.json``; ``imagesTs`` and ``labelsTs`` for
+    ``test_cases``) it holds ``cases.csv``, one row per tumor, and ``phantom.json``, the arguments. Called again with
+    the same arguments it makes only what is missing; with more cases it adds them.
+
+    Args:
+        folder: Where to; new, empty, or a phantom of the same arguments.
+        cases: Training cases.
+        test_cases: Unseen cases with reference labels.
+        size: Voxels (Z, Y, X).
+        spacing_mm: Voxel spacing (z, y, x); by default the scans cover the upper abdomen.
+        phases: 1, or 2 for channel 0 portal venous and channel 1 arterial.
+        seed: Seed of the dataset, at least 0.
+        label_style: ``"lesions"`` (liver 1, tumor 2), ``"regions"`` (liver is 1 and 2) or ``"ignore"`` (every third
+            slice has the ignore label 3).
+        tumors, tumor_types, tumor_diameter_mm, arterial_only, noise_hu: As in ``make_case``.
+        processes: Cases made at the same time.
+        progress: Show a progress bar.
+
+    Raises:
+        UserError: An argument is out of range, or the folder holds something else.
+    """
+    folder = Path(folder)
+    spacing_mm = default_spacing_mm(size) if spacing_mm is None else spacing_mm
+    arguments = {
+        "size": tuple(size),
+        "spacing_mm": tuple(float(s) for s in spacing_mm),
+        "phases": phases,
+        "tumors": tuple(tumors),
+        "tumor_types": tuple(tumor_types),
+        "tumor_diameter_mm": tuple(float(d) for d in tumor_diameter_mm),
+        "arterial_only": float(arterial_only),
+        "noise_hu": float(noise_hu),
+    }
+    check_options(**arguments)
+    _check_counts(cases, test_cases, seed, label_style, processes)
+    check_dataset_folder_name(folder)
+    _check_place(folder)
+    manifest = Manifest.open(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
+    jobs = _jobs(folder, cases, test_cases, seed, label_style, arguments)
+    missing = [job for job in jobs if not manifest.has(job.name, _files(job, phases))]
+    for name, rows in tqdm(
+        _work(missing, processes), total=len(missing), desc="phantom", unit="case", disable=not progress or not missing
+    ):
+        manifest.add(name, rows)
+    _write_tables(folder, manifest, jobs, cases, label_style, phases)
+    return folder
+
+
+def _check_counts(cases: int, test_cases: int, seed: int, label_style: str, processes: int) -> None:
+    if cases < 1 or test_cases < 0:
+        raise UserError(f"{cases} training and {test_cases} test cases were asked for; give at least 1 and 0.")
+    if seed < 0:
+        raise UserError(f"the seed is {seed}; give 0 or a positive number.")
+    if label_style not in LABEL_STYLES:
+        raise UserError(f"there is no label style {label_style!r}; choose one of {', '.join(LABEL_STYLES)}.")
+    if processes < 1:
+        raise UserError(f"{processes} processes were asked for; give at least 1.")
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse a folder that is in use, and a path that leads through a file."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(
+                f"{place} is a file, so the dataset cannot be written to {folder}.\n  Choose another --out."
+            )
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise UserError(
+            f"{folder} is not empty and holds no phantom, so nothing was written into it.\n"
+            "  Choose another --out, or remove the folder if you do not need it."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UserError(
+            f"the folder {folder} cannot be made ({problem.strerror}).\n  Check the path and its permissions."
+        ) from problem
+
+
+def _jobs(folder: Path, cases: int, test_cases: int, seed: int, label_style: str, arguments: dict) -> list[_Job]:
+    training = [
+        _Job(f"phantom_{i:03d}", (seed, 0, i), folder / "imagesTr", folder / "labelsTr", label_style, arguments)
+        for i in range(cases)
+    ]
+    unseen = [  # references keep liver and tumor everywhere: they are for evaluation
+        _Job(f"unseen_{i:03d}", (seed, 1, i), folder / "imagesTs", folder / "labelsTs", "lesions", arguments)
+        for i in range(test_cases)
+    ]
+    return training + unseen
+
+
+def _files(job: _Job, phases: int) -> list[Path]:
+    images = [job.images / f"{job.name}_{phase:04d}.nii.gz" for phase in range(phases)]
+    return [*images, job.labels / f"{job.name}.nii.gz"]
+
+
+def _work(jobs: list[_Job], processes: int) -> Iterator[tuple[str, list[dict]]]:
+    if processes == 1 or len(jobs) < 2:
+        yield from map(_write_case, jobs)
+        return
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_write_case, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _write_case(job: _Job) -> tuple[str, list[dict]]:
+    """Make and write one case; returns its name and its rows of the case table."""
+    case = make_case(job.seed, **job.arguments)
+    *images, label = _files(job, len(case.image))
+    geometry = {"spacing_mm": case.grid.spacing_mm, "origin_mm": case.grid.origin_mm}
+    for path, image in zip(images, case.image, strict=True):
+        write_nifti(path, image, **geometry)
+    write_nifti(label, _styled(case, job.label_style), **geometry)
+    return job.name, [{"case": job.name, **tumor.row()} for tumor in case.tumors]
+
+
+def _styled(case: PhantomCase, label_style: str) -> np.ndarray:
+    label = case.label.copy()
+    if label_style == "ignore":
+        label[IGNORED_SLICES] = LABEL_STYLES["ignore"]["labels"]["ignore"]
+    return label
+
+
+def _write_tables(
+    folder: Path, manifest: Manifest, jobs: list[_Job], cases: int, label_style: str, phases: int
+) -> None:
+    rows = list(manifest.rows([job.name for job in jobs]))
+    table = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(folder / "cases.csv", table.getvalue())
+    write_json(folder / "dataset.json", _dataset_json(cases, label_style, phases))
+
+
+def _dataset_json(cases: int, label_style: str, phases: int) -> dict:
+    return {
+        # every channel is named CT: nnU-Net then clips and scales Hounsfield units, whatever the phase
+        "channel_names": {str(phase): "CT" for phase in range(phases)},
+        **LABEL_STYLES[label_style],
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+        "name": "synthetic CT of the upper abdomen",
+        "phases": list(PHASES[:phases]),
+    }

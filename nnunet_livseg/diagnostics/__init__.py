@@ -1,0 +1,1 @@
+"""The installed whole tried out: doctor, demo, benchmark."""

@@ -1,0 +1,243 @@
+"""Networks measured in turns with nnU-Net's own: parameters, FLOPs, time and memory of training and inference."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.inference.devices import require_device
+from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
+from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
+from nnunet_livseg.reference_networks import PATCH, build, channels_of, stock_configuration
+from nnunet_livseg.variants import Variant
+
+STOCK = "nnU-Net"
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under which conditions is measured. ``patch`` in voxels (z, y, x); ``device_name`` as the maker calls it."""
+
+    patch: tuple[int, ...]
+    batch: int
+    device: str
+    device_name: str
+    repeats: int
+    threads: int
+    compiled: bool
+    torch: str
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        patch: tuple[int, ...],
+        batch: int = 2,
+        device: str | None = None,
+        repeats: int = 5,
+        threads: int | None = None,
+        compiled: bool = True,
+    ) -> "Setting":
+        """Fill in what the machine decides.
+
+        Raises:
+            UserError: A GPU is asked for and there is none, or the patch does not fit the network's strides.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        require_device(device)
+        if batch < 1 or repeats < 1:
+            raise UserError(f"batch {batch}, repeats {repeats}: at least 1 of each is needed to measure anything.")
+        if any(size % 32 or size < 32 for size in patch):
+            raise UserError(
+                f"patch {patch} does not fit: every size must be a multiple of 32, as the network halves it 5 times."
+            )
+        if threads:
+            torch.set_num_threads(threads)
+        name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
+        compiled = compiled and device == "cuda"  # nnU-Net does not compile on a CPU
+        return cls(patch, batch, device, name, repeats, torch.get_num_threads(), compiled, torch.__version__)
+
+
+@dataclass
+class Figures:
+    """Measurements of one network. Times in seconds, memory in MiB, FLOPs of one forward pass of the batch.
+
+    ``memory_mib`` is the peak of a training step on a GPU, and what a step keeps for its backward pass on a CPU.
+    """
+
+    name: str
+    parameters: int
+    flops: float
+    memory_mib: float = 0.0
+    step_s: float = 0.0
+    inference_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of the stock network and of the variants, each variant with the stock figures of its own turns."""
+
+    setting: Setting
+    pairs: list[tuple[Figures, Figures]]  # (stock, variant)
+
+
+def benchmark(variants: Sequence[Variant], setting: Setting) -> Result:
+    """Measure ``variants``, each in turns with the stock network; shows a progress bar."""
+    pairs = []
+    for variant in tqdm(variants, desc="benchmark", unit="network"):
+        subjects = [Subject(None, setting), Subject(variant, setting)]
+        _measure(subjects, setting)
+        pairs.append((subjects[0].figures, subjects[1].figures))
+    return Result(setting, pairs)
+
+
+class Subject:
+    """A network with its loss and data, ready for training steps and predictions."""
+
+    def __init__(self, variant: Variant | None, setting: Setting) -> None:
+        dim = len(setting.patch)
+        configuration = stock_configuration(dim, features=_widths(setting))
+        self.setting = setting
+        channels = channels_of(variant)
+        self.bare = build(configuration, variant, channels=channels).to(setting.device)
+        outputs = _outputs(self.bare, configuration)
+        self.loss = _loss(variant, outputs)
+        self.network = torch.compile(self.bare) if setting.compiled else self.bare
+        self.optimizer = torch.optim.SGD(self.bare.parameters(), 1e-3)
+        self.scaler = torch.amp.GradScaler(setting.device, enabled=setting.device == "cuda")
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(setting.batch, channels, *setting.patch, generator=generator).to(setting.device)
+        label = torch.randint(0, 3, (setting.batch, 1, *setting.patch), generator=generator).to(setting.device)
+        self.targets = [label[(..., *(slice(None, None, s) for s in stride))] for stride in target_strides(outputs)]
+        parameters = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
+        self.figures = Figures(STOCK if variant is None else variant.name, parameters, self._flops())
+
+    def step(self) -> None:
+        """One training step as nnU-Net does it."""
+        self.bare.train()
+        self.bare.decoder.deep_supervision = True
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.setting.device, enabled=self.setting.device == "cuda"):
+            loss = self.loss(self.network(self.x), self.targets)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.bare.parameters(), 12)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def predict(self) -> None:
+        """One prediction of a single patch, as the sliding window asks for it."""
+        self.bare.eval()
+        self.bare.decoder.deep_supervision = False
+        with torch.inference_mode(), torch.autocast(self.setting.device, enabled=self.setting.device == "cuda"):
+            self.network(self.x[:1])
+
+    def kept_for_backward_mib(self) -> float:
+        """Memory of the tensors that one training step keeps for its backward pass, without the parameters."""
+        own = {parameter.untyped_storage().data_ptr() for parameter in self.bare.parameters()}
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        self.bare.train()
+        self.bare.decoder.deep_supervision = True
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = self.bare(self.x)
+        total = sum(kept.values()) / MIB
+        del outputs
+        return total
+
+    def _flops(self) -> float:
+        """Floating-point operations (a multiplication and an addition are two) of one forward pass of the batch."""
+        self.bare.eval()
+        self.bare.decoder.deep_supervision = True
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.bare(self.x)
+        return float(counter.get_total_flops())
+
+
+def _measure(subjects: list[Subject], setting: Setting) -> None:
+    """Fill in the figures; the subjects take turns, so that what disturbs one disturbs the other."""
+    for what, name in (("step", "step_s"), ("predict", "inference_s")):
+        calls = [getattr(subject, what) for subject in subjects]
+        for call in calls:
+            _time(call, setting)  # compiles, fills caches
+            _time(call, setting)
+        times: list[list[float]] = [[] for _ in subjects]
+        for _ in range(setting.repeats):
+            for measured, call in zip(times, calls, strict=True):
+                measured.append(_time(call, setting))
+        for subject, measured in zip(subjects, times, strict=True):
+            setattr(subject.figures, name, median(measured))
+    for subject in subjects:
+        subject.figures.memory_mib = _memory(subject, setting)
+
+
+def _time(call: Callable[[], None], setting: Setting) -> float:
+    if setting.device == "cuda":
+        torch.cuda.synchronize()
+    start = perf_counter()
+    call()
+    if setting.device == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter() - start
+
+
+def _memory(subject: Subject, setting: Setting) -> float:
+    if setting.device != "cuda":
+        return subject.kept_for_backward_mib()
+    subject.optimizer.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()  # both networks are loaded: only what the step adds is its own
+    torch.cuda.reset_peak_memory_stats()
+    subject.step()
+    parameters = sum(p.numel() * p.element_size() for p in subject.bare.parameters())
+    return (torch.cuda.max_memory_allocated() - before + parameters) / MIB
+
+
+def _widths(setting: Setting) -> tuple[int, ...] | None:
+    """nnU-Net's channels for the reference patch; a smaller one has fewer stages (at least 4 voxels remain)."""
+    dim = len(setting.patch)
+    configuration = stock_configuration(dim)
+    widths = configuration["architecture"]["arch_kwargs"]["features_per_stage"]
+    poolings = min((min(setting.patch) // 4).bit_length() - 1, len(widths) - 1)
+    return None if setting.patch == PATCH[dim] else tuple(widths[: poolings + 1])
+
+
+def _outputs(network: nn.Module, configuration: dict) -> list[TrainingOutput]:
+    if hasattr(network, "training_outputs"):
+        return network.training_outputs()
+    strides = level_strides(configuration["architecture"]["arch_kwargs"]["strides"])[:-1]
+    weights = nnunet_weights(len(strides))
+    return [TrainingOutput(f"level{i}", s, w) for i, (s, w) in enumerate(zip(strides, weights, strict=True))]
+
+
+def _loss(variant: Variant | None, outputs: list[TrainingOutput]) -> nn.Module:
+    labels = LabelManager({"background": 0, "liver": 1, "tumor": 2}, None)
+    if variant is None:
+        return DeepSupervisionWrapper(LOSSES["dice_ce"](labels, False, False), [output.weight for output in outputs])
+    return MultiOutputLoss(LOSSES[variant.loss](labels, False, False), outputs)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,194 @@
+"""The whole way once: phantom, plans, training, prediction by nnU-Net's own commands; evaluation and report."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import write_text
+from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.core.nnunet_folders import VARIABLES
+from nnunet_livseg.data.phantom import write_dataset
+from nnunet_livseg.evaluation import evaluate_folder
+from nnunet_livseg.plans import Overrides
+from nnunet_livseg.plans_file import write_plans
+from nnunet_livseg.report.evaluation_report import write_report
+from nnunet_livseg.variants import Variant
+
+DATASET = "Dataset901_Phantom"
+CONFIGURATION = "3d_fullres"
+SIZE, SPACING_MM = (40, 64, 64), (6.0, 5.5, 5.5)  # (z, y, x)
+UNSEEN = 2
+LEARNING_RATE = 1e-3  # the paper's 1e-4 is for a thousand epochs
+
+
+class Demo:
+    """A run of the demo in one folder; every step that is done is skipped when it is run again.
+
+    Args:
+        folder: Everything is written below it.
+        variant: The network.
+        device: ``"cpu"``, ``"cuda"``, or ``None`` to look.
+        cases: Training CTs.
+        epochs: Training epochs.
+        iterations: Training steps per epoch; ``None`` chooses by device.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        variant: Variant,
+        *,
+        device: str | None = None,
+        cases: int = 8,
+        epochs: int = 6,
+        iterations: int | None = None,
+    ) -> None:
+        if 3 not in variant.dims:
+            raise UserError(f"{variant.name} exists in 2D only, and the demo is in 3D.\n  Choose another: livseg list")
+        self.folder, self.variant, self.cases, self.epochs = folder, variant, cases, epochs
+        self.device = _device(device)
+        self.iterations = iterations or (100 if self.device == "cuda" else 20)
+        self.images = folder / "nnUNet_raw" / DATASET / "imagesTs"
+        self.references = folder / "nnUNet_raw" / DATASET / "labelsTs"
+        self.predictions = folder / "predictions"
+        self.report = folder / "evaluation" / "report.html"
+        self.env = self._environment()
+
+    def run(self) -> None:
+        """Do all steps, and print where everything is."""
+        print(f"livseg demo on {self.device}, in {self.folder}")
+        for variable in VARIABLES:
+            (self.folder / variable).mkdir(parents=True, exist_ok=True)
+        self._phantom()
+        self._plan()
+        self._train()
+        self._predict()
+        table = self._evaluate()
+        write_text(self.folder / "dice.md", table + "\n")
+        print(f"\n{table}\n")
+        print(f"everything is in {self.folder}")
+        print(f"  report        {self.report.relative_to(self.folder)}  (open it in a browser: numbers and pictures)")
+        print(f"  predictions   {self.predictions.name}/")
+        print(f"  model         {self._model_folder().relative_to(self.folder)}")
+        print("  logs          logs/")
+        print("A phantom shows that everything runs; it says nothing about accuracy on patients.")
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _phantom(self) -> None:
+        print("1/5  synthetic CTs")
+        write_dataset(
+            self.folder / "nnUNet_raw" / DATASET,
+            cases=self.cases,
+            test_cases=UNSEEN,
+            size=SIZE,
+            spacing_mm=SPACING_MM,
+            tumor_diameter_mm=(25, 60),
+            tumor_types=("cyst", "metastasis", "HCC"),
+        )
+
+    def _plan(self) -> None:
+        print("2/5  nnUNetv2_plan_and_preprocess, livseg plan")
+        dataset = self.folder / "nnUNet_preprocessed" / DATASET
+        if not (dataset / "nnUNetPlans.json").is_file() or not (dataset / f"nnUNetPlans_{CONFIGURATION}").is_dir():
+            self._call("preprocess", "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", CONFIGURATION, "-np", "2")
+        overrides = Overrides(
+            epochs=self.epochs,
+            iterations=self.iterations,
+            validation_iterations=2,
+            learning_rate=LEARNING_RATE,
+            batch=2,
+            configurations=(CONFIGURATION,),
+        )
+        self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
+
+    def _train(self) -> None:
+        print(f"3/5  nnUNetv2_train 901 {CONFIGURATION} all -tr {self.variant.trainer} -p {self.plans}")
+        fold = self._model_folder() / "fold_all"
+        if (fold / "checkpoint_final.pth").is_file() and (fold / "validation" / "summary.json").is_file():
+            return
+        more = ["--c"] if any(fold.glob("checkpoint_*.pth")) else []
+        with tqdm(total=self.epochs, desc="training", unit="epoch") as bar:
+
+            def follow(line: str) -> None:
+                if found := re.search(r"Epoch time: [\d.]+ s", line):
+                    bar.update()
+                    bar.set_postfix_str(found.group())
+
+            command = ("nnUNetv2_train", "901", CONFIGURATION, "all", "-tr", self.variant.trainer, "-p", self.plans)
+            self._call("train", *command, "-device", self.device, *more, follow=follow)
+
+    def _predict(self) -> None:
+        print(f"4/5  nnUNetv2_predict on {UNSEEN} unseen CTs")
+        model = ("-d", "901", "-c", CONFIGURATION, "-f", "all", "-tr", self.variant.trainer, "-p", self.plans)
+        place = ("-i", str(self.images), "-o", str(self.predictions))
+        self._call("predict", "nnUNetv2_predict", *place, *model, "-device", self.device)
+
+    def _evaluate(self) -> str:
+        print("5/5  livseg evaluate")
+        out = self.report.parent
+        method = f"{self.variant.trainer}, livseg demo"
+        result = evaluate_folder(self.predictions, self.references, images=self.images, out=out, method=method)
+        write_report(result, self.report)
+        lines = ["| unseen CT | liver Dice | tumor Dice |", "|---|---|---|"]
+        for case in result.cases:
+            scores = " | ".join(f"{case.structures[name]['dice']:.3f}" for name in (LIVER, TUMOR))
+            lines.append(f"| {case.case} | {scores} |")
+        return "\n".join(lines)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _model_folder(self) -> Path:
+        name = f"{self.variant.trainer}__{self.plans}__{CONFIGURATION}"
+        return self.folder / "nnUNet_results" / DATASET / name
+
+    def _environment(self) -> dict[str, str]:
+        env = {**os.environ, **{variable: str(self.folder / variable) for variable in VARIABLES}}
+        env.setdefault("nnUNet_n_proc_DA", str(max(1, min(4, (os.cpu_count() or 2) // 2))))
+        env.setdefault("nnUNet_def_n_proc", "2")
+        env.setdefault("nnUNet_compile", "f")  # compiling takes longer than this training
+        env["PYTHONUNBUFFERED"] = "1"
+        return env
+
+    def _call(self, step: str, *command: str, follow: Callable[[str], None] | None = None) -> None:
+        """Run one command, its output in a log file; ``follow`` sees every line.
+
+        Raises:
+            UserError: The command failed; the message shows the end of its output.
+        """
+        log = self.folder / "logs" / f"{step}.log"
+        log.parent.mkdir(exist_ok=True)
+        program = str(Path(sys.executable).with_name(command[0]))
+        lines: list[str] = []
+        with (
+            log.open("w") as file,
+            subprocess.Popen(
+                [program, *command[1:]], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as process,
+        ):
+            for line in process.stdout:
+                file.write(line)
+                lines.append(line)
+                if follow:
+                    follow(line)
+        if process.returncode != 0:
+            raise UserError(
+                f"{command[0]} failed (exit status {process.returncode}):\n{''.join(lines[-15:])}"
+                f"  Its whole output: {log}\n  livseg doctor looks for the usual reasons; then run livseg demo again."
+            )
+
+
+def _device(wanted: str | None) -> str:
+    import torch
+
+    from nnunet_livseg.inference.devices import require_device
+
+    device = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_device(device)
+    return device

@@ -1,0 +1,247 @@
+"""One case: a predicted and a reference label map in, all numbers out."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, explicit_structures, select
+from nnunet_livseg.evaluation import lits_scorer
+from nnunet_livseg.evaluation.images import LabelImage, file_ending, grid_difference, read_labels, resampled
+from nnunet_livseg.evaluation.lesion_table import lesion_rows
+from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts
+from nnunet_livseg.evaluation.mask_pair import MaskPair, bounding_box
+from nnunet_livseg.evaluation.metrics import structure_scores
+from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.overlap import ratio
+from nnunet_livseg.evaluation.slices import slice_scores
+
+LITS_LABELS = explicit_structures((1,), (2,))
+
+
+@dataclass
+class CaseResult:
+    """All numbers of one case.
+
+    Args:
+        case: Name of the case.
+        unit: ``mm`` or ``px``: unit of all lengths.
+        ndim: Dimensions of the image; with ``unit`` it gives the unit of volumes (ml, mm2, px).
+        structures: Structure to metric to value (``metrics.metric_table`` explains them).
+        counts: Structure to voxel counts ``both``, ``predicted``, ``reference``, ``image``.
+        lesions: One row per reference lesion and per unmatched predicted lesion.
+        detection: Counts of found, missed, true and false lesions by rule.
+        burden: Predicted and reference tumor burden and their difference, where there are liver and tumor.
+        slices: Structure to the scores of its axial slices, where ``options.slices`` asks for them.
+        fold: Fold of a cross-validation the case was predicted in.
+        notes: What a reader should know (resampled, float labels, ...).
+        seconds: Time that the evaluation took.
+    """
+
+    case: str
+    unit: str
+    ndim: int
+    structures: dict[str, dict[str, float]]
+    counts: dict[str, dict[str, int]]
+    lesions: list[dict] = field(default_factory=list)
+    detection: dict[str, dict[str, int]] = field(default_factory=dict)
+    burden: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    fold: str = ""
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    def status(self, structure: str) -> str:
+        """``both_empty``, ``missed``, ``false_alarm`` or ``both``: which masks have voxels."""
+        counts = self.counts[structure]
+        names = {
+            (False, False): "both_empty",
+            (False, True): "missed",
+            (True, False): "false_alarm",
+            (True, True): "both",
+        }
+        return names[bool(counts["predicted"]), bool(counts["reference"])]
+
+
+def evaluate_case(
+    predicted: str | Path | np.ndarray,
+    reference: str | Path | np.ndarray,
+    *,
+    spacing_mm: tuple[float, ...] | None = None,
+    structures: Structures | Mapping[str, tuple[int, ...]] | None = None,
+    options: Options | None = None,
+    case: str = "",
+) -> CaseResult:
+    """Evaluate one predicted label map against its reference.
+
+    Args:
+        predicted: File, or label map ``(z, y, x)`` or ``(y, x)``.
+        reference: File or label map on the same grid.
+        spacing_mm: Voxel size of arrays, in the order of their axes; pixels are the unit where left out.
+        structures: Label values of each structure; liver 1 (with tumor) and tumor 2 where left out.
+        options: Definitions; the package's defaults where left out.
+        case: Name in the result; the file name where left out.
+
+    Raises:
+        UserError: A file cannot be read, is no label map, holds unknown labels, or the grids differ.
+    """
+    start = time.perf_counter()
+    options = options or Options()
+    structures = _as_structures(structures)
+    one, other = _load(predicted, spacing_mm), _load(reference, spacing_mm)
+    one, other, notes = on_one_grid(one, other, options)
+    box = bounding_box((one.labels != 0) | (other.labels != 0))
+    cut = one.labels[box], other.labels[box]
+    notes += check_labels(*cut, structures)
+    result = _score(mask_pairs(*cut, box, other, structures), other, options)
+    result.case = case or (_name(predicted) if isinstance(predicted, (str, Path)) else "")
+    result.notes = notes
+    result.seconds = round(time.perf_counter() - start, 3)
+    return result
+
+
+def _as_structures(structures: Structures | Mapping | None) -> Structures:
+    if isinstance(structures, Structures):
+        return structures
+    return Structures({k: tuple(v) for k, v in structures.items()}) if structures else LITS_LABELS
+
+
+def _name(path: str | Path) -> str:
+    name = Path(path).name
+    return name[: -len(file_ending(name) or "") or None]
+
+
+@dataclass(frozen=True)
+class _Array:
+    """A label map that came as an array: no geometry but its spacing."""
+
+    labels: np.ndarray
+    spacing_mm: tuple[float, ...]
+    unit: str
+    image: None = None
+    notes: tuple[str, ...] = ()
+
+
+def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None) -> LabelImage | _Array:
+    if isinstance(source, (str, Path)):
+        return read_labels(Path(source))
+    labels = np.asarray(source)
+    if labels.dtype.kind not in "iub":
+        raise UserError(f"label maps are integers, but this array is {labels.dtype}")
+    labels = labels.view(np.uint8) if labels.dtype == bool else labels
+    return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
+
+
+def on_one_grid(predicted, reference, options: Options) -> tuple:
+    """Both label images on the reference's grid, and notes.
+
+    Raises:
+        UserError: The grids differ and ``options`` do not ask for resampling.
+    """
+    notes = [*predicted.notes, *reference.notes]
+    if predicted.image is None or reference.image is None:
+        if predicted.labels.shape != reference.labels.shape:
+            shapes = f"prediction {predicted.labels.shape}, reference {reference.labels.shape}"
+            raise UserError(f"the shapes differ: {shapes}.")
+        return predicted, reference, notes
+    difference = grid_difference(predicted, reference)
+    if not difference:
+        return predicted, reference, notes
+    possible = predicted.image.GetDimension() == reference.image.GetDimension() and reference.unit == "mm"
+    if options.resample and possible:
+        predicted = resampled(predicted, reference)
+        return predicted, reference, [*predicted.notes, *reference.notes]
+    remedy = "--resample brings the prediction to the reference's grid." if possible else "There is no common space."
+    raise UserError(f"prediction and reference lie on different grids: {difference}.\n  {remedy}")
+
+
+def check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
+    """Refuse labels that dataset.json does not know; name those that nobody asked for."""
+    notes = []
+    allowed = structures.known if structures.known is not None else {0}.union(*structures.values.values())
+    for side, labels in (("prediction", predicted), ("reference", reference)):
+        expected = {*allowed, structures.ignore} if side == "reference" and structures.ignore is not None else allowed
+        strange = _others(labels, expected)
+        if strange and structures.known is not None:
+            raise UserError(
+                f"the {side} holds the labels {strange}, but dataset.json only knows {sorted(allowed)}.\n"
+                "  Another dataset's labels, or values that need converting."
+            )
+        if strange:
+            notes.append(f"labels of the {side} that count as background: {strange}")
+    return notes
+
+
+def _others(labels: np.ndarray, expected: Iterable[int]) -> list[int]:
+    return np.unique(labels[~np.isin(labels, sorted(expected))]).tolist()
+
+
+def mask_pairs(
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    box: tuple[slice, ...],
+    image: LabelImage | _Array,
+    structures: Structures,
+) -> dict[str, MaskPair]:
+    """The masks of each structure, from label maps ``(*C)`` cut to ``box``."""
+    n_voxels = image.labels.size
+    if structures.ignore is not None:
+        ignored = reference == structures.ignore
+        n_voxels -= int(np.count_nonzero(ignored))
+        predicted, reference = np.where(ignored, 0, predicted), np.where(ignored, 0, reference)
+    pairs = {}
+    for name, values in structures.values.items():
+        masks = select(predicted, values), select(reference, values)
+        cut = MaskPair.of(*masks, image.spacing_mm, n_voxels=n_voxels)
+        corner = tuple(outer.start + inner for outer, inner in zip(box, cut.corner, strict=True))
+        pairs[name] = replace(cut, shape=image.labels.shape, corner=corner)
+    return pairs
+
+
+def _score(pairs: dict[str, MaskPair], reference: LabelImage | _Array, options: Options) -> CaseResult:
+    ndim, in_lits = reference.labels.ndim, options.mode == "lits"
+    factor = size_factor(reference.unit, reference.spacing_mm)
+    score = lits_scorer.lits_scores if in_lits else lambda pair: structure_scores(pair, options)
+    result = CaseResult("", reference.unit, ndim, {}, {})
+    for name, pair in pairs.items():
+        scores = score(pair)
+        scores |= {"volume_predicted": pair.n_predicted * factor, "volume_reference": pair.n_reference * factor}
+        result.structures[name] = scores
+        result.counts[name] = {
+            "both": pair.n_both,
+            "predicted": pair.n_predicted,
+            "reference": pair.n_reference,
+            "image": pair.n_voxels,
+        }
+    if TUMOR in pairs and options.slices and ndim == 3:
+        result.slices[TUMOR] = slice_scores(pairs[TUMOR], options.surface_neighbours)
+    if TUMOR in pairs:
+        lesions = LesionPair(pairs[TUMOR], options.lesion_neighbours)
+        result.lesions = lesion_rows(lesions, reference.image, factor=factor, options=options)
+        result.detection = lits_scorer.lits_detection(lesions) if in_lits else detection_counts(lesions)
+    if TUMOR in pairs and LIVER in pairs:
+        result.burden = _burden(pairs[TUMOR], pairs[LIVER])
+    return result
+
+
+def size_factor(unit: str, spacing_mm: tuple[float, ...]) -> float:
+    """Size of a voxel in ml (3D), mm2 (2D) or pixels."""
+    if unit == "px":
+        return 1.0
+    return math.prod(spacing_mm) / (1000 if len(spacing_mm) == 3 else 1)
+
+
+def _burden(tumor: MaskPair, liver: MaskPair) -> dict[str, float]:
+    predicted, reference = ratio(tumor.n_predicted, liver.n_predicted), ratio(tumor.n_reference, liver.n_reference)
+    return {
+        "burden_predicted": predicted,
+        "burden_reference": reference,
+        "burden_difference": -lits_scorer.burden_difference(tumor, liver),
+    }

@@ -1,0 +1,250 @@
+"""Several methods on the same cases: paired tests, intervals, correction for many tests, and the noise floor."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.evaluation.comparison_tables import write_comparison
+from nnunet_livseg.evaluation.csv_tables import metrics_of
+from nnunet_livseg.evaluation.folder_evaluation import FolderResult, evaluate_folder
+from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.statistics import bootstrap_means, holm, paired_tests
+
+ALPHA = 0.05
+# The same method in two laboratories, tumor Dice on LiTS: up to 0.06 apart on one fold, 0.006 over five folds
+NOISE_ONE_FOLD, NOISE_FIVE_FOLDS = 0.06, 0.01
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One test: method ``a`` against method ``b`` in one metric of one structure, over the cases both have.
+
+    ``difference`` is the mean of a - b (of absolute values where 0 is best); ``p_holm`` is the Wilcoxon p adjusted over
+    all pairs of methods in this metric.
+    """
+
+    structure: str
+    metric: str
+    a: str
+    b: str
+    n: int
+    n_left_out: int
+    difference: float
+    ci95: tuple[float, float]
+    p_wilcoxon: float
+    p_t: float
+    p_holm: float
+    wins: int
+    ties: int
+    losses: int
+    noise_floor: float | None
+
+    @property
+    def significant(self) -> bool:
+        return self.p_holm < ALPHA
+
+    @property
+    def within_noise(self) -> bool:
+        return self.noise_floor is not None and abs(self.difference) < self.noise_floor
+
+
+@dataclass
+class Comparison:
+    """The result of ``compare``.
+
+    Args:
+        methods: Every method's own evaluation.
+        cases: Names of the cases that every method has.
+        left_out: Case to the methods that lack it.
+        pairs: All tests.
+        ranking: ``structure.metric`` to method to mean rank and shares of bootstrap ranks.
+        folds: Number of folds behind the predictions, which decides the noise floor.
+    """
+
+    methods: list[FolderResult]
+    cases: list[str]
+    left_out: dict[str, list[str]]
+    pairs: list[Pair] = field(default_factory=list)
+    ranking: dict[str, dict[str, dict]] = field(default_factory=dict)
+    folds: int = 1
+
+    @property
+    def names(self) -> list[str]:
+        return [result.method for result in self.methods]
+
+    def values(self, structure: str, metric: str) -> np.ndarray:
+        """``(cases, methods)`` values over the common cases."""
+        columns = []
+        for result in self.methods:
+            by_case = {case.case: case for case in result.cases}
+            columns.append([by_case[case].structures[structure][metric] for case in self.cases])
+        return np.array(columns, dtype=np.float64).T
+
+    def best(self, structure: str, metric: str) -> tuple[str | None, bool]:
+        """The method with the best mean, and whether it is proven: significant and beyond noise against every other."""
+        row = metrics_of(self.methods[0])[metric]
+        merits = _merit(self.values(structure, metric), row.better)
+        finite = np.where(np.isfinite(merits).all(axis=1)[:, None], merits, np.nan)
+        if not row.better or not np.isfinite(finite).any():
+            return None, False
+        name = self.names[int(np.nanargmax(np.nanmean(finite, axis=0)))]
+        tests = [p for p in self.pairs if (p.structure, p.metric) == (structure, metric) and name in (p.a, p.b)]
+        return name, bool(tests) and all(test.significant and not test.within_noise for test in tests)
+
+
+def compare(
+    methods: Sequence[str | Path],
+    references: str | Path | None = None,
+    *,
+    out: str | Path,
+    names: Sequence[str] | None = None,
+    liver: Iterable[int] = (),
+    tumor: Iterable[int] = (),
+    options: Options | None = None,
+    folds: int | None = None,
+    case_table: str | Path | None = None,
+    images: str | Path | None = None,
+    workers: int | None = 1,
+    memory_gb: float | None = None,
+    progress: bool = False,
+) -> Comparison:
+    """Evaluate several folders of predictions of the same cases and test their differences.
+
+    Each method's own evaluation goes to ``out/METHOD`` and is reused like that of ``evaluate_folder``; the comparison
+    is
+    written as ``comparison.json``, ``comparison.csv`` and ``comparison.md``.
+
+    Args:
+        methods: Folders of predictions or of trainings.
+        references: Folder of references; found for trainings.
+        out: Folder for the results.
+        names: Names of the methods in tables; the folders' names where left out.
+        folds: Folds of the cross-validation behind the predictions; counted in trainings, else 1.
+
+    The other arguments are those of ``evaluate_folder``.
+
+    Raises:
+        UserError: Fewer than two methods, names that clash, or no common case.
+    """
+    out = Path(out)
+    if len(methods) < 2:
+        raise UserError(f"a comparison needs at least two methods, but got {len(methods)}.")
+    named = _names(methods, names)
+    settings = {"liver": tuple(liver), "tumor": tuple(tumor), "options": options, "case_table": case_table}
+    settings |= {"images": images, "workers": workers, "memory_gb": memory_gb, "progress": progress}
+    results = [
+        evaluate_folder(folder, references, out=out / name, method=name, **settings)
+        for name, folder in zip(named, methods, strict=True)
+    ]
+    comparison = compare_results(results, folds=folds)
+    write_comparison(comparison, out)
+    return comparison
+
+
+def compare_results(results: Sequence[FolderResult], *, folds: int | None = None) -> Comparison:
+    """Compare finished evaluations over the cases that all of them have.
+
+    Raises:
+        UserError: No common case or structure, or different definitions.
+    """
+    if len({result.options for result in results}) > 1:
+        raise UserError("the methods were evaluated under different options: their numbers cannot be compared.")
+    having = [{case.case for case in result.cases} for result in results]
+    common = sorted(set.intersection(*having))
+    if not common:
+        raise UserError(
+            "the methods have not one case in common: "
+            + "; ".join(f"{r.method}: {len(r.cases)} cases" for r in results)
+        )
+    left_out = {
+        case: [r.method for r, cases in zip(results, having, strict=True) if case not in cases]
+        for case in sorted(set.union(*having) - set(common))
+    }
+    n_folds = folds or min(len(result.inputs.folds) or 1 for result in results)
+    comparison = Comparison(list(results), common, left_out, folds=n_folds)
+    for structure in _common_structures(results):
+        for metric, row in metrics_of(results[0]).items():
+            if row.better:
+                values = comparison.values(structure, metric)
+                comparison.pairs += _tests(comparison, structure, metric, values, row.better)
+                comparison.ranking[f"{structure}.{metric}"] = _ranking(comparison.names, _merit(values, row.better))
+    return comparison
+
+
+def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
+    if names and len(names) != len(methods):
+        raise UserError(f"there are {len(methods)} methods, but {len(names)} names: {', '.join(names)}")
+    found = list(names) if names else _what_differs([Path(method).resolve().name for method in methods])
+    if not names and len(set(found)) < len(found):  # runs/a/predictions and runs/b/predictions
+        found = ["_".join(Path(method).resolve().parts[-2:]) for method in methods]
+    if len(set(found)) < len(found):
+        raise UserError(
+            f"the methods need different names, but are called {', '.join(found)}.\n  Name them: --names A B ..."
+        )
+    return found
+
+
+def _what_differs(names: list[str]) -> list[str]:
+    """``TRAINER__PLANS__CONFIGURATION`` without the parts that all trainings share."""
+    parts = [name.split("__") for name in names]
+    if {len(split) for split in parts} != {3} or len(set(names)) < len(names):
+        return names
+    differing = [index for index in range(3) if len({split[index] for split in parts}) > 1]
+    return ["__".join(split[index] for index in differing) for split in parts]
+
+
+def _common_structures(results: Sequence[FolderResult]) -> list[str]:
+    names = list(results[0].inputs.structures.values)
+    common = [name for name in names if all(name in result.inputs.structures.values for result in results)]
+    if not common:
+        raise UserError("the methods have no structure in common.")
+    return common
+
+
+def noise_floor(structure: str, metric: str, folds: int) -> float | None:
+    """Differences below this occur between two runs of one method; known for the tumor Dice only."""
+    if (structure, metric) != ("tumor", "dice"):
+        return None
+    return NOISE_FIVE_FOLDS if folds >= 5 else NOISE_ONE_FOLD
+
+
+def _merit(values: np.ndarray, better: str) -> np.ndarray:
+    """Turn values so that more is better."""
+    return {"higher": values, "lower": -values, "zero": -np.abs(values)}.get(better, values)
+
+
+def _tests(comparison: Comparison, structure: str, metric: str, values: np.ndarray, better: str) -> list[Pair]:
+    values = np.abs(values) if better == "zero" else values
+    sign = 1 if better == "higher" else -1
+    rows = []
+    for i, j in itertools.combinations(range(values.shape[1]), 2):
+        test = paired_tests(values[:, i], values[:, j])
+        if sign < 0:
+            test["wins"], test["losses"] = test["losses"], test["wins"]
+        rows.append((comparison.names[i], comparison.names[j], test))
+    adjusted = holm([test["p_wilcoxon"] for _, _, test in rows])
+    floor = noise_floor(structure, metric, comparison.folds)
+    return [
+        Pair(structure, metric, a, b, p_holm=p, noise_floor=floor, **(test | {"ci95": tuple(test["ci95"])}))
+        for (a, b, test), p in zip(rows, adjusted, strict=True)
+    ]
+
+
+def _ranking(names: list[str], merits: np.ndarray) -> dict[str, dict]:
+    """Mean rank over cases, and how often each method takes each rank when the cases are drawn again."""
+    from scipy.stats import rankdata
+
+    finite = merits[np.isfinite(merits).all(axis=1)]
+    if not len(finite):
+        return {}
+    ranks = rankdata(-finite, axis=1).mean(axis=0)
+    means = bootstrap_means(finite)
+    places = rankdata(-means, axis=1, method="min").astype(int)
+    shares = [[float((places[:, m] == place).mean()) for place in range(1, len(names) + 1)] for m in range(len(names))]
+    return {
+        name: {"mean_rank": float(ranks[m]), "rank_shares": shares[m], "n": len(finite)} for m, name in enumerate(names)
+    }

@@ -1,0 +1,272 @@
+"""What there is to evaluate: which prediction belongs to which reference, and what their labels mean."""
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
+from nnunet_livseg.evaluation.images import ENDINGS, file_ending
+
+
+@dataclass(frozen=True)
+class CasePaths:
+    """One pair of files; ``fold`` is set in a cross-validation, ``image`` where the CT was found."""
+
+    case: str
+    predicted: Path
+    reference: Path
+    fold: str = ""
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case that was left out, and why."""
+
+    case: str
+    reason: str
+
+
+@dataclass
+class Inputs:
+    """All pairs found, what was left out, and the meaning of the labels."""
+
+    method: str
+    structures: Structures
+    cases: list[CasePaths]
+    problems: list[Problem] = field(default_factory=list)
+    folds: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_inputs(
+    predictions: str | Path,
+    references: str | Path | None = None,
+    *,
+    liver: Iterable[int] = (),
+    tumor: Iterable[int] = (),
+    images: str | Path | None = None,
+    fallback: Structures | None = None,
+    folds: Sequence[str] = (),
+) -> Inputs:
+    """Pair predictions with references by file name.
+
+    Args:
+        predictions: Folder of label maps, one label map, or a folder of a training by nnU-Net (its folds'
+            ``validation`` folders are taken).
+        references: Folder of label maps or one label map; for a training it is found in ``nnUNet_raw`` or
+            ``nnUNet_preprocessed``.
+        liver: Label values of the liver, where ``dataset.json`` does not say it.
+        tumor: Label values of the tumor.
+        images: Folder of the CTs, for pictures.
+        fallback: What the labels mean where neither ``dataset.json`` nor the arguments say it.
+        folds: Only these folds of a training.
+
+    Raises:
+        UserError: A folder is missing or empty, nothing fits together, or nobody says what the labels mean.
+    """
+    predictions = _existing(predictions, "predictions")
+    folders, notes = _prediction_folders(predictions)
+    folders = _only(folds, folders, predictions) if folds else folders
+    structures = find_structures(predictions, references, liver=liver, tumor=tumor, fallback=fallback)
+    references = _existing(references, "references") if references else _training_references(predictions)
+    found, problems = _collect(folders)
+    expected, more = _collect({"": references})
+    wanted = {case: path for case, (_, path) in expected.items()}
+    validated = _validated_cases(predictions, list(folders))
+    if validated is not None:
+        others = wanted.keys() - validated - found.keys()
+        notes += [f"{len(others)} references belong to folds that are not here"] if others else []
+        wanted = {case: path for case, path in wanted.items() if case not in others}
+    cases, unpaired = _paired(found, wanted, predictions, references)
+    cases = [_with_image(paths, images, references) for paths in cases]
+    named = {problem.case for problem in problems + more}
+    unpaired = [problem for problem in unpaired if problem.case not in named]
+    folds = sorted(fold for fold in folders if fold)
+    return Inputs(_method(predictions), structures, cases, problems + more + unpaired, folds, notes)
+
+
+def _existing(path: str | Path, what: str) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"the {what} do not exist: {path}")
+    return path
+
+
+def _method(predictions: Path) -> str:
+    name = predictions.resolve().name
+    return name[: -len(file_ending(name) or "") or None] if predictions.is_file() else name
+
+
+_SEEN = "fold_all was trained on the cases that it predicts here: these figures are not those on new cases"
+
+
+def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
+    """Fold to folder; one entry without a fold for a plain folder."""
+    if (predictions / "validation").is_dir() and predictions.name.startswith("fold_"):
+        fold = predictions.name.removeprefix("fold_")
+        return {fold: predictions / "validation"}, [_SEEN] * (fold == "all")
+    folds = {path.parent.name.removeprefix("fold_"): path for path in sorted(predictions.glob("fold_*/validation"))}
+    if len(folds) > 1 and "all" in folds:
+        del folds["all"]
+        return folds, ["fold_all was trained on the cases it predicts and is left out"]
+    return folds or {"": predictions}, [_SEEN] * ("all" in folds)
+
+
+def _only(folds: Sequence[str], folders: dict[str, Path], predictions: Path) -> dict[str, Path]:
+    missing = [fold for fold in folds if fold not in folders]
+    if missing:
+        raise UserError(
+            f"{predictions} has no validation cases of fold {', '.join(missing)}; "
+            f"it has those of fold {', '.join(filter(None, folders)) or 'none'}."
+            "\n  nnUNetv2_train ... --val writes them."
+        )
+    return {fold: folders[fold] for fold in folds}
+
+
+def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], list[Problem]]:
+    """Case to (fold, file); cases that occur twice are problems."""
+    found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for fold, folder in folders.items():
+        for path in [folder] if folder.is_file() else sorted(folder.iterdir()):
+            ending = file_ending(path.name)
+            if ending and path.is_file() and not path.name.startswith("."):
+                found[path.name[: -len(ending)]].append((fold, path))
+    if not found:
+        places = ", ".join(map(str, folders.values()))
+        if any(next(folder.glob("fold_*"), None) for folder in folders.values() if folder.is_dir()):
+            raise UserError(
+                f"no fold of {places} has a folder 'validation' yet.\n  nnUNetv2_train ... --val writes it."
+            )
+        raise UserError(f"there is no label map in {places}\n  Looked for files ending in {', '.join(ENDINGS)}.")
+    twice = {case: files for case, files in found.items() if len(files) > 1}
+    problems = [
+        Problem(case, "found more than once: " + ", ".join(str(path) for _, path in files))
+        for case, files in twice.items()
+    ]
+    return {case: files[0] for case, files in found.items() if case not in twice}, problems
+
+
+def _paired(
+    found: dict[str, tuple[str, Path]], expected: dict[str, Path], predictions: Path, references: Path
+) -> tuple[list[CasePaths], list[Problem]]:
+    if predictions.is_file() and references.is_file():
+        ((case, (fold, path)),) = found.items()
+        return [CasePaths(case, path, references, fold)], []
+    both = sorted(found.keys() & expected.keys())
+    if not both:
+        raise UserError(
+            "no prediction has the name of a reference, so nothing can be compared.\n"
+            f"  predictions, such as {next(iter(found.values()))[1].name}: {predictions}\n"
+            f"  references, such as {next(iter(expected.values())).name}: {references}"
+        )
+    missing = [Problem(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())]
+    extra = [Problem(case, "has a prediction, but no reference") for case in sorted(found.keys() - expected.keys())]
+    return [CasePaths(case, found[case][1], expected[case], found[case][0]) for case in both], missing + extra
+
+
+def _dataset_json(predictions: Path, references: str | Path | None) -> tuple[Path, dict] | None:
+    """The dataset.json nearest to the predictions, else nearest to the references."""
+    places = [predictions, *predictions.resolve().parents[:2]]
+    if references:
+        places += [Path(references), *Path(references).resolve().parents[:2]]
+    for path in (place / "dataset.json" for place in places):
+        if path.is_file():
+            return path, _json(path)
+    return None
+
+
+def _json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no readable JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, but must hold an object.")
+    return content
+
+
+def find_structures(
+    predictions: Path,
+    references: str | Path | None = None,
+    *,
+    liver: Iterable[int] = (),
+    tumor: Iterable[int] = (),
+    fallback: Structures | None = None,
+) -> Structures:
+    """What the labels mean: by the given values, else by the ``dataset.json`` nearest to the files, else ``fallback``.
+
+    Raises:
+        UserError: Nobody says it, or there are no predictions.
+    """
+    if not predictions.exists():
+        raise UserError(f"{predictions} does not exist. Give label maps, or the folder of a training.")
+    dataset_json = _dataset_json(predictions, references)
+    known = dataset_structures(dataset_json[1], source=str(dataset_json[0])) if dataset_json else None
+    if liver or tumor:
+        return explicit_structures(liver, tumor, base=known)
+    if known is None and fallback is not None:
+        return fallback
+    if known is None:
+        raise UserError(
+            f"no dataset.json beside {predictions} or the references says which labels are liver and tumor.\n"
+            "  Name them: --liver 1 --tumor 2"
+        )
+    return known
+
+
+def _training_references(predictions: Path) -> Path:
+    """The references of a training: nnU-Net's raw labels, or the copy it keeps with the preprocessed data."""
+    name = _dataset_name(predictions)
+    places = []
+    for variable, folder in (("nnUNet_raw", "labelsTr"), ("nnUNet_preprocessed", "gt_segmentations")):
+        if os.environ.get(variable) and name:
+            places.append(Path(os.environ[variable]) / name / folder)
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = f" Looked at {', '.join(map(str, places))}." if places else ""
+    raise UserError(
+        f"no references were given, and none were found for {predictions}.{looked}\n"
+        "  Name their folder as the last argument, or set nnUNet_raw or nnUNet_preprocessed for a folder of a training."
+    )
+
+
+def _dataset_name(predictions: Path) -> str | None:
+    for place in (predictions, *predictions.resolve().parents[:2]):
+        if (place / "plans.json").is_file():
+            return _json(place / "plans.json").get("dataset_name")
+    names = (part for part in reversed(predictions.resolve().parts) if re.fullmatch(r"Dataset\d{3}_.+", part))
+    return next(names, None)
+
+
+def _validated_cases(predictions: Path, folds: list[str]) -> set[str] | None:
+    """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` where nobody knows."""
+    if not any(fold.isdigit() for fold in folds):
+        return None
+    path = Path(os.environ.get("nnUNet_preprocessed", "")) / (_dataset_name(predictions) or "") / "splits_final.json"  # noqa: SIM112
+    if path.is_file():
+        splits = json.loads(path.read_text(encoding="utf-8"))
+        return {case for fold in folds if int(fold) < len(splits) for case in splits[int(fold)]["val"]}
+    return None if len(folds) >= 5 else set()
+
+
+def _with_image(paths: CasePaths, images: str | Path | None, references: Path) -> CasePaths:
+    """Add the CT (nnU-Net's channel 0), if it lies in ``images`` or beside the references."""
+    folder = references if references.is_dir() else references.parent
+    places = [Path(images)] if images else [folder.with_name(folder.name.replace("labels", "images"))]
+    if not images and os.environ.get("nnUNet_raw") and folder.name == "gt_segmentations":  # noqa: SIM112 - nnU-Net's name
+        places.append(Path(os.environ["nnUNet_raw"]) / folder.parent.name / "imagesTr")  # noqa: SIM112
+    for place in places:
+        for name in (f"{paths.case}_0000", paths.case):
+            for ending in ENDINGS:
+                if place != folder and (place / f"{name}{ending}").is_file():
+                    return CasePaths(
+                        paths.case, paths.predicted, paths.reference, paths.fold, place / f"{name}{ending}"
+                    )
+    return paths

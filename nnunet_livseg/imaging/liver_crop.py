@@ -1,0 +1,149 @@
+"""The liver as the region that a second model looks at: its box, its mask, cutting out and putting back.
+
+Image geometry (origin, spacing, direction) always comes from SimpleITK, which keeps it while cutting. Arrays and boxes
+are in the order of nnU-Net and numpy, (z, y, x); 2D images have (y, x).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.imaging.grid import same_grid
+from nnunet_livseg.imaging.images import ending, on_grid
+
+MODES = ("crop", "mask")
+MARGIN_MM = 10.0
+AIR_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the liver is in one image.
+
+    Args:
+        box: First voxel and number of voxels per axis, (z, y, x).
+        inside: The liver in the box, ``(Z, Y, X)`` of the box.
+    """
+
+    box: tuple[tuple[int, int], ...]
+    inside: np.ndarray
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The box as an index into arrays."""
+        return tuple(slice(start, start + count) for start, count in self.box)
+
+
+def find_region(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: float = MARGIN_MM) -> Region | None:
+    """Box of the largest connected part of ``liver (Z, Y, X)``, widened by a margin inside the image.
+
+    The smaller parts of a predicted liver are mistakes as a rule, and one in a far corner would make the box useless.
+    ``None`` if there is no liver.
+    """
+    outer = ndimage.find_objects(liver.astype(np.uint8, copy=False))  # its box first: the rest costs 12 bytes a voxel
+    if not outer:
+        return None
+    parts, _ = ndimage.label(liver[outer[0]])
+    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    found = ndimage.find_objects(parts, max_label=largest)[largest - 1]
+    bounds = [slice(o.start + f.start, o.start + f.stop) for o, f in zip(outer[0], found, strict=True)]
+    box = []
+    for bound, size, step in zip(bounds, liver.shape, spacing_mm, strict=True):
+        margin = int(np.ceil(margin_mm / step))
+        start, stop = max(0, bound.start - margin), min(size, bound.stop + margin)
+        box.append((start, stop - start))
+    inside = np.zeros([count for _, count in box], dtype=bool)
+    place = tuple(slice(b.start - first, b.stop - first) for b, (first, _) in zip(bounds, box, strict=True))
+    inside[place] = parts[found] == largest
+    return Region(tuple(box), inside)
+
+
+def cut_image(image: sitk.Image, region: Region, *, mode: str, fill: float | None) -> sitk.Image:
+    """The box of ``image`` at its place in the patient; with mode ``"mask"``, ``fill`` outside the liver.
+
+    Where ``fill`` is ``None`` or less than the image's type can hold, the image's own minimum stands outside.
+    """
+    box = _cut(image, region)
+    if mode == "crop":
+        return box
+    array = sitk.GetArrayViewFromImage(box)
+    holds = fill is not None and (array.dtype.kind == "f" or np.iinfo(array.dtype).min <= fill)
+    outside = fill if holds else sitk.GetArrayViewFromImage(image).min()
+    return _with_voxels(np.where(region.inside, array, outside), box)
+
+
+def cut_labels(labels: sitk.Image, region: Region, *, mode: str, ignore_label: int | None = None) -> sitk.Image:
+    """The box of a label map; with mode ``"mask"``, background outside the liver (voxels to ignore stay)."""
+    box = _cut(labels, region)
+    if mode == "crop":
+        return box
+    array = sitk.GetArrayViewFromImage(box)
+    keep = region.inside if ignore_label is None else region.inside | (array == ignore_label)
+    return _with_voxels(np.where(keep, array, 0), box)
+
+
+def put_back(labels: np.ndarray, region: Region, *, mode: str, like: sitk.Image) -> sitk.Image:
+    """Labels of the box on the grid of the image that it was cut from; background elsewhere."""
+    return on_grid(placed(labels, region, mode=mode, shape=like.GetSize()[::-1]), like)
+
+
+def placed(values: np.ndarray, region: Region, *, mode: str, shape: Sequence[int]) -> np.ndarray:
+    """``values`` of the box at its place in an array of ``shape``; 0 elsewhere."""
+    whole = np.zeros(shape, values.dtype)
+    whole[region.slices] = values if mode == "crop" else np.where(region.inside, values, 0)
+    return whole
+
+
+def _cut(image: sitk.Image, region: Region) -> sitk.Image:
+    return image[tuple(reversed(region.slices))]  # SimpleITK counts (x, y, z)
+
+
+def _with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
+    return on_grid(array.astype(sitk.GetArrayViewFromImage(like).dtype), like)
+
+
+def liver_of(
+    labels: sitk.Image, values: Collection[int], image: sitk.Image, *, path: Path, compare_place: bool = True
+) -> np.ndarray:
+    """Where a label map has one of ``values``, ``(Z, Y, X)``.
+
+    Args:
+        labels: Label map.
+        values: Values of the liver.
+        image: Image that the label map was made on.
+        path: The label map's file, for messages.
+        compare_place: Whether both headers can be trusted to say where the voxels lie.
+
+    Raises:
+        UserError: Label map and image have different sizes or, where they are volumes, lie at different places.
+    """
+    if labels.GetSize() != image.GetSize():
+        raise UserError(
+            f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together."
+        )
+    if compare_place and ending(path) and not same_grid(image, labels):  # pictures have no place
+        raise UserError(
+            f"{path} does not lie where its image lies, so its voxels are others than the image's.\n"
+            f"  label map (x, y, z): {_place(labels)}\n  image (x, y, z): {_place(image)}\n"
+            "  Resample the label map to the image's grid, or take the one that was made on this image."
+        )
+    return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
+
+
+def spacing_of(image: sitk.Image) -> tuple[float, ...]:
+    """Spacing in mm, (z, y, x)."""
+    return image.GetSpacing()[::-1]
+
+
+def _size(image: sitk.Image) -> str:
+    return " x ".join(map(str, image.GetSize()[::-1]))
+
+
+def _place(image: sitk.Image) -> str:
+    geometry = {"origin": image.GetOrigin(), "spacing": image.GetSpacing(), "direction": image.GetDirection()}
+    return ", ".join(f"{name} {np.round(values, 4).tolist()}" for name, values in geometry.items())

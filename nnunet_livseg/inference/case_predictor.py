@@ -1,0 +1,272 @@
+"""One image through nnU-Net's own preprocessing, sliding window and resampling, in one process and little memory.
+
+The result equals that of ``nnUNetv2_predict`` voxel for voxel. Unlike there, the resampled logits are made channel by
+channel and turned into labels slab by slab, so that 64-bit copies of all channels never exist at once.
+"""
+
+# Shape letters: C image channels, K output channels, (Z, Y, X) the image's grid
+
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pickle import UnpicklingError
+from types import SimpleNamespace
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import TUMOR
+from nnunet_livseg.inference.ensemble import MemberOutputs, entropy, vote
+from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.trained_model import TrainedModel
+
+_SLAB_VOXELS = 4_000_000  # turned into labels at a time
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image, on the image's grid ``(Z, Y, X)``.
+
+    Args:
+        labels: Label values.
+        probabilities: By structure, 0 to 1, half precision; those of the tumor always where there is one.
+        votes: Share of the single predictions that say tumor; None unless asked for.
+        own_vote: The same for their mean, 1 or 0 on the network's grid and resampled as the votes are; None without.
+        uncertainty: See ``ensemble.entropy``; None unless asked for.
+    """
+
+    labels: np.ndarray
+    probabilities: dict[str, np.ndarray]
+    votes: np.ndarray | None = None
+    own_vote: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Prediction":
+        """The same with all arrays changed in one way."""
+        maps = (None if m is None else change(m) for m in (self.votes, self.own_vote, self.uncertainty))
+        probabilities = {name: change(values) for name, values in self.probabilities.items()}
+        return Prediction(change(self.labels), probabilities, *maps)
+
+
+class CasePredictor:
+    """A trained model in memory, ready for one image after the other.
+
+    Args:
+        model: The trained model.
+        quality: Folds, mirroring, step.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        members: Also collect votes and uncertainty.
+        progress: Show nnU-Net's progress bar.
+
+    Raises:
+        UserError: The model cannot be loaded here.
+    """
+
+    def __init__(
+        self, model: TrainedModel, *, quality: Quality, device: str, members: bool = False, progress: bool = False
+    ) -> None:
+        self.model, self.quality = model, quality
+        self.folds = model.folds if quality.every_fold else model.folds[:1]
+        with redirect_stdout(io.StringIO()):  # its remark on every device but CUDA
+            self.nnunet = nnUNetPredictor(
+                tile_step_size=quality.step_size,
+                use_mirroring=quality.mirroring,
+                device=torch.device(device),
+                allow_tqdm=progress,
+            )
+        self._load()
+        self.label_manager = self.nnunet.label_manager
+        self.exclusive = not self.label_manager.has_regions
+        self.channels_of = {name: self._channels(values) for name, values in model.structures.items()}
+        self.heads = self.label_manager.num_segmentation_heads
+        self.members = members
+        if members:
+            self._collect_members()
+        previous = model.previous_stage
+        self.previous = previous and CasePredictor(previous, quality=quality, device=device, progress=progress)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether mirrored copies are predicted: asked for, and the training allows it."""
+        return self.quality.mirroring and bool(self.nnunet.allowed_mirroring_axes)
+
+    def _load(self) -> None:
+        folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
+        try:
+            with redirect_stdout(io.StringIO()):  # where it looks for the trainer
+                self.nnunet.initialize_from_trained_model_folder(str(self.model.folder), folds, self.model.checkpoint)
+        except UserError:
+            raise
+        except (RuntimeError, UnpicklingError, EOFError) as error:  # no trainer of that name, or damaged weights
+            reason = (str(error).strip() or "a file of weights ends early").splitlines()[0].split(". ")[0]
+            raise UserError(
+                f"{self.model.folder.name} cannot be loaded: {reason}"
+                "\n  Was it copied completely? Was it trained with an extension of nnU-Net that is not installed here?"
+                " See livseg doctor."
+            ) from error
+
+    def _channels(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        """Output channels of a structure: its labels, or the region with just its values."""
+        if self.exclusive:
+            return values
+        regions = [
+            set(region) if isinstance(region, tuple | list) else {region}
+            for region in self.label_manager.foreground_regions
+        ]
+        exact = [index for index, region in enumerate(regions) if region == set(values)]
+        return tuple(exact or [index for index, region in enumerate(regions) if region <= set(values)])
+
+    def _collect_members(self) -> None:
+        tumor = self.channels_of.get(TUMOR, ())
+        self.nnunet.network = MemberOutputs(self.nnunet.network, exclusive=self.exclusive, tumor=tumor)
+        heads = 2 * self.heads + bool(tumor)
+        self.nnunet.label_manager = SimpleNamespace(num_segmentation_heads=heads)  # all that its sliding window reads
+
+    def predict(self, images: Sequence[sitk.Image], *, structures: Iterable[str] = ()) -> Prediction:
+        """Segment an image, given channel by channel; probabilities of ``structures`` come along.
+
+        Raises:
+            UserError: The model was trained on something else than volumes.
+        """
+        turn = self.turn(images[0])
+        found = self._predict(turn.stacked(images), turn.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
+        return found.changed(turn.back)
+
+    def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
+        """The same in the reader's order, ``image (C, Z, Y, X)``."""
+        previous = self.previous and self.previous._predict(image, spacing_mm, set()).labels[None].astype(np.int16)
+        data, properties = self.preprocessed(image, spacing_mm, previous)
+        outputs = self._outputs(torch.from_numpy(data))
+        del data
+        extra = self._reduced(outputs)
+        logits = [channel.clone() for channel in outputs[: self.heads]] if self.members else list(outputs)
+        del outputs  # with the channels that are reduced by now
+        logits = [self._resampled(logits.pop(0), properties) for _ in range(self.heads)]
+        extra = {name: self._whole(self._resampled(values, properties), properties) for name, values in extra.items()}
+        labels, probabilities = self._decided(logits, structures)
+        probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
+        return Prediction(self._whole(labels, properties), probabilities, **extra)
+
+    def turn(self, image: sitk.Image) -> Turn:
+        """From the axes of ``image`` to those of the reader that the model was trained with."""
+        return Turn(image, self.nnunet.plans_manager.plans["image_reader_writer"])
+
+    def preprocessed(
+        self, image: np.ndarray, spacing_mm: tuple[float, ...], previous: np.ndarray | None = None
+    ) -> tuple[np.ndarray, dict]:
+        """An image as the network sees it, by nnU-Net's own preprocessor, and what that noted about it.
+
+        Args:
+            image: ``(C, Z, Y, X)`` in the reader's order.
+            spacing_mm: In the same order.
+            previous: Label map ``(1, Z, Y, X)`` of the previous model of a cascade.
+        """
+        nnunet = self.nnunet
+        preprocessor = nnunet.configuration_manager.preprocessor_class(verbose=False)
+        plans, configuration = nnunet.plans_manager, nnunet.configuration_manager
+        properties = {"spacing": [float(s) for s in spacing_mm]}
+        self._require_thickness(image, spacing_mm)
+        data, labels, properties = preprocessor.run_case_npy(
+            image, previous, properties, plans, configuration, nnunet.dataset_json
+        )
+        if previous is not None:
+            labels = convert_labelmap_to_one_hot(labels[0], self.label_manager.foreground_labels, data.dtype)
+            data = np.vstack((data, labels))
+        return data, properties
+
+    def _require_thickness(self, image: np.ndarray, spacing_mm: tuple[float, ...]) -> None:
+        """Refuse an image that nnU-Net's resampling would leave no voxel of; of 2D models, slices stay as they are."""
+        forward, own = self.nnunet.plans_manager.transpose_forward, self.nnunet.configuration_manager.spacing
+        sizes_mm = [image.shape[1 + axis] * spacing_mm[axis] for axis in forward][-len(own) :]
+        for size_mm, step_mm in zip(sizes_mm, own, strict=True):
+            if round(size_mm / step_mm) < 1:
+                raise UserError(
+                    f"the image is {size_mm:.3g} mm thick, less than half a voxel ({step_mm:.3g} mm) of"
+                    f" {self.model.folder.name}.\n  Give a whole scan, or take a model of finer voxels."
+                )
+
+    def _outputs(self, data: Tensor) -> Tensor:
+        """Output channels of nnU-Net's sliding window, the mean over folds, at the network's resolution."""
+        try:
+            with IsInfByChannel():
+                return self.nnunet.predict_logits_from_preprocessed_data(data).cpu()
+        except RuntimeError as error:
+            if "Encountered inf" not in str(error):
+                raise
+            raise UserError(
+                f"{self.model.folder.name} answers infinity for this CT, so no label can be decided."
+                "\n  Are the CT's values Hounsfield units? If so, the training diverged: take another fold (-f) or"
+                " checkpoint (-chk)."
+            ) from error
+
+    def _reduced(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Uncertainty and votes from the channels behind the logits, at the network's resolution."""
+        if not self.members:
+            return {}
+        probabilities = outputs[self.heads : 2 * self.heads]
+        tumor = self.channels_of.get(TUMOR)
+        names = ("uncertainty", "own_vote") if tumor else ("uncertainty",)
+        maps = {name: torch.empty(outputs.shape[1:], dtype=torch.half) for name in names}
+        for slab in _slabs(tuple(outputs.shape[1:])):
+            maps["uncertainty"][slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
+            if tumor:
+                own = vote(outputs[: self.heads, slab].float(), tumor, exclusive=self.exclusive)
+                maps["own_vote"][slab] = own.half()
+        return maps | ({"votes": outputs[-1].clone()} if tumor else {})
+
+    def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:
+        """One output channel on the cropped image's grid, by nnU-Net's own function."""
+        plans, configuration = self.nnunet.plans_manager, self.nnunet.configuration_manager
+        shape = properties["shape_after_cropping_and_before_resampling"]
+        spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+        own = (
+            configuration.spacing if len(configuration.spacing) == len(shape) else [spacing[0], *configuration.spacing]
+        )
+        return np.asarray(configuration.resampling_fn_probabilities(channel[None].numpy(), shape, own, spacing)[0])
+
+    def _decided(self, logits: list[np.ndarray], wanted: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Labels and probabilities of structures, slab by slab."""
+        labels = np.empty(logits[0].shape, np.min_scalar_type(max(self.label_manager.all_labels)))
+        probabilities = {name: np.empty(labels.shape, np.float16) for name in sorted(wanted)}
+        for slab in _slabs(labels.shape):
+            stacked = torch.from_numpy(np.stack([channel[slab] for channel in logits]))
+            labels[slab] = np.asarray(self.label_manager.convert_logits_to_segmentation(stacked))
+            each = self.label_manager.apply_inference_nonlin(stacked) if wanted else None
+            for name, values in probabilities.items():
+                chosen = each[list(self.channels_of[name])]
+                values[slab] = chosen.sum(0) if self.exclusive else chosen.amax(0)
+        return labels, probabilities
+
+    def _whole(self, values: np.ndarray, properties: dict) -> np.ndarray:
+        """Undo nnU-Net's cropping and transposition: ``(Z, Y, X)`` of the image, 0 outside the cropped part."""
+        whole = np.zeros(properties["shape_before_cropping"], values.dtype)
+        whole[bounding_box_to_slice(properties["bbox_used_for_cropping"])] = values
+        return np.ascontiguousarray(whole.transpose(self.nnunet.plans_manager.transpose_backward))
+
+
+class IsInfByChannel(TorchFunctionMode):
+    """Inside, ``torch.isinf`` of a volume ``(K, Z, Y, X)`` says only which channels hold infinity.
+
+    nnU-Net's sliding window asks whether any output is infinite, and all at once that takes 1.5 times their memory.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.isinf and args[0].ndim == 4:
+            return torch.stack([torch.isinf(channel).any() for channel in args[0]])
+        return func(*args, **(kwargs or {}))
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    thickness = max(1, _SLAB_VOXELS // math.prod(shape[1:]))
+    for start in range(0, shape[0], thickness):
+        yield slice(start, start + thickness)

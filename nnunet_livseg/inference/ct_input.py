@@ -1,0 +1,161 @@
+"""What people have a CT in: DICOM folders and zips, volume files, images of SimpleITK and nibabel, arrays.
+
+Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own grid.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import file_name
+from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
+from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, distance_mm
+from nnunet_livseg.imaging.images import is_no_dicom, read_volume, stem
+
+
+@dataclass(frozen=True)
+class Source:
+    """A CT as read.
+
+    Args:
+        name: Short name, safe as a file name; of DICOM a digest of the series, because its paths may name the patient.
+        images: One per channel, on one grid.
+        series: The DICOM series of the first channel.
+        notes: What was put right while reading.
+    """
+
+    name: str
+    images: tuple[sitk.Image, ...]
+    series: SeriesInfo | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> sitk.Image:
+        return self.images[0]
+
+
+def open_source(
+    given: object, *, name: str | None = None, spacing_mm: Sequence[float] | None = None, **dicom
+) -> Source:
+    """Read one CT; a tuple or list of inputs is one CT with several channels.
+
+    Args:
+        given: Path of a DICOM folder, zip or multi-frame file or of a volume file; a SimpleITK or nibabel image; an
+            array ``(Z, Y, X)`` in HU.
+        name: Instead of the one made from the path.
+        spacing_mm: (z, y, x), for an array.
+        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``; a volume refuses a
+            series or an intercept.
+
+    Raises:
+        UserError: What cannot be read and why.
+    """
+    if not isinstance(given, tuple | list):
+        source = _one(given, spacing_mm, dicom)
+        return Source(file_name(name or source.name), source.images, source.series, source.notes)
+    if not given:
+        raise UserError("no image was given.")
+    parts = [_one(part, spacing_mm, dicom) for part in given]
+    images = tuple(part.image for part in parts)
+    for index, image in enumerate(images[1:], start=1):
+        _require_one_grid(images[0], image, index)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Source(file_name(name or parts[0].name), images, parts[0].series, notes)
+
+
+def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Source:
+    if isinstance(given, str | Path):
+        return _from_path(Path(given), dicom)
+    _refuse_dicom_options("the image is one volume", dicom)
+    if isinstance(given, sitk.Image):
+        return Source("ct", (_scalar_volume(given),))
+    if isinstance(given, np.ndarray):
+        return Source("ct", (_from_array(given, spacing_mm),))
+    if hasattr(given, "affine") and hasattr(given, "dataobj"):
+        return Source("ct", (_from_nibabel(given),))
+    raise UserError(
+        f"a {type(given).__name__} is no CT. Give a path, a SimpleITK or nibabel image, or an array with spacing_mm."
+    )
+
+
+def _from_path(path: Path, dicom: dict) -> Source:
+    if path.is_file() and is_no_dicom(path):
+        _refuse_dicom_options(f"{path} is one volume file", dicom)
+        volume = read_volume(path)
+        return Source(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
+    image, info = read_series(path, **dicom)
+    digest = hashlib.sha256(info.series_uid.encode()).hexdigest()[:8]
+    return Source(f"ct-{digest}", (image,), info, info.notes)
+
+
+def _refuse_dicom_options(what: str, dicom: dict) -> None:
+    """Refuse what would be ignored; ``interpolate`` only permits, and a volume lacks no slices."""
+    series, intercept = dicom.get("series"), dicom.get("intercept")
+    if series is not None:
+        raise UserError(f"{what}: there is no series {str(series)!r} to choose in it.")
+    if intercept is not None:
+        raise UserError(
+            f"{what}, whose values are taken as they are: the intercept {intercept:g} is for DICOM series."
+            "\n  Leave it out; if the values are not Hounsfield units yet, add it to them and save the volume."
+        )
+
+
+def _scalar_volume(image: sitk.Image) -> sitk.Image:
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1 or image.GetSize()[2] < 2:
+        raise UserError(
+            f"the image has the size {image.GetSize()} with {image.GetNumberOfComponentsPerPixel()} values per voxel;"
+            "\n  a CT is a volume of several slices with one value per voxel."
+        )
+    return image
+
+
+def _from_array(array: np.ndarray, spacing_mm: Sequence[float] | None) -> sitk.Image:
+    if array.ndim != 3 or array.dtype.kind not in "iuf":
+        raise UserError(f"the array has the shape {array.shape} of {array.dtype}; a CT is (z, y, x) in numbers.")
+    if spacing_mm is None or len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
+        raise UserError(
+            f"an array has no voxel size, and spacing_mm is {spacing_mm}: volumes could not be measured."
+            "\n  Give spacing_mm=(z, y, x) in mm."
+        )
+    native = np.float32 if array.dtype == np.float16 else array.dtype.newbyteorder("=")
+    image = sitk.GetImageFromArray(array.astype(native, copy=False))
+    image.SetSpacing([float(s) for s in spacing_mm[::-1]])
+    return _scalar_volume(image)
+
+
+def _from_nibabel(nifti) -> sitk.Image:
+    """The image that SimpleITK would read from the same file."""
+    from tempfile import TemporaryDirectory
+
+    import nibabel
+
+    if len(nifti.shape) == 4 and nifti.shape[3] == 1:
+        nifti = nifti.slicer[..., 0]
+    with TemporaryDirectory(prefix="livseg-") as folder:
+        path = Path(folder) / "ct.nii"
+        nibabel.save(nibabel.Nifti1Image.from_image(nifti), path)
+        return read_volume(path).image
+
+
+def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> None:
+    apart = ""
+    if first.GetSize() == other.GetSize():
+        shift_mm = distance_mm(first, other, outer=True)
+        if shift_mm <= ROUNDING_VOXELS * min(first.GetSpacing()):
+            return
+        apart = f"; corners up to {shift_mm:.3g} mm apart"
+    raise UserError(
+        f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
+        "\n  would look at different places of the patient. Register the phases first: livseg align."
+    )
+
+
+def _grid(image: sitk.Image) -> str:
+    size, spacing = image.GetSize()[::-1], image.GetSpacing()[::-1]
+    origin = ", ".join(f"{mm:.4g}" for mm in image.GetOrigin())
+    return f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{s:.3g}' for s in spacing)} mm from {origin} mm"

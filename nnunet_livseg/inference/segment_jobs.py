@@ -1,0 +1,203 @@
+"""Segmented CTs as folders: one call for one patient, or many with one loaded model, going on after an interruption."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, fields
+from fnmatch import fnmatch
+from itertools import islice
+from pathlib import Path
+from zipfile import is_zipfile
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import numbered
+from nnunet_livseg.data.dicom.study_files import opened_folder
+from nnunet_livseg.imaging.images import WriteError, is_no_dicom
+from nnunet_livseg.inference.ct_input import open_source
+from nnunet_livseg.inference.segmenter import Segmenter
+from nnunet_livseg.patient.segmentation import Segmentation
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, require_writable, write_result
+
+READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
+Given = object  # whatever ``ct_input.open_source`` takes
+
+
+def segment(given: Given, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
+    """Segment one CT: ``segment("study.zip", MODEL_FOLDER, output="result", quality="fast")``.
+
+    For several CTs make one ``Segmenter`` and call its ``segment``: the model is then loaded once.
+
+    Args:
+        given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.open_source``.
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
+        output: Folder to write; left out, nothing is written.
+        options: Those of ``Contents`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.open_source``
+            (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
+
+    Raises:
+        UserError: The model cannot be used, the CT not be read, or the folder not be written.
+    """
+    reading = {key: options.pop(key) for key in READING if key in options}
+    contents = Contents(**{field.name: options.pop(field.name) for field in fields(Contents) if field.name in options})
+    segmenter = Segmenter(model, **options)
+    if output is not None:
+        require_writable(output)
+    with unpacked(given) as place:
+        result = segmenter.segment(place, **reading)
+        if output is not None:
+            write_result(result, output, contents=contents)
+    return result
+
+
+def segment_all(
+    inputs: Sequence[Path | tuple[Path, ...]],
+    segmenter: Segmenter,
+    out: Path,
+    *,
+    contents: Contents | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], None] = print,
+    **reading,
+) -> list[Path]:
+    """Segment every input and write its folder; a wrong input does not keep the others from being segmented.
+
+    Args:
+        inputs: Paths; a tuple is one CT with several channels.
+        segmenter: The model.
+        out: For one input its folder; for several the folder of their folders, which are named as the results are.
+        contents: What is written beside label map and measurements.
+        overwrite: Segment again what the same call has finished before.
+        say: Takes one line of progress.
+        reading: Options of ``ct_input.open_source``.
+
+    Returns:
+        Folders of the results, in the order of the inputs; an input that is given twice has one.
+
+    Raises:
+        UserError: Nothing can be written to ``out``; the only input failed; or, after all others were done, which
+            inputs failed and why.
+    """
+    alone, contents = len(inputs) == 1, contents or Contents()
+    _require_apart(inputs, out)
+    require_writable(out)
+    whole = _finished([out] if alone else sorted(out.glob("*/")))
+    holders = {folder: record.get("input", "") for folder, record in whole.items()}
+    finished = {} if overwrite else {record.get("request"): folder for folder, record in whole.items()}
+    folders: list[Path] = []
+    failed: list[str] = []
+    for mark, given in {_mark(given): given for given in inputs}.items():  # an input that is given twice counts once
+        request = _request(given, segmenter, contents, reading)
+        if request in finished:
+            say(f"{finished[request]}: finished before; --overwrite segments it again")
+            folders.append(finished[request])
+            continue
+        try:
+            with unpacked(given) as place:
+                result = segmenter.segment(open_source(place, **reading))
+                folder = out if alone else _place(out / result.name, mark, holders)
+                write_result(result, folder, contents=contents, request=request, given=mark)
+        except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
+            if alone or isinstance(error, WriteError):
+                raise
+            failed.append(f"{_shown(given)}: {_reason(error)}")
+            say(f"{_shown(given)}: failed, going on with the next")
+            continue
+        holders[folder] = mark
+        folders.append(folder)
+        say(f"{folder}: {summary(result)}")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(inputs)} inputs failed.\n" + "\n".join(failed))
+    return folders
+
+
+@contextmanager
+def unpacked(given: Given) -> Iterator[Given]:
+    """An input with its zips unpacked while the block runs: DICOM objects are written from the slices' own headers."""
+    several = isinstance(given, tuple | list)
+    parts = list(given) if several else [given]
+    with ExitStack() as stack:
+        for index, part in enumerate(parts):
+            if isinstance(part, str | Path) and not is_no_dicom(Path(part)) and is_zipfile(part):
+                parts[index] = stack.enter_context(opened_folder(part))
+        yield tuple(parts) if several else parts[0]
+
+
+def summary(result: Segmentation) -> str:
+    """One line about what was found."""
+    found = result.measurements
+    parts = [f"{name} {size.volume_ml:.1f} ml" for name, size in found.structures.items()]
+    if found.lesions is not None:
+        parts.append(f"{len(found.lesions)} lesion{'' if len(found.lesions) == 1 else 's'}")
+    return f"{', '.join(parts)} in {result.provenance.seconds:.0f} s"
+
+
+def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Contents, reading: dict) -> str:
+    """Digest of everything that a result depends on. Paths of inputs may name patients, so nothing else is kept."""
+    paths = given if isinstance(given, tuple) else (given,)
+    wish = {
+        "inputs": [_state(path) for path in paths],
+        "model": [_state(path) for path in segmenter.weights()],
+        "quality": asdict(segmenter.quality),
+        "wishes": asdict(segmenter.wishes),
+        "contents": asdict(contents),
+        "reading": reading,
+        "versions": segmenter.versions,
+    }
+    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+
+
+def _mark(given: Path | tuple[Path, ...]) -> str:
+    """Digest of the input's place, whatever becomes of its content and of all options."""
+    paths = given if isinstance(given, tuple) else (given,)
+    return hashlib.sha256(json.dumps([str(path.absolute()) for path in paths]).encode()).hexdigest()
+
+
+def _require_apart(inputs: Sequence[Path | tuple[Path, ...]], out: Path) -> None:
+    """Refuse an output that would mix with, or replace, an input."""
+    place = out.resolve()
+    for path in (path.resolve() for given in inputs for path in (given if isinstance(given, tuple) else (given,))):
+        inside = path.is_dir() and place.is_relative_to(path)
+        replaced = path.parent == place and any(fnmatch(path.name, pattern) for pattern in OURS)
+        if inside or replaced:
+            raise UserError(
+                f"the output {out} would lie among the files of the input {path.name}, or replace it."
+                "\n  Choose a folder of its own for the results."
+            )
+
+
+def _state(path: Path) -> list:
+    """What changes when a file or a folder's files change."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def _finished(folders: Sequence[Path]) -> dict[Path, dict]:
+    """Folders with a whole result, and its record."""
+    found = {}
+    for folder in folders:
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and (folder / LABELS).is_file():
+            found[folder] = record
+    return found
+
+
+def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
+    """The folder in which the input's last result lies, or a new one: ``first``, numbered where others have it."""
+    names = islice(numbered(first.name), len(holders) + 1)
+    places = [first.with_name(name) for name in names]
+    own = [place for place in places if holders.get(place) == mark]
+    free = [place for place in places if place not in holders]
+    return (own or free)[0]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def _shown(given: Path | tuple[Path, ...]) -> str:
+    return " + ".join(str(path) for path in given) if isinstance(given, tuple) else str(given)

@@ -1,0 +1,136 @@
+"""A trained model of nnU-Net as a folder: is everything in it, which folds, which labels."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import dataset_structures
+from nnunet_livseg.core.names import did_you_mean
+from nnunet_livseg.data.raw_dataset import RawDataset
+
+CHECKPOINT = "checkpoint_final.pth"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A folder ``TRAINER__PLANS__CONFIGURATION`` of ``nnUNet_results``, from any nnU-Net training.
+
+    Args:
+        folder: The folder.
+        folds: Folds to average.
+        checkpoint: File name of the weights.
+        dataset: Channels and labels of the dataset that it was trained on.
+        named_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
+    """
+
+    folder: Path
+    folds: tuple[str, ...]
+    checkpoint: str
+    dataset: RawDataset
+    named_folds: tuple[str, ...] = ()
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, folds: tuple[str | int, ...] | None = None, checkpoint: str = CHECKPOINT
+    ) -> "TrainedModel":
+        """Look into a model folder; ``folds`` left out: all that are trained, without ``all``, as nnU-Net does.
+
+        Raises:
+            UserError: The folder is no model, or the folds or weights asked for are not in it.
+        """
+        folder = Path(folder).absolute()
+        if not (folder / "plans.json").is_file():
+            raise UserError(
+                f"{folder} is no trained model: it has no plans.json.{_models_below(folder)}"
+                "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
+            )
+        trained = _trained_folds(folder, checkpoint)
+        named = tuple(dict.fromkeys(map(str, folds or ())))  # each once
+        wanted = named or tuple(fold for fold in trained if fold != "all") or trained
+        missing = [fold for fold in wanted if fold not in trained]
+        if missing:
+            there = ", ".join(f"fold_{fold}" for fold in trained)
+            raise UserError(
+                f"{folder.name} has no {checkpoint} of fold {missing[0]}; trained: {there}."
+                f"{did_you_mean(missing[0], trained)}"
+            )
+        return cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
+
+    @property
+    def name(self) -> str:
+        """Dataset and folder, without the place."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @cached_property
+    def plans(self) -> dict:
+        """Content of ``plans.json``.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        try:
+            plans = json.loads((self.folder / "plans.json").read_text(encoding="utf-8"))
+            plans["configurations"].keys()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.folder}/plans.json is damaged ({error}). Copy the model again.") from None
+        return plans
+
+    @cached_property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """Structure to label values; the liver includes its tumors."""
+        return dict(dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json").values)
+
+    @cached_property
+    def previous_configuration(self) -> str | None:
+        """The configuration whose label maps a cascade model reads; None for every other model.
+
+        Raises:
+            UserError: The folder was renamed, so that nobody knows its configuration.
+        """
+        configuration, configurations = self.folder.name.split("__")[-1], self.plans["configurations"]
+        if configuration not in configurations:
+            raise UserError(
+                f"the folder {self.folder.name} was renamed: its name says which configuration of its plans it is"
+                f"\n  ({', '.join(configurations)}). Name it TRAINER__PLANS__CONFIGURATION again."
+            )
+        return configurations[configuration].get("previous_stage")
+
+    @cached_property
+    def previous_stage(self) -> "TrainedModel | None":
+        """The model of the previous configuration, with the folds that were asked for where it has them, else all.
+
+        Raises:
+            UserError: It is not beside this one.
+        """
+        if self.previous_configuration is None:
+            return None
+        *training, _ = self.folder.name.split("__")
+        folder = self.folder.with_name("__".join([*training, self.previous_configuration]))
+        if not folder.is_dir():
+            raise UserError(
+                f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's label maps,\n"
+                f"  but {folder.name} is not beside it. Copy it there, or take another configuration."
+            )
+        trained = _trained_folds(folder, self.checkpoint)
+        named = tuple(fold for fold in self.named_folds if fold in trained)
+        return TrainedModel.open(folder, folds=named, checkpoint=self.checkpoint)
+
+
+def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
+    found = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
+    found = [fold for fold in found if fold == "all" or fold.isdigit()]  # fold_0_old is somebody's copy
+    if found:
+        return tuple(found)
+    others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")})
+    remedy = "Its training has not begun or was copied without weights."
+    if others:
+        remedy = f"It has {', '.join(others)}. Wait for the end of the training, or take it as it is: -chk {others[0]}"
+    raise UserError(f"{folder.name} has no fold with {checkpoint}.\n  {remedy}")
+
+
+def _models_below(folder: Path) -> str:
+    plans = sorted(folder.glob("**/plans.json")) if folder.is_dir() else []  # nnU-Net's predictions have some too
+    found = [path.parent for path in plans if any(path.parent.glob("fold_*"))][:3]
+    return f" Models below it: {', '.join(str(path.relative_to(folder)) for path in found)}." if found else ""

@@ -1,0 +1,187 @@
+"""Post-processing of a folder of label maps: geometry and pixel type stay, finished files are kept."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from nnunet_livseg import __version__
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import atomic_path, write_json
+from nnunet_livseg.core.labels import Structures
+from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
+from nnunet_livseg.evaluation.folder_evaluation import reason
+from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending, integers
+from nnunet_livseg.evaluation.pairing import Problem
+from nnunet_livseg.imaging.images import on_grid, read_scan, require_place, write_volume
+from nnunet_livseg.imaging.liver_crop import spacing_of
+from nnunet_livseg.postprocessing.steps import Step, apply, as_dict, as_text, require_structures
+
+RECORD = "postprocessed.json"
+_KEPT_BESIDE = ("dataset.json", "plans.json")  # what nnU-Net writes beside predictions and later commands read
+
+
+@dataclass
+class FolderChanges:
+    """What happened to a folder.
+
+    Args:
+        changes: File name to what was changed in it, finished files of an earlier call included.
+        problems: Files that could not be processed, and why.
+        n_reused: Files that were finished before.
+    """
+
+    changes: dict[str, list[str]]
+    problems: list[Problem] = field(default_factory=list)
+    n_reused: int = 0
+
+
+def apply_to_folder(
+    predictions: str | Path,
+    out: str | Path,
+    *,
+    steps: Sequence[Step],
+    structures: Structures,
+    workers: int | None = 1,
+    progress: bool = False,
+) -> FolderChanges:
+    """Apply ``steps`` to every label map of a folder.
+
+    ``out/postprocessed.json`` keeps the steps, the structures and what was changed in each file. A finished file is
+    skipped by the next call as long as its prediction stays the same.
+
+    Args:
+        predictions: Folder of label maps.
+        out: Another folder; made where missing.
+        steps: What to do, in this order.
+        structures: Which values are liver and tumor.
+        workers: Processes at most; by processors and free memory where ``None``.
+        progress: Show a bar.
+
+    Raises:
+        UserError: A folder does not fit, ``out`` holds results of other steps or structures, or a step does not fit
+            the labels.
+    """
+    predictions, out = Path(predictions), Path(out)
+    for step in steps:
+        require_structures(step, structures)
+    files = _label_maps(predictions)
+    _require_other_place(predictions, out)
+    record = _Record.open(out, steps, structures)
+    todo = [path for path in files if not record.is_done(path)]
+    done = FolderChanges({}, n_reused=len(files) - len(todo))
+    out.mkdir(parents=True, exist_ok=True)
+    for name in _KEPT_BESIDE:
+        if (predictions / name).is_file():
+            with atomic_path(out / name) as temporary:
+                shutil.copyfile(predictions / name, temporary)
+    work = partial(apply_to_file, out=out, steps=tuple(steps), structures=structures)
+    n_workers = worker_count(len(todo), max(map(memory_need_bytes, todo), default=1), workers=workers)
+    with tqdm(total=len(files), initial=done.n_reused, unit="case", disable=not progress) as bar:
+        for path, result in run_jobs(work, todo, workers=n_workers):
+            bar.update()
+            if isinstance(result, Exception):
+                done.problems.append(Problem(path.name, reason(result)))
+            else:
+                record.add(path, result)
+    record.write()  # also where there was nothing to do
+    done.changes = {path.name: record.changes(path) for path in files if record.is_done(path)}
+    return done
+
+
+def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: Structures) -> list[str]:
+    """Apply ``steps`` to one label map and write it to ``out`` under its name; returns what was changed.
+
+    Raises:
+        UserError: The file is damaged or no label map.
+    """
+    image = read_scan(path).image
+    voxels = sitk.GetArrayFromImage(image)
+    labels, _ = integers(voxels, path.name)
+    spacing_mm = (1.0,) * labels.ndim if path.name.lower().endswith(PIXEL_ENDINGS) else spacing_of(image)
+    changed, changes = apply(labels, spacing_mm, structures, steps)
+    write_volume(on_grid(changed.astype(voxels.dtype, copy=False), image), out / path.name)
+    return changes
+
+
+def _label_maps(predictions: Path) -> list[Path]:
+    if not predictions.is_dir():
+        raise UserError(f"{predictions} is no folder of label maps.")
+    names = (path for path in sorted(predictions.iterdir()) if path.is_file() and not path.name.startswith("."))
+    files = [path for path in names if file_ending(path.name)]
+    if not files:
+        raise UserError(f"there is no label map in {predictions}.")
+    return files
+
+
+def _require_other_place(predictions: Path, out: Path) -> None:
+    require_place(out)
+    if out.resolve() == predictions.resolve():
+        raise UserError(f"{out} holds the predictions themselves, which would be lost. Choose another folder with -o.")
+
+
+@dataclass
+class _Record:
+    """``postprocessed.json``: steps, structures, and per file its prediction's size and time and what was changed."""
+
+    path: Path
+    content: dict
+
+    @classmethod
+    def open(cls, out: Path, steps: Sequence[Step], structures: Structures) -> "_Record":
+        path, made_with = out / RECORD, f"nnunet-livseg {__version__}"
+        wanted = {"steps": [as_dict(step) for step in steps], "structures": structures.as_dict()["values"]}
+        there = _whole_record(path)
+        if there is None:
+            return cls(path, {"created_with": made_with, **wanted, "files": {}})
+        if there["steps"] != wanted["steps"]:
+            raise _mixed(out, f"after other steps than {' '.join(map(as_text, steps)) or 'none'}")
+        if there["structures"] != wanted["structures"]:
+            values = ", ".join(f"{name} {' '.join(map(str, found))}" for name, found in structures.values.items())
+            raise _mixed(out, f"made with other label values than {values}")
+        return cls(path, there)
+
+    def is_done(self, prediction: Path) -> bool:
+        entry = self.content["files"].get(prediction.name)
+        written = (self.path.parent / prediction.name).is_file()
+        return written and entry is not None and entry["prediction"] == _stamp(prediction)
+
+    def changes(self, prediction: Path) -> list[str]:
+        return self.content["files"][prediction.name]["changes"]
+
+    def add(self, prediction: Path, changes: list[str]) -> None:
+        self.content["files"][prediction.name] = {"prediction": _stamp(prediction), "changes": changes}
+        self.write()
+
+    def write(self) -> None:
+        write_json(self.path, self.content)
+
+
+def _whole_record(path: Path) -> dict | None:
+    """The content of ``postprocessed.json``; ``None`` where there is none, or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        whole = {"steps", "structures", "files"} <= content.keys()
+        whole = whole and all({"prediction", "changes"} <= entry.keys() for entry in content["files"].values())
+    except (ValueError, AttributeError):  # no JSON, or a list where names belong
+        return None
+    return content if whole else None
+
+
+def _mixed(out: Path, how: str) -> UserError:
+    return UserError(
+        f"{out} holds label maps {how} ({RECORD} names them): mixed, nobody could tell them apart.\n"
+        "  Choose another folder with -o, or delete this one."
+    )
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
