@@ -1,4 +1,4 @@
-"""A trained model and one case, as ``inference.attention_maps`` needs them: loaded, preprocessed, with a point to see."""
+"""A trained model and one case, as ``inference.attention_maps`` needs them: loaded, preprocessed, with a point."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -17,8 +17,8 @@ import pytest
 import SimpleITK as sitk
 from filelock import FileLock
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.phantom import write_dataset
-from nnunet_livseg.errors import UserError
 
 from ..matrix.nnunet import ENVIRONMENT, CommandFailed
 from ..matrix.nnunet import Workplace as QuickWorkplace
