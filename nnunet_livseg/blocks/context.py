@@ -3,19 +3,19 @@
 Pang et al., Correlation Matters: Multi-scale Fine-Grained Contextual Information Extraction for Hepatic Tumor
 Segmentation, PAKDD 2020, sections 2.2 and 2.3, Eqs. (1)-(7).
 Readings (docs/papers/mfcnet.md): f in Eq. (1) is ReLU; the gains alpha and beta start at 0; Eq. (5) mixes channels with
-the rows of M, which sum to 1. Energies are not scaled, so everything here runs in float32, also under autocast.
+the rows of M, which sum to 1. Energies are not scaled, so everything here runs in at least float32, also under
+autocast.
 The map over all pairs of voxels is never made: fused attention computes the same sums in memory linear in voxels.
 """
 
 # Shape letters:  B batch, C channels, D = C / 8 channels of queries and keys, N voxels, *S spatial sizes
-
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_spec import POSITIONS, VECTOR, Call, Shown, position_of
+from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.core.errors import UserError
 
 _PARALLEL = 8  # heads times batch that keep a processor busy
@@ -38,13 +38,13 @@ class SpatialContext(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32."""
-        with _float32(x):
-            x = x.float()
+        """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32 or more."""
+        with no_autocast(x):  # unscaled energies reach 1e9 and more, float16 ends at 65,504
+            x = widened(x)
             return x + self.alpha * self.context(x)
 
     def context(self, x: Tensor) -> Tensor:
-        """X' of ``x (B, C, *S)`` in float32: softmax of unscaled energies over all voxels, Eq. (2)."""
+        """X' of ``x (B, C, *S)``: softmax of unscaled energies over all voxels, Eq. (2)."""
         query, key = torch.relu(self.query(x)), torch.relu(self.key(x))
         gathered = attend(*(t.flatten(2).transpose(1, 2) for t in (query, key, self.value(x))))
         return gathered.transpose(1, 2).unflatten(2, x.shape[2:])
@@ -55,7 +55,7 @@ class SpatialContext(nn.Module):
         return [Shown("spatial_context", title, source, POSITIONS, level, self, self._row)]
 
     def _row(self, call: Call) -> Tensor:
-        x = call.inputs[0].float()
+        x = widened(call.inputs[0])
         here = position_of(call.point, x.shape[2:])
         query, key = (torch.relu(project(x)).flatten(2) for project in (self.query, self.key))
         energies = query[:, :, here : here + 1].transpose(1, 2) @ key
@@ -93,13 +93,13 @@ class ChannelContext(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32."""
-        with _float32(x):
-            x = x.float()
+        """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32 or more."""
+        with no_autocast(x):  # unscaled energies reach 1e9 and more, float16 ends at 65,504
+            x = widened(x)
             return x + self.beta * (self.mixing(x) @ x.flatten(2)).unflatten(2, x.shape[2:])
 
     def mixing(self, x: Tensor) -> Tensor:
-        """M ``(B, C, C)`` of ``x (B, C, *S)`` in float32, whose rows sum to 1, Eq. (4)."""
+        """M ``(B, C, C)`` of ``x (B, C, *S)``, whose rows sum to 1, Eq. (4)."""
         flat = x.flatten(2)
         return torch.softmax(ENERGIES[self.energy](flat @ flat.transpose(1, 2), flat.shape[2]), -1)
 
@@ -108,7 +108,7 @@ class ChannelContext(nn.Module):
         title, source = "Channel context: largest weight with which a channel gathers one", "MFCNet, Eq. (4)"
 
         def read(call: Call) -> Tensor:
-            return self.mixing(call.inputs[0].float()).amax(2)
+            return self.mixing(widened(call.inputs[0])).amax(2)
 
         return [Shown("channel_context", title, source, VECTOR, level, self, read)]
 
@@ -144,14 +144,9 @@ class ContextBlock(nn.Module):
             self.extractors["channel"] = ChannelContext(energy=energy)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32. Both together start as ``2 X``."""
+        """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32 or more. Both together start as ``2 X``."""
         return sum(extractor(x) for extractor in self.extractors.values())
 
     def shown(self, level: int) -> list[Shown]:
         """What its extractors show; see ``blocks.attention_spec``."""
         return [one for extractor in self.extractors.values() for one in extractor.shown(level)]
-
-
-def _float32(x: Tensor) -> AbstractContextManager:
-    """Leaves autocast: unscaled energies reach 1e9 and more, float16 ends at 65,504."""
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -3,6 +3,7 @@
 Wang et al., Deep Attentive Features for Prostate Segmentation in 3D Transrectal Ultrasound, IEEE TMI 2019.
 Comparator "DAF" of DPC-Net's Table 4. Reading (docs/papers/dpcnet.md): the head of the published network at half width
 (64 and 32 channels) on the four finest pyramid levels; 0.68M parameters, as Table 4 prints.
+Group normalisation has the authors' 32 groups everywhere.
 Different from the authors' code: dilations follow the axes that the plans pool, so that thick slices are not skipped.
 """
 
@@ -14,9 +15,11 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
 
+GROUPS = 32  # of every normalisation in the authors' code, whatever the width
+
 
 def _conv(conv_op: type[nn.Module], inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    return [conv_op(inputs, outputs, kernel, padding=kernel // 2), nn.GroupNorm(outputs // 2, outputs), nn.PReLU()]
+    return [conv_op(inputs, outputs, kernel, padding=kernel // 2), nn.GroupNorm(GROUPS, outputs), nn.PReLU()]
 
 
 def _refinement(conv_op: type[nn.Module], inputs: int, width: int, *, sigmoid: bool = False) -> nn.Sequential:
@@ -35,8 +38,8 @@ class DeepAttentiveFeatures(nn.Module):
     Args:
         level_channels: Channels of the N pyramid levels, finest first.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        wide: Channels W of the levels after reduction.
-        narrow: Channels M of fusion, attention and result.
+        wide: Channels W of the levels after reduction, a multiple of ``GROUPS``.
+        narrow: Channels M of fusion, attention and result, likewise.
         dilation_axes: One entry per axis: whether the dilated convolutions dilate along it.
     """
 
@@ -59,16 +62,14 @@ class DeepAttentiveFeatures(nn.Module):
         self.refine = nn.ModuleList(_refinement(conv_op, wide + narrow, narrow) for _ in range(levels))
         self.merge = nn.Sequential(*_conv(conv_op, levels * narrow, narrow, 1))
         self.dilated = nn.ModuleList(self._dilated(conv_op, narrow, rate, dilation_axes) for rate in self.RATES)
-        self.out = nn.Sequential(conv_op(len(self.RATES) * narrow, narrow, 1), nn.GroupNorm(narrow // 2, narrow))
+        self.out = nn.Sequential(conv_op(len(self.RATES) * narrow, narrow, 1), nn.GroupNorm(GROUPS, narrow))
         self._average = F.avg_pool3d if conv_op is nn.Conv3d else F.avg_pool2d
         self._mode = "trilinear" if conv_op is nn.Conv3d else "bilinear"
 
     @staticmethod
     def _dilated(conv_op: type[nn.Module], width: int, rate: int, axes: tuple[bool, ...]) -> nn.Sequential:
         dilation = tuple(rate if along else 1 for along in axes)
-        return nn.Sequential(
-            conv_op(width, width, 3, padding=dilation, dilation=dilation), nn.GroupNorm(width // 2, width)
-        )
+        return nn.Sequential(conv_op(width, width, 3, padding=dilation, dilation=dilation), nn.GroupNorm(GROUPS, width))
 
     def forward(self, pyramid: list[Tensor], grid: tuple[int, ...]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Refine ``pyramid`` (finest first) on the working grid of sizes ``grid`` (*S).

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.blocks.attention_spec import VECTOR, Call, Shown
-from nnunet_livseg.blocks.precision import no_autocast
+from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 
@@ -98,6 +98,6 @@ def asked_for(primary: Tensor, other: Tensor) -> Tensor:
 
 
 def _similarities(x: Tensor, y: Tensor) -> Tensor:
-    """Inner products ``(B, c, c)`` over all positions, in float32."""
+    """Inner products ``(B, c, c)`` over all positions, in at least float32."""
     with no_autocast(x):
-        return x.flatten(2).float() @ y.flatten(2).float().transpose(1, 2)
+        return widened(x).flatten(2) @ widened(y).flatten(2).transpose(1, 2)

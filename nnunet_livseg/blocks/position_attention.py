@@ -5,7 +5,7 @@ Readings (docs/papers/mpunet.md): the softmax of Eq. (8) runs over the positions
 Eq. (9) over all of them. With one head, queries and keys have C/8 channels and their products are not scaled, as in
 the authors' code, whose parameter count the paper prints. With more heads the text holds: full width, scaled by
 1/sqrt(d), and a linear map of all heads.
-Un-scaled products leave fp16's range, and bf16 rounds them by whole numbers, so everything here runs in float32.
+Un-scaled products leave fp16's range, and bf16 rounds them by whole numbers, so everything runs in at least float32.
 """
 
 # Shape letters:  B batch, C channels, H heads, d channels of a head, N positions, *S spatial sizes with product N
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_spec import POSITIONS, Call, Shown, position_of
-from nnunet_livseg.blocks.precision import no_autocast
+from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.core.errors import UserError
 
 REDUCTION = 8  # of queries and keys; the printed parameter count leaves no other
@@ -51,9 +51,9 @@ class PositionAttention(nn.Module):
         self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend over the positions of ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)`` in float32."""
+        """Attend over the positions of ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)`` in float32 or more."""
         with no_autocast(x):
-            x = x.float()
+            x = widened(x)
             q, k, v = (self._heads(project(x)) for project in (self.query, self.key, self.value))
             attended = attend(q, k, v, scale=self.scale)
             return self.gain * self.join(attended.transpose(2, 3).reshape(x.shape)) + x
@@ -64,7 +64,7 @@ class PositionAttention(nn.Module):
         return [Shown("pam", title, source, POSITIONS, level, self, self._row)]
 
     def _row(self, call: Call) -> Tensor:
-        x = call.inputs[0].float()
+        x = widened(call.inputs[0])
         here = position_of(call.point, x.shape[2:])
         q, k = (self._heads(project(x)) for project in (self.query, self.key))
         return _weights(self.scale * q[:, :, here : here + 1], k).mean(1).unflatten(2, x.shape[2:])

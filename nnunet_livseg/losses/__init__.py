@@ -5,6 +5,7 @@ in nnU-Net. All losses compute in float32, also under autocast.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 
 import torch
@@ -44,7 +45,7 @@ class MultiOutputLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.loss = loss
-        self.declared = [output.weight for output in outputs]
+        self.losses, self.declared = zip(*(_of_output(loss, output) for output in outputs), strict=True)
         self.auxiliary_decay = auxiliary_decay
         self.set_epoch(0)
         strides = target_strides(outputs)
@@ -60,13 +61,26 @@ class MultiOutputLoss(nn.Module):
         """Total loss of ``outputs``, against the one of ``targets`` (one per ``target_strides``) at their size."""
         with torch.autocast(outputs[0].device.type, enabled=False):
             terms = [
-                weight * self.loss(output.float(), targets[index])
-                for output, weight, index in zip(outputs, self.weights, self.target_of, strict=True)
+                weight * loss(output.float(), targets[index])
+                for output, loss, weight, index in zip(outputs, self.losses, self.weights, self.target_of, strict=True)
                 if weight
             ]
             # where everything is ignored nnU-Net's cross-entropy is a plain 0; the sum of nothing has a gradient, of 0
             nothing = sum(output.flatten()[:0].float().sum() for output in outputs)
             return sum(terms, start=nothing)
+
+
+def _of_output(loss: nn.Module, output: TrainingOutput) -> tuple[nn.Module, float]:
+    """The loss of one output and its weight.
+
+    Where its two terms weigh differently, they are weighed inside, by the attributes of nnU-Net's compound losses. A
+    loss that has no overlap term is all cross-entropy.
+    """
+    if output.overlap_weight is None or not hasattr(loss, "weight_dice"):
+        return loss, output.weight
+    own = copy(loss)
+    own.weight_ce, own.weight_dice = loss.weight_ce * output.weight, loss.weight_dice * output.overlap_weight
+    return own, float(own.weight_ce != 0 or own.weight_dice != 0)
 
 
 def target_strides(outputs: Sequence[TrainingOutput]) -> list[tuple[int, ...]]:

@@ -23,6 +23,8 @@ _NEARLY_CERTAIN = -1e-7  # largest log P whose log(1 - P) float32 can hold
 class TverskyCrossEntropy(nn.Module):
     """``1 - mean Tversky index + binary cross-entropy`` of logits.
 
+    The terms weigh ``weight_dice`` and ``weight_ce``, 1 each, attributes as those of nnU-Net's compound losses.
+
     Args:
         regions: Whether K counts nnU-Net's regions (sigmoid) instead of classes (softmax).
         ignore_label: Label without loss; with regions, whatever is not ``None`` says that the last target is its mask.
@@ -45,6 +47,7 @@ class TverskyCrossEntropy(nn.Module):
         super().__init__()
         self.regions, self.ignore_label, self.authors_code = regions, ignore_label, authors_code
         self.pooled, self.ddp = batch_dice and not authors_code, ddp
+        self.weight_dice, self.weight_ce = 1.0, 1.0
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Loss of logits ``x (B, K, *S)`` against labels ``y (B, 1, *S)`` or one-hot regions ``y (B, K, *S)``."""
@@ -58,9 +61,14 @@ class TverskyCrossEntropy(nn.Module):
         p = log_p.exp()
         if self.authors_code:
             log_p, log_rest = F.logsigmoid(p), F.logsigmoid(-p)
+        overlap = self.weight_dice and self.weight_dice * (1 - self._tversky(p, g, mask).mean())
+        return overlap + (self.weight_ce and self.weight_ce * self._cross_entropy(g, log_p, log_rest, mask))
+
+    @staticmethod
+    def _cross_entropy(g: Tensor, log_p: Tensor, log_rest: Tensor, mask: Tensor) -> Tensor:
+        """Mean over classes and the voxels that count."""
         entropy = -(g * log_p + (1 - g) * log_rest)
-        voxels = (mask.sum() * x.shape[1]).clamp(min=1)
-        return 1 - self._tversky(p, g, mask).mean() + (entropy * mask).sum() / voxels
+        return (entropy * mask).sum() / (mask.sum() * g.shape[1]).clamp(min=1)
 
     def _target(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """One-hot reference ``(B, K, *S)`` and 1 where the loss counts ``(B, 1, *S)``."""

@@ -86,7 +86,11 @@ class DAFNet(PlannedNetwork):
     TITLE = "DAF"
     LEAST_STAGES = 3
     LEVELS = 4
-    SIDE_WEIGHTS = (0.4, 0.5, 0.7, 0.8)  # of the authors' code, finest level first
+    # of the authors' training code, finest level first: of the cross-entropy, then of the Dice
+    SIDE_WEIGHTS = (
+        ("signal", (0.4, 0.5, 0.7, 0.8), (0.4, 0.5, 0.7, 0.8)),
+        ("refined", (0.4, 0.5, 0.7, 0.8), (0.4, 0.7, 0.8, 1.0)),
+    )
 
     def __init__(
         self,
@@ -131,8 +135,8 @@ class DAFNet(PlannedNetwork):
         """The final output and two side outputs per level; weights of the authors' training code."""
         full, working = level_strides(self.geometry.strides)[:2]
         sides = [
-            TrainingOutput(f"{kind}{i}", working, self.SIDE_WEIGHTS[i])
-            for kind in ("signal", "refined")
+            TrainingOutput(f"{kind}{i}", working, entropy[i], overlap_weight=dice[i])
+            for kind, entropy, dice in self.SIDE_WEIGHTS
             for i in range(self.levels)
         ]
         return [TrainingOutput("final", full, 1.0), *sides]

@@ -27,6 +27,7 @@ from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Geometry
 
 GATES = ("decoder", "skip", None)
+SUPERVISIONS = ("code", "text")
 ATTENTION_STRIDE = 8
 
 
@@ -53,7 +54,9 @@ class MPUNet(PlannedNetwork):
         norm: ``"batch"`` (paper), or ``"plans"`` for that of the plans.
         elu_alpha: ELU's alpha, or ``"channels"`` (a slip of the authors' code).
         dropout: Share of values that training drops.
-        auxiliary_weight: Share of each map beside the fused one in the loss.
+        supervision: ``"code"``: the fused map and every map but the finest have the whole loss; ``"text"``: as Eq. (19)
+            is printed, the overlap term of the fused map and the cross-entropy of all maps, each with weight 1.
+        auxiliary_weight: Share of each map beside the fused one in the loss, with ``supervision="code"``.
         unused_layers: Add the 1,049,754 parameters that the authors' network has and never uses, frozen.
         deep_supervision: Whether ``forward`` returns all training outputs.
         geometry: What nnU-Net's plans hold, see ``networks.unet.Geometry``.
@@ -78,6 +81,7 @@ class MPUNet(PlannedNetwork):
         norm: str = "batch",
         elu_alpha: float | str = 1.0,
         dropout: float = 0.2,
+        supervision: str = "code",
         auxiliary_weight: float = 0.4,
         unused_layers: bool = False,
         deep_supervision: bool = False,
@@ -86,9 +90,10 @@ class MPUNet(PlannedNetwork):
         super().__init__(input_channels, geometry)
         g = self.geometry
         self.require_known(heads=(heads, tuple(FUSIONS)), gate=(gate, GATES), norm=(norm, NORMS))
+        self.require_known(supervision=(supervision, SUPERVISIONS))
         _require_classes(num_classes, heads)
         grid = None if pos_embed is None else _grid(pos_embed, g.dim)
-        self.heads, self.auxiliary_weight = heads, auxiliary_weight
+        self.heads, self.supervision, self.auxiliary_weight = heads, supervision, auxiliary_weight
         self.level = attention_level(g.strides)
         self.stride = level_strides(g.strides)[self.level]
         make_norm, _ = norms(g, norm)
@@ -108,11 +113,15 @@ class MPUNet(PlannedNetwork):
         skips = self.encoder(x)
         maps = self.decoder(skips, self.context(skips[-1]))
         fused = FUSIONS[self.heads](maps)
-        return [fused, *maps[:-1]] if self.decoder.deep_supervision else fused
+        supervised = maps if self.supervision == "text" else maps[:-1]
+        return [fused, *supervised] if self.decoder.deep_supervision else fused
 
     def training_outputs(self) -> list[TrainingOutput]:
-        """The fused map and, coarsest first, every map but the finest, which has no loss of its own."""
+        """The fused map and, coarsest first, the others; the finest has a loss of its own only in the text."""
         full = level_strides(self.geometry.strides)[0]
+        if self.supervision == "text":
+            maps = [TrainingOutput(f"p{i + 1}", full, 1.0, overlap_weight=0.0) for i in range(self.level + 1)]
+            return [TrainingOutput("fused", full, 0.0, overlap_weight=1.0), *maps]
         maps = [TrainingOutput(f"p{i + 1}", full, self.auxiliary_weight) for i in range(self.level)]
         return [TrainingOutput("fused", full, 1.0), *maps]
 

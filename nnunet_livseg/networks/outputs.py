@@ -14,11 +14,14 @@ class TrainingOutput:
         name: What the output is, for logs and documents (``"sem0"``).
         stride: Size of the input divided by size of the output, one entry per axis.
         weight: Its share in the total loss; 0 for an output that is watched but not trained.
+        overlap_weight: Share of the loss's overlap term (Dice, Tversky), if it has its own; ``weight`` is then that of
+            the cross-entropy. ``None``: both terms have ``weight``.
     """
 
     name: str
     stride: tuple[int, ...]
     weight: float
+    overlap_weight: float | None = None
 
 
 def level_strides(strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

@@ -31,7 +31,7 @@ _GEOMETRY = {
     "window_hu": (-200.0, 200.0),
     "window_to": (-1.0, 1.0),
 }
-_TEXT = {"gate": "skip", "multi_scale_block": True, "n_heads": 8, "pos_embed": [6, 32, 32]}
+_TEXT = {"gate": "skip", "multi_scale_block": True, "n_heads": 8, "pos_embed": [6, 32, 32], "supervision": "text"}
 _CODE = {"elu_alpha": "channels", "unused_layers": True}
 
 ROWS = (
@@ -47,7 +47,7 @@ ROWS = (
         presets={
             "paper": Preset(recipe=_LITS, **_GEOMETRY),
             "code": Preset(options=_CODE, loss="tversky_ce_code", recipe=_LITS_CODE, **_GEOMETRY),
-            "text": Preset(options=_TEXT, recipe=_LITS, **_GEOMETRY),
+            "text": Preset(options=_TEXT, recipe=_LITS.but(auxiliary_decay=None), **_GEOMETRY),
         },
     ),
     Variant(

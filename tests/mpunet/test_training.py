@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.losses import MultiOutputLoss
+from nnunet_livseg.losses import LOSSES, MultiOutputLoss
+from nnunet_livseg.networks.mpunet import MPUNet
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.plans import KEY, Overrides, make_plans, settings
 from nnunet_livseg.recipes import Recipe, is_best, learning_rate
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.trainers import TRAINERS, LivSegTrainer
 from nnunet_livseg.variants import find_variant
+
+from .conftest import SIZE, geometry
 
 MPUNET = find_variant("mpunet")
 DECAY = {"every": 30, "factor": 0.8}
@@ -58,6 +62,38 @@ def test_a_continued_training_has_the_weights_of_its_epoch(monkeypatch):
     trainer.loss, trainer.current_epoch = MultiOutputLoss(nn.L1Loss(), OUTPUTS, DECAY), 90
     trainer.on_train_epoch_start()
     assert trainer.loss.weights == pytest.approx([1.0, 0.4 * 0.8**3, 0.2 * 0.8**3])
+
+
+def equation_19(fused, maps, labels):
+    """As printed, of probabilities ``(K, N)`` and labels ``(N,)`` of one case; the readings are the page's."""
+    truth = labels == np.arange(3)[:, None]
+    index = []
+    for p, g in zip(fused[1:], truth[1:], strict=True):
+        hits, wrong, missed = p[g].sum(), p[~g].sum(), (1 - p[g]).sum()
+        index.append((hits + 1) / (hits + 0.3 * wrong + 0.7 * missed + 1))
+    entropy = sum(-np.where(truth, np.log(p), np.log(1 - p)).mean() for p in maps)
+    return 1 - np.mean(index) + entropy
+
+
+def test_preset_text_trains_equation_19(dim):
+    """Tversky of the fused map once, cross-entropy of all four maps, and neither decays."""
+    preset = MPUNET.presets["text"]
+    options = {"dropout": 0.0, "supervision": preset.options["supervision"]}
+    torch.manual_seed(0)
+    network = MPUNet(1, 3, deep_supervision=True, **geometry(dim), **options).double()
+    x = torch.randn(2, 1, *SIZE[:dim], dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 1, *SIZE[:dim]))
+    outputs = network(x)
+    assert len(outputs) == len(network.training_outputs()) == 5
+    manager = LabelManager({"background": 0, "liver": 1, "tumor": 2}, None)
+    loss = MultiOutputLoss(
+        LOSSES[MPUNET.loss](manager, False, False), network.training_outputs(), preset.recipe.auxiliary_decay
+    )
+    loss.set_epoch(599)
+    p = [output.softmax(1).flatten(2).detach().numpy() for output in outputs]
+    np.testing.assert_allclose(p[0], np.mean(p[1:], 0), rtol=1e-6)
+    expected = np.mean([equation_19(p[0][i], [m[i] for m in p[1:]], labels[i].flatten().numpy()) for i in range(2)])
+    assert loss(outputs, [labels]).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_learning_rate_halves_every_100_epochs():

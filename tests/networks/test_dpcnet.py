@@ -44,6 +44,28 @@ def test_table4_comparators_add_what_is_printed(name, printed):
     assert count(table4(name)) - BASELINE == pytest.approx(printed, abs=0.01e6)
 
 
+def test_daf_is_normalised_and_trained_as_its_authors_do():
+    """DAF3D's code: GroupNorm(32, ...) everywhere; its Train.py weighs the Dice of the refined outputs otherwise."""
+    network = table4("dpcnet-daf")
+    norms = [module for module in network.daf.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert len(norms) == 33 and {norm.num_groups for norm in norms} == {32}
+    shares = {
+        o.name: (o.weight, o.weight if o.overlap_weight is None else o.overlap_weight)
+        for o in network.training_outputs()
+    }
+    assert shares == {
+        "final": (1.0, 1.0),
+        "signal0": (0.4, 0.4),
+        "signal1": (0.5, 0.5),
+        "signal2": (0.7, 0.7),
+        "signal3": (0.8, 0.8),
+        "refined0": (0.4, 0.4),
+        "refined1": (0.5, 0.7),
+        "refined2": (0.7, 0.8),
+        "refined3": (0.8, 1.0),
+    }
+
+
 def test_without_modules_it_is_nnunets_own_network(dim=3):
     """Same parameters by name and shape, same outputs: a stock training fills all of it."""
     configuration = small_configuration(dim)

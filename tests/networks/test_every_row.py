@@ -4,6 +4,8 @@ import pytest
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from nnunet_livseg.plans import settings
 from nnunet_livseg.reference_networks import build
@@ -142,3 +144,26 @@ def test_finite_under_autocast_with_large_inputs(network, scan):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = network(scan * 1e4)
     assert all(output.isfinite().all() for output in outputs)
+
+
+class Dtypes(TorchDispatchMode):
+    """Collects the types of all tensors that are computed while it is entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.seen |= {leaf.dtype for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result
+
+
+def test_double_precision_stays_double(network, scan):
+    """Researchers check gradients in float64; a ``.float()`` on the way stops them or rounds without a word."""
+    with Dtypes() as dtypes:
+        outputs = network.double()(scan.double())
+        sum(output.square().mean() for output in outputs).backward()
+    assert not dtypes.seen & {torch.float32, torch.float16, torch.bfloat16}
+    assert all(output.isfinite().all() for output in outputs)
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)

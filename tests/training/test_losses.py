@@ -109,6 +109,32 @@ def test_outputs_meet_the_target_of_their_size():
     assert seen == [(4, 4), (2, 2), (4, 4)]
 
 
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS, IGNORE, REGIONS_IGNORE], ids=["", "regions", "ignore", "both"])
+@pytest.mark.parametrize(("name", "overlap"), [("dice_ce", "dice"), ("pooled_dice_ce", "pooled_dice")])
+def test_the_two_terms_of_an_output_may_weigh_differently(name, overlap, labels):
+    values = torch.randint(0, 3, SIZE, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(2)
+    maps = [torch.randn(2, labels.num_segmentation_heads, *SIZE[1:], generator=generator) for _ in range(4)]
+    shares = [(1.0, 1.0), (0.5, 0.7), (0.0, 0.25), (2.0, 0.0)]
+    full = (1, 1, 1)
+    outputs = [TrainingOutput(f"o{i}", full, ce, overlap_weight=other) for i, (ce, other) in enumerate(shares)]
+    target = target_of(labels, values)
+    ce, dice = (LOSSES[term](labels, True, False) for term in ("ce", overlap))
+    expected = sum(a * ce(m, target) + b * dice(m, target) for (a, b), m in zip(shares, maps, strict=True))
+    whole = LOSSES[name](labels, True, False)
+    torch.testing.assert_close(MultiOutputLoss(whole, outputs)(maps, [target]), expected)
+    assert (whole.weight_ce, whole.weight_dice) == (1, 1), "the loss that was passed in must stay as it is"
+
+
+def test_a_share_of_the_overlap_is_nothing_to_a_loss_without_one():
+    values = torch.randint(0, 3, SIZE, generator=torch.Generator().manual_seed(1))
+    logits = torch.randn(2, 3, *SIZE[1:], generator=torch.Generator().manual_seed(2))
+    loss = LOSSES["weighted_ce"](CLASSES, False, False)
+    outputs = [TrainingOutput("a", (1, 1, 1), 0.5, overlap_weight=9.0), TrainingOutput("b", (1, 1, 1), 0.0, 1.0)]
+    total = MultiOutputLoss(loss, outputs)([logits, logits], [values[:, None]])
+    torch.testing.assert_close(total, 0.5 * loss(logits, values[:, None]))
+
+
 def test_level_weights_are_nnunets():
     assert nnunet_weights(3)[:2] == pytest.approx([2 / 3, 1 / 3], rel=1e-5)
     assert nnunet_weights(3)[2] < 1e-6
