@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ def write_plans(
     if described.is_file():
         _require_dataset(json.loads(described.read_text()), variant, content)
     _require_networks(content)
+    if overrides.features:
+        _require_features_are_used(content, variant)
     changed = not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(content))
     if changed:
         write_json(path, content)
@@ -91,6 +94,30 @@ def _require_networks(plans: Mapping[str, Any]) -> None:
         if "inherits_from" not in configuration:
             with torch.device("meta"):
                 build(configuration, channels=channels, initialize=False)
+
+
+def _require_features_are_used(plans: Mapping[str, Any], variant: Variant) -> None:
+    """Refuse channels per stage for a network that has its own: with others it would have as many parameters."""
+    for configuration in plans["configurations"].values():
+        if "inherits_from" in configuration:
+            continue
+        wider = deepcopy(configuration)
+        kwargs = wider["architecture"]["arch_kwargs"]
+        kwargs["features_per_stage"] = [2 * width for width in kwargs["features_per_stage"]]
+        if _parameters(configuration) == _parameters(wider):
+            raise UserError(
+                f"the network of {variant.name} does not take its channels from plans, so --features would do nothing."
+                "\n  Omit --features. MFCNet has --option width=16, SAM + URIM has --option backbone=unet."
+            )
+
+
+def _parameters(configuration: dict[str, Any]) -> int:
+    import torch
+
+    from nnunet_livseg.reference_networks import build
+
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(configuration, initialize=False).parameters())
 
 
 def _with_absolute_init(overrides: Overrides) -> Overrides:

@@ -7,6 +7,7 @@ examples:
   livseg plan -d 3 -m dpcnet                      the network at nnU-Net's geometry, trained as in its paper
   livseg plan -d 3 -m dpcnet --recipe nnunet      trained as nnU-Net trains, for a fair comparison
   livseg plan -d 3 -m dpcnet --preset paper       the paper's own spacing, patch, batch and network
+  livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96    a small one
 """
 
 import argparse
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, help="patches per training step")
     parser.add_argument("--spacing", type=float, nargs="+", metavar="MM", help="voxel spacing in mm, order z y x")
     parser.add_argument(
+        "--features", type=int, nargs="+", metavar="N", help="channels of each stage, finest first: as many stages"
+    )
+    parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network, VALUE as in JSON"
     )
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from the matching weights of another training")
@@ -63,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
         patch=tuple(args.patch) if args.patch else None,
         batch=args.batch,
         spacing_mm=tuple(args.spacing) if args.spacing else None,
+        features=tuple(args.features) if args.features else None,
         init=args.init,
         options=dict(_option(text) for text in args.option),
         configurations=tuple(args.configurations) if args.configurations else None,

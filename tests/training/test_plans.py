@@ -114,6 +114,19 @@ def test_a_patch_gets_nnunets_geometry(stock):
     assert "next_stage" not in configuration
 
 
+def test_features_fix_widths_and_stages(stock):
+    for variant, preset in (("dpcnet", "default"), ("sfan", "paper")):  # before the stock plans' and the preset's
+        overrides = Overrides(features=(8, 16, 24, 32), configurations=("3d_fullres",))
+        plans = make_plans(stock, find_variant(variant), preset=preset, name="P", overrides=overrides)
+        kwargs = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+        assert kwargs["features_per_stage"] == [8, 16, 24, 32]
+        per_stage = [kwargs[key] for key in ("strides", "kernel_sizes", "n_conv_per_stage")]
+        assert {kwargs["n_stages"], *map(len, per_stage), len(kwargs["n_conv_per_stage_decoder"]) + 1} == {4}
+        network = build(plans["configurations"]["3d_fullres"], initialize=False)
+        widths = [stage[-1].convs[-1].conv.out_channels for stage in network.encoder.stages]
+        assert widths == [8, 16, 24, 32]
+
+
 @pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0)])
 def test_a_hu_window_is_plans(stock, ends):
     row = Variant(
@@ -222,8 +235,12 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
         (["-m", "dpcnet", "-o", "nnUNetPlans"], r"nnUNetPlans.json holds other plans \(nnU-Net default\), which stay"),
         (
             ["-m", "dpcnet", "--preset", "paper", "--patch", "16", "16", "16"],
-            r"6 resolution stages do not fit into patch 16",
+            r"32 64 128 256 320 320 channels make 6 resolution stages, which do not fit into patch 16",
         ),
+        (["-m", "dpcnet", "--features", "8", "0", "8"], r"--features 8 0 8: sizes must be above 0"),
+        (["-m", "dpcnet", "--features", "8", "16"], r"DPC-Net needs at least 3 resolution stages, .* have 2"),
+        (["-m", "dpcnet", "-c", "2d", "--features", *["8"] * 10], r"10 resolution stages.*\n.*fewer --features"),
+        (["-m", "mfcnet", "--features", *["8"] * 5], r"network of mfcnet does not take its channels.*\n.*width=16"),
     ],
 )
 def test_bad_arguments_are_refused_and_nothing_is_written(dataset, capsys, args, message):
