@@ -1,8 +1,6 @@
 """A training reads no data that other plans have made: plans and data of nnU-Net, moved against each other."""
 
 import json
-import re
-from time import perf_counter
 
 import pytest
 
@@ -11,7 +9,7 @@ from nnunet_livseg.plans import KEY
 from nnunet_livseg.preprocessed_data import require_matching_data
 from nnunet_livseg.trainers import TRAINERS
 
-from .conftest import CASES, INTENSITIES, dataset_json, make, plans, preprocess
+from .conftest import CASES, dataset_json, make, plans, preprocess
 
 OWN = r"\n  Make them again: nnUNetv2_preprocess -d 901 -plans_name nnUNetPlans -c 3d_fullres"
 
@@ -162,8 +160,7 @@ def owned(statistics=None, **entries):
 def test_data_that_were_planned_again_need_new_plans_of_ours(place):
     """nnU-Net has planned and preprocessed again with more cases: the window is a little wider."""
     wider = changed(statistics={"percentile_00_5": -20.4, "percentile_99_5": 199.6, "mean": 90.4})
-    slightly = {key: value * 1.0004 for key, value in INTENSITIES.items()}
-    for now in (wider, changed(statistics=slightly)):
+    for now in (wider, changed(statistics={"mean": 90.05})):
         preprocess(place, now, dataset_json(), "3d_fullres")
         (place / "nnUNetPlans.json").write_text(json.dumps(now))
         check(place, now)
@@ -208,12 +205,13 @@ def test_prediction_needs_no_data(place, monkeypatch):
     TRAINERS["DPCNetTrainer"].build_network_architecture(manager, manager.get_configuration("2d"), 1, 3, False)
 
 
-def test_few_cases_of_many_are_read(place):
-    folder = place / "nnUNetPlans_3d_fullres"
-    for i in range(2000):
+def test_few_cases_of_many_are_read(place, monkeypatch):
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    folder, opened, load = place / "nnUNetPlans_3d_fullres", [], nnUNetDatasetBlosc2.load_case
+    for i in range(100):
         for file in [*folder.glob(f"{CASES[0]}*")]:
             (folder / file.name.replace(CASES[0], f"more_{i:04d}")).hardlink_to(file)
-    start = perf_counter()
+    monkeypatch.setattr(nnUNetDatasetBlosc2, "load_case", lambda self, name: opened.append(name) or load(self, name))
     check(place, plans())
-    assert perf_counter() - start < 2
-    assert len(re.findall("more", " ".join(p.name for p in folder.iterdir()))) == 6000
+    assert opened == ["case_0", "more_0020", "more_0046", "more_0073", "more_0099"]
