@@ -1,10 +1,16 @@
-"""Contrast phases as image channels: what a multi-phase network is told, and which datasets it refuses."""
+"""Contrast phases as image channels: what a multi-phase network is told, and which datasets it refuses.
+
+Plans count the channels of the dataset that they were made for. A trainer of another dataset adds the entry
+``IMAGE_CHANNELS`` to them, which goes before.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.variants import VARIANTS, Variant
+
+IMAGE_CHANNELS = "image_channels"  # option of a network that knows phases, and our entry in plans
 
 
 def require_phases(variant: Variant, architecture: Mapping[str, Any], channels: Sequence[str]) -> None:
@@ -29,4 +35,11 @@ def require_phases(variant: Variant, architecture: Mapping[str, Any], channels: 
 def phase_options(variant: Variant, plans: Mapping[str, Any] | None) -> dict[str, int]:
     """What ``plans`` tell a network that knows phases: how many of its input channels are the image's."""
     known = variant.phases and plans is not None
-    return {"image_channels": len(plans["foreground_intensity_properties_per_channel"])} if known else {}
+    return {IMAGE_CHANNELS: len(plans["foreground_intensity_properties_per_channel"])} if known else {}
+
+
+def with_image_channels(architecture: Mapping[str, Any], entries: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The architecture with the channels that a trainer has counted in its dataset, if our ``entries`` hold them."""
+    if IMAGE_CHANNELS not in entries:
+        return architecture
+    return {**architecture, "arch_kwargs": {**architecture["arch_kwargs"], IMAGE_CHANNELS: entries[IMAGE_CHANNELS]}}

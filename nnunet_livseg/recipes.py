@@ -5,11 +5,14 @@ its checkpoints, so every schedule survives ``--c`` without state of its own.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_livseg.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Recipe:
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weigh ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
-            Dice, once more than so many epochs have been above that Dice (``None``: nnU-Net's rule, the highest moving
-            average).
+            Dice, chosen among those from which on more than so many epochs have been above that Dice, and among all
+            while there are none (``None``: nnU-Net's rule, the highest moving average).
         stop_after: Stop when the validation loss has not improved for so many epochs (``None``: never).
         stop_below: Stop when the schedule's learning rate falls below this (``None``: never).
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
@@ -134,13 +137,29 @@ def _plateau(recipe: Recipe, epoch: int, losses: Sequence[float], factor: float,
 
 def is_best(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool:
     """Whether the last epoch is the one to keep by a recipe's ``best``, given the Dice of all epochs so far."""
+    allowed = _allowed(rule, validation_dice)
+    last = len(validation_dice) - 1
+    return last in allowed and all(validation_dice[last] > validation_dice[epoch] for epoch in allowed[:-1])
+
+
+def is_best_so_far(rule: Mapping[str, float], validation_dice: Sequence[float]) -> bool:
+    """Whether the last epoch becomes ``checkpoint_best.pth``: as ``is_best``; while the rule allows no epoch, of all.
+
+    The first epoch always does, as in nnU-Net, so that there is a best checkpoint from then on.
+    """
+    if _allowed(rule, validation_dice):
+        return is_best(rule, validation_dice)
+    return len(validation_dice) == 1 or is_best({"above": -math.inf, "after": 0}, validation_dice)
+
+
+def _allowed(rule: Mapping[str, float], validation_dice: Sequence[float]) -> list[int]:
+    """The epochs among which the rule chooses."""
     allowed, seen = [], 0
     for epoch, dice in enumerate(validation_dice):
         seen += dice > rule["above"]
         if seen > rule["after"] and math.isfinite(dice):  # NaN: no foreground in this validation
             allowed.append(epoch)
-    last = len(validation_dice) - 1
-    return last in allowed and all(validation_dice[last] > validation_dice[epoch] for epoch in allowed[:-1])
+    return allowed
 
 
 def reason_to_stop(recipe: Recipe, validation_losses: Sequence[float]) -> str | None:
@@ -155,6 +174,25 @@ def reason_to_stop(recipe: Recipe, validation_losses: Sequence[float]) -> str | 
         if rate < recipe.stop_below:
             return f"The learning rate would fall to {rate:.2g}, below {recipe.stop_below:.2g}"
     return None
+
+
+class RecipeSchedule:
+    """Sets the learning rate of an epoch; nnU-Net calls ``step(epoch)`` before it.
+
+    Args:
+        optimizer: Whose learning rate is set.
+        recipe: The schedule.
+        validation_losses: Returns those of all epochs so far.
+    """
+
+    def __init__(self, optimizer: "Optimizer", recipe: Recipe, validation_losses: Callable[[], list[float]]) -> None:
+        self.optimizer, self.recipe, self.validation_losses = optimizer, recipe, validation_losses
+
+    def step(self, epoch: int) -> None:
+        """Set the learning rate of ``epoch`` (from 0)."""
+        rate = learning_rate(self.recipe, epoch, self.validation_losses())
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
 
 def _require_entries(name: str, value: Mapping[str, float] | None, entries: Sequence[str]) -> None:

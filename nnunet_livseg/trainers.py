@@ -4,7 +4,8 @@ Everything that is not here is nnU-Net's: data loading, augmentation, sliding wi
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,18 +16,23 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.helpers import dummy_context
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import autocast, nn
+from torch import Tensor, autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_livseg.checkpoints import FINAL, write_checkpoint
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.core.files import remove_leftovers
 from nnunet_livseg.data.raw_dataset import channel_names
+from nnunet_livseg.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.multiscale import checked_scales, nnunet_predicts_at
-from nnunet_livseg.phases import require_phases
+from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
+from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, Settings, settings
-from nnunet_livseg.recipes import Recipe, is_best, learning_rate, reason_to_stop
+from nnunet_livseg.plans_for_dataset import plans_for_dataset
+from nnunet_livseg.preprocessed_data import require_matching_data
+from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
 from nnunet_livseg.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
 
@@ -36,6 +42,8 @@ MOST_BAD_STEPS = 10  # in a row, before a training stops
 
 class LivSegTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the network, loss and recipe of a row of the table.
+
+    A subclass may set and override what it may of nnU-Net's trainer: the recipe only fills nnU-Net's own attributes.
 
     Raises:
         UserError: The plans hold another variant, a geometry that the network does not exist in, or a bad recipe.
@@ -51,14 +59,16 @@ class LivSegTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
-        plans = self._with_regions(plans, configuration, dataset_json)
+        channels = channel_names(dataset_json)
+        plans = plans_for_dataset(plans, configuration, dataset_json, variant=self.variant, channels=len(channels))
         chosen = self._settings(  # refuses before files are made
             PlansManager(plans), PlansManager(plans).get_configuration(configuration)
         )
-        LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
+        if self._has_own_loss():
+            LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
         checked_scales(chosen.recipe.validation_scales)
         if self.variant.phases:
-            require_phases(self.variant, chosen.architecture, channel_names(dataset_json))
+            require_phases(self.variant, chosen.architecture, channels)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.recipe, self.loss_name = chosen.recipe, chosen.loss
         self.initial_lr = self.recipe.learning_rate
@@ -70,21 +80,18 @@ class LivSegTrainer(nnUNetTrainer):
         self._last_saved = monotonic()
         self._bad_steps = 0
         self._has_weights = False  # from a checkpoint or from the recipe
+        self._stop_signals = StopSignals()
 
     @classmethod
     def _settings(cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager) -> Settings:
-        return settings(cls.variant, configuration_manager.configuration, plans_manager.plans)
+        configuration = configuration_manager.configuration
+        chosen = settings(cls.variant, configuration, plans_manager.plans)
+        return replace(chosen, architecture=with_image_channels(chosen.architecture, configuration.get(KEY, {})))
 
     @classmethod
-    def _with_regions(cls, plans: dict, configuration: str, dataset_json: dict) -> dict:
-        """Plans that say whether the dataset has regions; they stay with the model, where prediction finds them."""
-        manager = PlansManager(plans)
-        if not manager.get_label_manager(dataset_json).has_regions:
-            return plans
-        resolved = manager.get_configuration(configuration).configuration
-        ours = {**resolved.get(KEY, {}), "regions": True}
-        changed = {**plans["configurations"][configuration], KEY: ours}
-        return {**plans, "configurations": {**plans["configurations"], configuration: changed}}
+    def _has_own_loss(cls) -> bool:
+        """Whether the loss is ours, and not a subclass's."""
+        return cls._build_loss is LivSegTrainer._build_loss
 
     # --- network ------------------------------------------------------------------------------------------------------
 
@@ -117,10 +124,25 @@ class LivSegTrainer(nnUNetTrainer):
         return network
 
     def initialize(self) -> None:
-        """As nnU-Net's; then the recipe's initial weights, unless a checkpoint is about to be loaded."""
+        """As nnU-Net's; before it, the data must belong to the plans, and after it the recipe's initial weights are
+        loaded, unless a checkpoint is about to be.
+        """
+        if self.preprocessed_dataset_folder is not None:
+            require_matching_data(
+                Path(self.preprocessed_dataset_folder), self.plans_manager, self.configuration_name, self.dataset_json
+            )
         super().initialize()
+        self._require_weighted_outputs()
         if not self.logger.resume:
             self._load_initial_weights()
+
+    def _require_weighted_outputs(self) -> None:
+        """A subclass's loss that leaves out the last output, as nnU-Net's do, must have one before it."""
+        if not np.isfinite(getattr(self.loss, "weight_factors", 0.0)).all():
+            raise UserError(
+                f"the loss of {type(self).__name__} leaves out the last output, as nnU-Net's losses do, but the "
+                f"network of {self.variant.name} has only one.\n  Set enable_deep_supervision = False in its __init__."
+            )
 
     def _load_initial_weights(self) -> None:
         load_pretrained = getattr(self.bare_network(), "load_pretrained", None)  # not when predicting
@@ -133,20 +155,33 @@ class LivSegTrainer(nnUNetTrainer):
 
     # --- loss and recipe ----------------------------------------------------------------------------------------------
 
-    def _get_deep_supervision_scales(self) -> list[list[float]]:
-        strides = target_strides(self.bare_network().training_outputs())
+    def _training_outputs(self) -> list[TrainingOutput]:
+        """What the network declares; nnU-Net's deep supervision for a subclass's network that declares nothing."""
+        if not self.enable_deep_supervision:
+            return [TrainingOutput("prediction", (1,) * len(self.configuration_manager.patch_size), 1.0)]
+        if hasattr(self.bare_network(), "training_outputs"):
+            return self.bare_network().training_outputs()
+        return nnunet_outputs(self.configuration_manager.pool_op_kernel_sizes)
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        """Of each target: one per stride for our loss, one per output for a subclass's, as it is in nnU-Net."""
+        if not self.enable_deep_supervision:
+            return None
+        outputs = self._training_outputs()
+        strides = target_strides(outputs) if self._has_own_loss() else [output.stride for output in outputs]
         return [[1 / s for s in stride] for stride in strides]
 
     def _build_loss(self) -> nn.Module:
         loss = LOSSES[self.loss_name](self.label_manager, self.configuration_manager.batch_dice, self.is_ddp)
-        return MultiOutputLoss(loss, self.bare_network().training_outputs(), self.recipe.auxiliary_decay)
+        return MultiOutputLoss(loss, self._training_outputs(), self.recipe.auxiliary_decay)
 
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, "RecipeSchedule"]:
-        """Optimiser and schedule of the recipe."""
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, RecipeSchedule]:
+        """Optimiser and schedule of the recipe, with the rate and length that the trainer has now."""
         make = OPTIMIZERS[self.recipe.optimizer]
         options: Mapping[str, Any] = self.recipe.optimizer_options
         optimizer = make(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, **options)
-        return optimizer, RecipeSchedule(optimizer, self.recipe, lambda: self.logger.get_value("val_losses", step=None))
+        recipe = replace(self.recipe, learning_rate=self.initial_lr, epochs=self.num_epochs)
+        return optimizer, RecipeSchedule(optimizer, recipe, lambda: self.logger.get_value("val_losses", step=None))
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -155,12 +190,21 @@ class LivSegTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         self._load_initial_weights()
+        if self.local_rank == 0:
+            remove_leftovers(self.output_folder)
         super().on_train_start()
+        if self.current_epoch == 0 and Path(self.output_folder, FINAL).exists():
+            self.print_to_log_file(
+                f"{FINAL} in this folder is of an earlier training. This one replaces it at its end; until then --c"
+                " would continue the earlier one. Move it away to be able to continue this one."
+            )
 
     def on_train_epoch_start(self) -> None:
         """As nnU-Net's; the weights of the outputs are those of this epoch."""
         super().on_train_epoch_start()
-        self.loss.set_epoch(self.current_epoch)
+        for part in self.loss.modules() if isinstance(self.loss, nn.Module) else ():
+            if isinstance(part, MultiOutputLoss):
+                part.set_epoch(self.current_epoch)
 
     def train_step(self, batch: dict) -> dict:
         """As nnU-Net's, but a step whose loss or gradient is not finite changes nothing and is logged.
@@ -168,8 +212,8 @@ class LivSegTrainer(nnUNetTrainer):
         Raises:
             UserError: ``MOST_BAD_STEPS`` such steps in a row.
         """
-        data = batch["data"].to(self.device, non_blocking=True)
-        target = [t.to(self.device, non_blocking=True) for t in batch["target"]]
+        self._stop_signals.raise_if_asked(self)
+        data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device.type, enabled=True) if self.device.type == "cuda" else dummy_context():
             loss = self.loss(self.network(data), target)
@@ -188,6 +232,16 @@ class LivSegTrainer(nnUNetTrainer):
         elif finite:
             self.optimizer.step()
         return {"loss": loss.detach().cpu().numpy() if finite else np.array(np.nan)}
+
+    def validation_step(self, batch: dict) -> dict:
+        """As nnU-Net's."""
+        self._stop_signals.raise_if_asked(self)
+        return super().validation_step(batch)
+
+    def _on_device(self, tensors: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        if isinstance(tensors, list):
+            return [self._on_device(tensor) for tensor in tensors]
+        return tensors.to(self.device, non_blocking=True)
 
     def _count_bad_steps(self, finite: bool, batch: dict) -> None:
         self._bad_steps = 0 if finite else self._bad_steps + 1
@@ -209,25 +263,41 @@ class LivSegTrainer(nnUNetTrainer):
     def on_epoch_end(self) -> None:
         """As nnU-Net's; the latest checkpoint is never older than the recipe's minutes and an epoch."""
         due = monotonic() - self._last_saved >= 60 * self.recipe.checkpoint_minutes
-        self.save_every = 1 if due else self.num_epochs
+        every, self.save_every = self.save_every, 1 if due else self.save_every
         if self.recipe.best is not None:  # nnU-Net saves where its moving average beats _best_ema
-            best = is_best(self.recipe.best, self.logger.get_value("mean_fg_dice", step=None))
+            best = is_best_so_far(self.recipe.best, self.logger.get_value("mean_fg_dice", step=None))
             self._best_ema = None if best else np.inf
         super().on_epoch_end()
+        self.save_every = every
         self._stop_where_due()
 
     def _stop_where_due(self) -> None:
-        if reason := reason_to_stop(self.recipe, self.logger.get_value("val_losses", step=None)):
+        followed = isinstance(self.lr_scheduler, RecipeSchedule)  # and not a schedule of a subclass
+        recipe = self.lr_scheduler.recipe if followed else replace(self.recipe, stop_below=None)
+        if reason := reason_to_stop(recipe, self.logger.get_value("val_losses", step=None)):
             raise _EarlyStop(reason)
 
     def run_training(self) -> None:
-        """As nnU-Net's; ends early where the recipe says so, at once where a continued training had ended."""
-        try:
-            self._stop_where_due()
-            super().run_training()
-        except _EarlyStop as stop:
-            self.print_to_log_file(f"{stop}: training ends here.")
-            self.on_train_end()
+        """As nnU-Net's; ends early where the recipe says so, at once where a continued training had ended.
+
+        Raises:
+            SystemExit: With ``TO_BE_CONTINUED``: a signal has asked the training to stop; ``--c`` goes on.
+        """
+        with self._stop_signals:
+            try:
+                self._stop_where_due()
+                super().run_training()
+            except _EarlyStop as stop:
+                self.print_to_log_file(f"{stop}: training ends here.")
+                self.on_train_end()
+            except AskedToLeave:
+                save_and_leave(self, self._stop_signals)
+            except RuntimeError:  # a signal to the whole job ends nnU-Net's data-loading processes as well
+                if not self._stop_signals.received:
+                    raise
+                save_and_leave(self, self._stop_signals)
+            if self._stop_signals.ask(self):
+                leave(self, self._stop_signals, "The training is done, its validation is not.")
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As nnU-Net's, at the recipe's scales."""
@@ -242,18 +312,13 @@ class LivSegTrainer(nnUNetTrainer):
         Raises:
             UserError: The checkpoint could not be written.
         """
+        path = Path(filename)
+        if path.name != FINAL:
+            self._last_saved = monotonic()
         if self.local_rank != 0 or self.disable_checkpointing:
-            return super().save_checkpoint(filename)
-        try:
-            with atomic_path(filename) as temporary:
-                super().save_checkpoint(str(temporary))
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise UserError(
-                f"the checkpoint {filename} could not be written: {error}"
-                "\n  The previous checkpoint is untouched. Free space or mend the permissions, then continue with --c."
-            ) from error
-        self._last_saved = monotonic()
-        return None
+            super().save_checkpoint(filename)
+        else:
+            write_checkpoint(path, super().save_checkpoint)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """As nnU-Net's; the recipe's initial weights are not loaded any more."""
@@ -261,29 +326,8 @@ class LivSegTrainer(nnUNetTrainer):
         super().load_checkpoint(filename_or_checkpoint)
 
 
-class RecipeSchedule:
-    """Sets the learning rate of an epoch; nnU-Net calls ``step(epoch)`` before it.
-
-    Args:
-        optimizer: Whose learning rate is set.
-        recipe: The schedule.
-        validation_losses: Returns those of all epochs so far.
-    """
-
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, recipe: Recipe, validation_losses: Callable[[], list[float]]
-    ) -> None:
-        self.optimizer, self.recipe, self.validation_losses = optimizer, recipe, validation_losses
-
-    def step(self, epoch: int) -> None:
-        """Set the learning rate of ``epoch`` (from 0)."""
-        rate = learning_rate(self.recipe, epoch, self.validation_losses())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-
 class _EarlyStop(Exception):
-    """Leaves nnU-Net's training loop."""
+    """Leaves nnU-Net's training loop: the recipe ends it."""
 
 
 def _trainer_for(variant: Variant) -> type[LivSegTrainer]:

@@ -3,31 +3,82 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+INCOMPLETE = ".incomplete-"  # how the names of temporary files begin
+_FORGOTTEN_AFTER_S = 3600  # nobody writes for so long without a pause
+_writing: set[Path] = set()  # by this process, at this moment
+_looked_through: set[Path] = set()  # folders that this process has searched for leftovers
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` (same suffixes) that is renamed to it when the block ends without an error.
 
-    The temporary file is removed if the block fails or is interrupted, so a reader finds the old content, the new
-    content, or nothing, never a part.
+    A reader finds the old content, the new content, or nothing, never a part. The temporary file is removed if the
+    block fails; that of a killed process is removed by the next process that writes into the folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _looked_through:
+        remove_leftovers(path.parent)
+        _looked_through.add(path.parent)
     # the full suffix stays ("case.nii.gz"), because image writers choose the format by it
     suffix = "".join(path.suffixes)
-    handle, name = tempfile.mkstemp(prefix=".incomplete-", suffix=suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{_own_prefix()}-", suffix=suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
+    _writing.add(temporary)
     try:
         yield temporary
         _use_default_permissions(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _writing.discard(temporary)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove the temporary files that killed processes have left in ``folder``.
+
+    Whether a process of this machine lives is known; a file of another machine is left over when it has not been
+    written to for an hour. What cannot be removed stays.
+    """
+    for path in Path(folder).glob(f"{INCOMPLETE}*"):
+        with suppress(OSError):
+            if path.is_file() and path not in _writing and _is_left_over(path):
+                path.unlink(missing_ok=True)
+
+
+def _is_left_over(path: Path) -> bool:
+    machine, _, rest = path.name.removeprefix(INCOMPLETE).partition("-")
+    process = rest.partition("-")[0]
+    if machine == _machine() and process.isdecimal() and os.name != "nt":  # where os.kill would end the process
+        return int(process) == os.getpid() or not _is_alive(int(process))
+    return time.time() - path.stat().st_mtime > _FORGOTTEN_AFTER_S
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
+def _own_prefix() -> str:
+    return f"{INCOMPLETE}{_machine()}-{os.getpid()}"
+
+
+def _machine() -> str:
+    """This machine's name, as far as it goes into a file name with dashes between its parts."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return "".join(letter for letter in name if letter.isalnum())[:32]
 
 
 def why_no_file(folder: str | Path) -> str:

@@ -57,12 +57,19 @@ class MultiOutputLoss(nn.Module):
         factor = decay["factor"] ** (epoch // decay["every"])
         self.weights = [self.declared[0], *(weight * factor for weight in self.declared[1:])]
 
-    def forward(self, outputs: list[Tensor], targets: list[Tensor]) -> Tensor:
-        """Total loss of ``outputs``, against the one of ``targets`` (one per ``target_strides``) at their size."""
+    def forward(self, outputs: list[Tensor] | Tensor, targets: list[Tensor] | Tensor) -> Tensor:
+        """Total loss of ``outputs``, each against the target at its size.
+
+        ``targets`` has one entry per ``target_strides`` or one per output. Without deep supervision there is one output
+        and one target, not in lists.
+        """
+        if isinstance(outputs, Tensor):
+            outputs, targets = [outputs], [targets]
+        target_of = self.target_of if len(targets) < len(outputs) else range(len(outputs))
         with torch.autocast(outputs[0].device.type, enabled=False):
             terms = [
                 weight * loss(output.float(), targets[index])
-                for output, loss, weight, index in zip(outputs, self.losses, self.weights, self.target_of, strict=True)
+                for output, loss, weight, index in zip(outputs, self.losses, self.weights, target_of, strict=True)
                 if weight
             ]
             # where everything is ignored nnU-Net's cross-entropy is a plain 0; the sum of nothing has a gradient, of 0

@@ -39,3 +39,10 @@ def nnunet_weights(levels: int) -> list[float]:
     if levels > 1:
         weights[-1] = 1e-6
     return [float(weight) for weight in weights / weights.sum()]
+
+
+def nnunet_outputs(strides: Sequence[Sequence[int]]) -> list[TrainingOutput]:
+    """What nnU-Net's own networks return for training: an output at every level but the deepest."""
+    levels = level_strides(strides)[:-1]
+    weights = nnunet_weights(len(levels))
+    return [TrainingOutput(f"level{i}", *of) for i, of in enumerate(zip(levels, weights, strict=True))]

@@ -14,9 +14,10 @@ from nnunet_livseg.losses import LOSSES, MultiOutputLoss
 from nnunet_livseg.networks.mpunet import MPUNet
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.plans import KEY, Overrides, make_plans, settings
-from nnunet_livseg.recipes import Recipe, is_best, learning_rate
+from nnunet_livseg.plans_for_dataset import plans_for_dataset
+from nnunet_livseg.recipes import Recipe, is_best, is_best_so_far, learning_rate
 from nnunet_livseg.reference_networks import build, stock_configuration
-from nnunet_livseg.trainers import TRAINERS, LivSegTrainer
+from nnunet_livseg.trainers import LivSegTrainer
 from nnunet_livseg.variants import find_variant
 
 from .conftest import SIZE, geometry
@@ -140,6 +141,14 @@ def test_best_waits_for_epochs_above_a_dice():
     assert saved({"above": 0.9, "after": 50}, dices) == []
 
 
+def test_until_the_rule_applies_the_best_so_far_stands_in():
+    """So that there is a best checkpoint from the first epoch on, as in nnU-Net, whatever the validation finds."""
+    dices = [np.nan, 0.0, 0.5, 0.4, 0.91, 0.92, 0.2, 0.91, 0.93]
+    rule = {"above": 0.9, "after": 2}
+    assert [epoch for epoch in range(9) if is_best_so_far(rule, dices[: epoch + 1])] == [0, 1, 2, 4, 5, 7, 8]
+    assert [epoch for epoch in range(9) if is_best(rule, dices[: epoch + 1])] == [7, 8]
+
+
 @pytest.mark.parametrize(("dices", "expected"), [([0.5, 0.6], True), ([0.6, 0.5], False)])
 def test_trainer_saves_the_best_by_the_recipe(monkeypatch, dices, expected):
     """nnU-Net saves where its moving average is above ``_best_ema``."""
@@ -152,7 +161,7 @@ def test_trainer_saves_the_best_by_the_recipe(monkeypatch, dices, expected):
     trainer = object.__new__(LivSegTrainer)
     trainer.recipe, trainer._last_saved, trainer.num_epochs = MPUNET.recipe, 0.0, 600
     trainer.logger = SimpleNamespace(get_value=lambda name, step: dices if name == "mean_fg_dice" else [1.0, 0.9])
-    trainer._best_ema = 0.1
+    trainer._best_ema, trainer.save_every, trainer.lr_scheduler = 0.1, 50, None
     trainer.on_epoch_end()
     assert seen == [expected]
 
@@ -175,11 +184,13 @@ def test_trainer_writes_regions_into_the_models_plans():
     plans["configurations"]["2d"][KEY] = {"variant": "mpunet", "loss": "tversky_ce"}
     labels = {"labels": {"background": 0, "liver": 1, "tumor": 2}}
     regions = {"labels": {"background": 0, "liver": [1, 2], "tumor": 2}, "regions_class_order": [1, 2]}
-    trainer = TRAINERS["MPUNetTrainer"]
-    assert trainer._with_regions(plans, "2d", labels) is plans
+    trainer = {"variant": MPUNET, "channels": 1}
+    assert plans_for_dataset(plans, "2d", labels, **trainer) is plans
     for name in ("2d", "child"):
-        changed = trainer._with_regions(plans, name, regions)
+        changed = plans_for_dataset(plans, name, regions, **trainer)
         assert changed["configurations"][name][KEY] == {"variant": "mpunet", "loss": "tversky_ce", "regions": True}
+        again = plans_for_dataset(changed, name, labels, **trainer)  # plans of a shared model, for another dataset
+        assert again["configurations"][name][KEY] == {"variant": "mpunet", "loss": "tversky_ce"}
     assert "regions" not in plans["configurations"]["2d"][KEY], "the plans that were passed in must stay as they are"
 
 

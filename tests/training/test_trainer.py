@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.losses import target_strides
+from nnunet_livseg.plans import Overrides, make_plans
 from nnunet_livseg.reference_networks import stock_configuration
 from nnunet_livseg.trainers import MOST_BAD_STEPS, TRAINERS, LivSegTrainer
+from nnunet_livseg.variants import find_variant
+
+from .conftest import dataset_json, make
+from .conftest import plans as tiny_plans
 
 DATASET_JSON = {
     "labels": {"background": 0, "liver": 1, "tumor": 2},
@@ -269,3 +275,28 @@ def test_plans_as_a_file_holds_them_are_enough(make_trainer):
     """JSON has no tuples: a trainer must accept what comes back from a plans file."""
     content = json.loads(json.dumps(plans()))
     TRAINERS["DPCNetTrainer"](content, "2d", 0, DATASET_JSON, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("own_plans", [False, True], ids=["stock plans", "plans of ours"])
+def test_channels_come_from_the_dataset_and_not_from_the_plans(place, own_plans):
+    """As in nnU-Net, where plans can be moved to a dataset with fewer channels; prediction only has the plans."""
+    content, variant = tiny_plans(channels=3), find_variant("sam-urim")
+    configuration = stock_configuration(3, patch=(32,) * 3, features=(4, 6, 8, 10, 12))
+    content["configurations"]["3d_fullres"] |= {key: configuration[key] for key in ("patch_size", "architecture")}
+    if own_plans:
+        del content["configurations"]["2d"]
+        content = make_plans(content, variant, preset="default", name="Moved", overrides=Overrides())
+    described = dataset_json(channels=2)
+    trainer = make(TRAINERS[variant.trainer], content, described=described, configuration="3d_fullres")
+    of_the_model = PlansManager(json.loads(json.dumps(trainer.plans_manager.plans)))
+    for plans in (trainer.plans_manager, of_the_model):
+        network = trainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 2, 3, False)
+        assert (network.image_channels, network.phases) == (2, 2)
+    back = make(
+        TRAINERS[variant.trainer],
+        of_the_model.plans,
+        described=dataset_json(channels=3),
+        configuration="3d_fullres",
+    )
+    plans = back.plans_manager
+    assert back.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 3, 3, False).phases == 3
