@@ -1,4 +1,4 @@
-"""The command line as a whole: help, wrong commands, exit statuses, what doctor and list say."""
+"""The command line as a whole: help, wrong commands, exit statuses, what list says."""
 
 import errno
 import json
@@ -73,26 +73,6 @@ def test_list_is_the_table(capsys):
     assert "DPCNetTrainer" in said and "Table 2, row 6" in said
     assert main(["list", "--paper", "dpcnt"]) == 1
     assert "there is no paper 'dpcnt'. Did you mean dpcnet" in capsys.readouterr().err
-
-
-def test_doctor_names_what_is_wrong(capsys, monkeypatch, tmp_path):
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
-        monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "absent"))
-    assert main(["doctor"]) == 1
-    said = capsys.readouterr().out
-    assert f"nnU-Net finds all {len(VARIANTS)}" in said
-    assert f"{tmp_path / 'absent'} is no folder" in said
-    monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    assert main(["doctor"]) == 0
-
-
-def test_doctor_sees_that_nnunet_does_not_find_the_trainers(capsys, monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", "/nowhere")
-    monkeypatch.setenv("LIVSEG_NO_AUTOREGISTER", "1")
-    assert main(["doctor"]) == 1
-    said = capsys.readouterr().out
-    assert "nnU-Net does not find DPCNetTrainer" in said and "unset LIVSEG_NO_AUTOREGISTER" in said
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_livseg.diagnostics.doctor import examine
 
     signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
-    findings = examine()
-    for finding in findings:
+    errors = False
+    for finding in examine():
+        errors |= finding.severity == "error"
         print(f"{signs[finding.severity]}  {finding.subject:<21}{finding.text}")
         if finding.remedy:
-            print(f"{'':32}{finding.remedy}")
-    return int(any(finding.severity == "error" for finding in findings))
+            print(f"{'':32}{finding.remedy}", flush=True)
+    return int(errors)

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _data(args: argparse.Namespace) -> None:
     from nnunet_livseg.data.liver_crop_dataset import Cutting, write_region_dataset
+    from nnunet_livseg.data.names import dataset_id
     from nnunet_livseg.data.raw_dataset import find_raw_dataset
 
     source = find_raw_dataset(args.dataset)
@@ -57,7 +58,7 @@ def _data(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}")
     if without:
         print(f"left out, because no liver was found: {', '.join(without)}")
-    print(f"next:\n  nnUNetv2_plan_and_preprocess -d {int(args.out.name[7:10])} --verify_dataset_integrity")
+    print(f"next:\n  nnUNetv2_plan_and_preprocess -d {dataset_id(args.out.name)} --verify_dataset_integrity")
 
 
 def _predict(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import did_you_mean
-from nnunet_livseg.data.names import dataset_id, is_dataset_name
+from nnunet_livseg.data.names import has_id, is_dataset_name
 
 VARIABLES = {
     "nnUNet_raw": "datasets as you bring them",
@@ -39,13 +39,14 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
     """
     base = folder(variable)
     names = sorted(path.name for path in base.iterdir() if path.is_dir() and is_dataset_name(path.name))
-    is_id = name_or_id.isdigit()
-    found = [name for name in names if name == name_or_id or (is_id and dataset_id(name) == int(name_or_id))]
+    is_id = name_or_id.isdecimal()
+    found = [name for name in names if name == name_or_id or (is_id and has_id(name, int(name_or_id)))]
     if len(found) == 1:
         return base / found[0]
     if found:
         raise UserError(
-            f"{base} holds {' and '.join(found)}, with the same id {name_or_id}.\n  Rename one, or give the name."
+            f"{base} holds {' and '.join(found)}, with the same id {name_or_id} for nnU-Net, which looks at how a name"
+            " begins.\n  Rename one, or give the name."
         )
     remedy = {
         "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",

@@ -1,22 +1,26 @@
-"""What could keep a training from running on this machine."""
+"""What could keep a training from running on this machine; every check stands alone, and none ends the report."""
 
+import importlib
 import importlib.metadata
+import importlib.util
 import os
-import resource
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.nnunet_folders import VARIABLES
-from nnunet_livseg.startup import OPT_OUT, VARIABLE
+from nnunet_livseg.startup import OPT_OUT, VARIABLE, discovery_folder
 
 GIB = 2**30
 LEAST_SHARED_MEMORY_GIB = 1.0
 MEMORY_PER_WORKER_GIB = 2.0  # a data-loading worker of nnU-Net with 3D patches
+IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "simpleitk": "SimpleITK"}  # unlike their packages
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,105 @@ class Finding:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
-    """All findings, in the order in which a user would mend them."""
-    checks = (_versions, _trainers, _folders, _gpu, _memory, _workers)
-    return [finding for check in checks for finding in check()]
+def examine() -> Iterator[Finding]:
+    """All findings, in the order in which a user would fix them, each as soon as it is known; never raises."""
+    for subject, severity, check in _checks():
+        try:
+            yield from check()
+        except (Exception, SystemExit) as error:  # other people's code does what it likes when it is imported
+            yield Finding(severity, subject, f"cannot be checked: {_in_a_line(error)}", "first fix the errors above")
+
+
+def _checks() -> Iterator[tuple[str, str, Callable[[], Iterator[Finding]]]]:
+    """Subject, how bad it is if the check itself fails, and check."""
+    yield "nnunetv2", "error", _versions
+    yield "libraries", "error", _libraries
+    yield "trainers", "error", _trainers
+    for variable in VARIABLES:
+        yield variable, "error", partial(_folder, variable)
+    yield "GPU", "warning", _gpu
+    yield "memory", "warning", _memory
+    yield "shared memory", "warning", _shared_memory
+    yield "open files", "warning", _open_files
+    yield "workers", "warning", _workers
+
+
+def _in_a_line(error: BaseException) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
+
+
+# --- software ---------------------------------------------------------------------------------------------------------
 
 
 def _versions() -> Iterator[Finding]:
     yield Finding("ok", "nnunet-livseg", __version__)
-    version = importlib.metadata.version("nnunetv2")
-    in_range = version.startswith("2.8.")
-    yield Finding(
-        "ok" if in_range else "error",
-        "nnunetv2",
-        version + ("" if in_range else ", but this package is made for 2.8"),
-        "" if in_range else "pip install 'nnunetv2>=2.8,<2.9'",
-    )
+    remedy = "pip install 'nnunetv2>=2.8,<2.9'"
+    try:
+        version = importlib.metadata.version("nnunetv2")
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("error", "nnunetv2", "not installed; this package is made for 2.8", remedy)
+        return
+    spec = importlib.util.find_spec("nnunetv2")
+    place = f" ({Path(spec.origin).parent})" if spec and spec.origin else ""
+    if version.startswith("2.8."):
+        yield Finding("ok", "nnunetv2", version + place)
+    else:
+        yield Finding("error", "nnunetv2", f"{version}, but this package is made for 2.8{place}", remedy)
+
+
+def _libraries() -> Iterator[Finding]:
+    """Whether everything that this package requires can be imported."""
+    required = [r for r in importlib.metadata.requires("nnunet-livseg") or () if "extra ==" not in r]
+    names = [re.match(r"[\w.-]+", requirement).group() for requirement in required]
+    broken = False
+    for name in names:
+        try:
+            with redirect_stdout(StringIO()):
+                importlib.import_module(IMPORT_NAMES.get(name.lower(), name.replace("-", "_")))
+        except (Exception, SystemExit) as error:
+            broken = True
+            yield Finding("error", name, f"cannot be imported: {_in_a_line(error)}", f"pip install {name}")
+    if not broken:
+        yield Finding("ok", "libraries", f"all {len(names)} can be imported")
+
+
+def _plug_ins() -> Iterator[Finding]:
+    """nnU-Net imports module after module until it has found a trainer; one that fails ends its search."""
+    import nnunetv2
+
+    package = "nnunetv2.training.nnUNetTrainer"
+    yield from _broken_module(str(Path(nnunetv2.__path__[0], "training", "nnUNetTrainer")), package)
+    for folder in filter(str.strip, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        if folder == discovery_folder():
+            continue  # ours, which the next check looks at
+        if Path(folder).exists():
+            yield from _broken_module(folder, None)
+        else:
+            yield Finding("warning", "plug-ins", f"there is no folder {folder}", f"take it out of {VARIABLE}")
+
+
+def _broken_module(folder: str, package: str | None) -> Iterator[Finding]:
+    """The first module of ``folder`` that nnU-Net's own search cannot import, as an error."""
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    said = StringIO()
+    try:
+        with redirect_stdout(said):
+            recursive_find_python_class(
+                folder,
+                "a class that no module has",
+                package,
+                base_folder=None if package else folder,
+                verbose=True,
+                cleanup_imports_from_base_folder=package is None,
+            )
+    except (Exception, SystemExit) as error:
+        named = re.findall(r"Inspecting module: (\S+)", said.getvalue())
+        what = f"module {named[-1]} of {folder}" if named else folder
+        remedy = f"take {folder} out of {VARIABLE}, or the module out of the folder"
+        text = f"nnU-Net cannot import {what}, and finds no trainer behind it: {_in_a_line(error)}"
+        yield Finding("error", "plug-ins", text, "take the module out of nnU-Net" if package else remedy)
 
 
 def _trainers() -> Iterator[Finding]:
@@ -53,11 +140,17 @@ def _trainers() -> Iterator[Finding]:
 
     from nnunet_livseg.trainers import TRAINERS
 
+    broken = list(_plug_ins())
+    yield from broken
     for name, expected in TRAINERS.items():
         try:
             with redirect_stdout(StringIO()):
                 found = recursive_find_trainer_class_by_name(name)
-        except RuntimeError:
+        except (Exception, SystemExit) as error:
+            if any(finding.severity == "error" for finding in broken):
+                return  # has been said
+            if not isinstance(error, RuntimeError):
+                raise
             remedy = f"unset {OPT_OUT}" if os.environ.get(OPT_OUT) else 'eval "$(livseg env)"'
             value = os.environ.get(VARIABLE, "not set")
             yield Finding("error", "trainers", f"nnU-Net does not find {name} ({VARIABLE}: {value})", remedy)
@@ -69,17 +162,19 @@ def _trainers() -> Iterator[Finding]:
     yield Finding("ok", "trainers", f"nnU-Net finds all {len(TRAINERS)}")
 
 
-def _folders() -> Iterator[Finding]:
-    for variable, holds in VARIABLES.items():
-        value = os.environ.get(variable)
-        if not value:
-            yield Finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
-        elif not Path(value).is_dir():
-            yield Finding("error", variable, f"{value} is no folder", f"mkdir -p {value}")
-        elif not os.access(value, os.W_OK):
-            yield Finding("error", variable, f"{value} cannot be written", f"mend its permissions ({holds})")
-        else:
-            yield Finding("ok", variable, f"{value} ({shutil.disk_usage(value).free / GIB:.0f} GiB free)")
+# --- machine ----------------------------------------------------------------------------------------------------------
+
+
+def _folder(variable: str) -> Iterator[Finding]:
+    value, holds = os.environ.get(variable), VARIABLES[variable]
+    if not value:
+        yield Finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
+    elif not Path(value).is_dir():
+        yield Finding("error", variable, f"{value} is no folder", f"mkdir -p {value}")
+    elif not os.access(value, os.W_OK):
+        yield Finding("error", variable, f"{value} cannot be written", f"correct its permissions ({holds})")
+    else:
+        yield Finding("ok", variable, f"{value} ({shutil.disk_usage(value).free / GIB:.0f} GiB free)")
 
 
 def _gpu() -> Iterator[Finding]:
@@ -106,12 +201,20 @@ def _memory() -> Iterator[Finding]:
         if enough
         else "nnU-Net resamples whole scans: preprocess and predict with fewer processes (-np 1, -npp 1 -nps 1)",
     )
+
+
+def _shared_memory() -> Iterator[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free / GIB
         enough = free >= LEAST_SHARED_MEMORY_GIB
         remedy = "" if enough else "docker run --shm-size=8g (or --ipc=host); else background workers die"
         yield Finding("ok" if enough else "warning", "shared memory", f"{free:.1f} GiB free in {shared}", remedy)
+
+
+def _open_files() -> Iterator[Finding]:
+    import resource  # not on Windows
+
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < 1024:
         yield Finding("warning", "open files", f"at most {files}", "ulimit -n 4096")

@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
+from nnunet_livseg.data.names import is_dataset_name
 from nnunet_livseg.evaluation.images import ENDINGS, file_ending
 
 
@@ -241,7 +240,7 @@ def _dataset_name(predictions: Path) -> str | None:
     for place in (predictions, *predictions.resolve().parents[:2]):
         if (place / "plans.json").is_file():
             return _json(place / "plans.json").get("dataset_name")
-    names = (part for part in reversed(predictions.resolve().parts) if re.fullmatch(r"Dataset\d{3}_.+", part))
+    names = (part for part in reversed(predictions.resolve().parts) if is_dataset_name(part))
     return next(names, None)
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.names import suggest_dataset_name
+from nnunet_livseg.core.nnunet_folders import find_dataset
+from nnunet_livseg.data.names import dataset_id, suggest_dataset_name
 from nnunet_livseg.data.raw_dataset import RawDataset, find_raw_dataset
 
 VALID = {
@@ -31,6 +32,39 @@ def raw(tmp_path, monkeypatch):
 def test_found_by_id_and_name(raw, given):
     assert find_raw_dataset(given).folder == raw / "Dataset003_Liver"
     assert find_raw_dataset(given).id == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Dataset1011_Big", "Dataset012_My Liver", "Dataset013_Süd (v2)", "Dataset014", "Dataset15_Short", "dataset016_x"],
+)
+def test_names_are_those_that_nnunet_takes(name, monkeypatch, tmp_path):
+    """nnU-Net is the judge: what it finds by an id we find by the same id, and nothing else."""
+    from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
+
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    for variable in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / name).mkdir()
+    for number in (1011, 101, 10, 11, 12, 13, 14, 15, 16):
+        try:
+            theirs = convert_id_to_dataset_name(number)
+        except RuntimeError:
+            with pytest.raises(UserError, match=f"there is no dataset {number}"):
+                find_dataset(str(number), "nnUNet_raw")
+        else:
+            assert find_dataset(str(number), "nnUNet_raw").name == theirs
+            assert dataset_id(name) in (number, 1011)
+
+
+def test_two_names_of_which_one_begins_as_the_other(monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    for name in ("Dataset101_A", "Dataset1011_B"):
+        (tmp_path / name).mkdir()
+    assert find_dataset("1011", "nnUNet_raw").name == "Dataset1011_B"
+    assert find_dataset("Dataset101_A", "nnUNet_raw").name == "Dataset101_A"
+    with pytest.raises(UserError, match="with the same id 101 for nnU-Net, which looks at how a name begins"):
+        find_dataset("101", "nnUNet_raw")
 
 
 def test_found_by_folder_without_nnunet_raw(raw, monkeypatch):

@@ -84,11 +84,11 @@ def check_dataset_folder_name(folder: Path) -> None:
     """nnU-Net finds datasets by their folder's name.
 
     Raises:
-        UserError: The name is not ``DatasetNNN_Name``.
+        UserError: nnU-Net does not find this name.
     """
     if not is_dataset_name(folder.name):
         example = folder.parent / suggest_dataset_name(folder.name)
         raise UserError(
-            f"the folder {folder.name!r} is not named as nnU-Net wants it (Dataset, three digits, underscore, name),"
+            f"the folder {folder.name!r} is not named as nnU-Net wants it (Dataset, at least three digits, _Name),"
             f" so nnU-Net would not find it.\n  Use for example --out {example}"
         )
