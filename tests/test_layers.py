@@ -25,12 +25,13 @@ def words(*lines):
 # from the ground up: a part (a folder or module right below the package) imports itself and lower floors
 FLOORS = (
     "core startup",
-    "blocks recipes transfer multiscale imaging",
-    "networks rows data evaluation",
+    "blocks recipes transfer multiscale imaging checkpoints",
+    "networks rows data evaluation interrupts",
     "losses variants patient postprocessing",
     "phases report",
     "plans",
-    "reference_networks trainers",
+    "reference_networks plans_for_dataset preprocessed_data",
+    "trainers",
     "plans_file discovery inference",
     "diagnostics",
     "cli",
@@ -38,7 +39,7 @@ FLOORS = (
 # what nnUNetv2_train, nnUNetv2_predict and livseg plan load; it imports nothing of the rest but the ground floor
 PLUGIN = words(
     "startup blocks recipes transfer multiscale networks rows losses variants phases plans reference_networks trainers",
-    "plans_file discovery",
+    "plans_file discovery checkpoints interrupts plans_for_dataset preprocessed_data",
 )
 # what the plugin half may take of the ground floor
 GROUND = {f"nnunet_livseg.core.{name}" for name in words("errors names files nnunet_folders dataset_json labels")}
@@ -71,10 +72,9 @@ WALKS = {
     "cli.postprocess": 47,
     "cli.align": 46,
     "cli.convert": 45,
-    "discovery.livseg_trainers": 31,
+    "discovery.livseg_trainers": 34,
 }
 UPWARD = {
-    ("core.nnunet_folders", "data.names"),
     ("imaging.diameters", "evaluation.surface_distances"),
     ("imaging.hounsfield", "data.check_images"),
     ("imaging.masks", "evaluation.mask_pair"),
@@ -96,7 +96,7 @@ CIRCLES = {
     "evaluation.summary_markdown",
 }  # modules that import themselves by a detour
 TWINS = words(
-    "Finding Line Options Picture Quality Settings Source anatomy.py images.py labels.py names.py",
+    "Finding Line Options Picture Quality Settings Source anatomy.py images.py labels.py",
 )  # names of files and public classes that exist more than once
 HEAVY_STILL = {("core.workers", "SimpleITK")}
 MOCKS = {"cli.predict", "multiscale"}

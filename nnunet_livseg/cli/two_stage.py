@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data(args: argparse.Namespace) -> None:
+    from nnunet_livseg.core.names import dataset_id
     from nnunet_livseg.data.liver_crop_dataset import Cutting, write_region_dataset
-    from nnunet_livseg.data.names import dataset_id
     from nnunet_livseg.data.raw_dataset import find_raw_dataset
 
     source = find_raw_dataset(args.dataset)

@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import did_you_mean
-from nnunet_livseg.data.names import has_id, is_dataset_name
+from nnunet_livseg.core.names import did_you_mean, has_id, is_dataset_name
 
 VARIABLES = {
     "nnUNet_raw": "datasets as you bring them",

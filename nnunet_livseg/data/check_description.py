@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from nnunet_livseg.core.findings import Finding, error, warning
-from nnunet_livseg.data.names import is_dataset_name
+from nnunet_livseg.core.names import is_dataset_name
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 
 FOLDS = 5  # of nnU-Net's default cross-validation

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
-from nnunet_livseg.data.names import is_dataset_name, suggest_dataset_name
+from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset, read_dataset_json
 from nnunet_livseg.imaging.images import read_scan, write_volume
 from nnunet_livseg.imaging.liver_crop import (

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import dataset_id, is_dataset_name
 from nnunet_livseg.core.nnunet_folders import find_dataset
-from nnunet_livseg.data.names import dataset_id, is_dataset_name
 
 REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")
 LIVER_NAMES = ("liver",)

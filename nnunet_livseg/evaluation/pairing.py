@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.names import is_dataset_name
+from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
+from nnunet_livseg.core.names import is_dataset_name
 from nnunet_livseg.evaluation.images import ENDINGS, file_ending
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import dataset_id, suggest_dataset_name
 from nnunet_livseg.core.nnunet_folders import find_dataset
-from nnunet_livseg.data.names import dataset_id, suggest_dataset_name
 from nnunet_livseg.data.raw_dataset import RawDataset, find_raw_dataset
 
 VALID = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.names import is_dataset_name, suggest_dataset_name
+from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
 from nnunet_livseg.data.phantom.tissues import TUMOR_TYPES
 
 FIELD_OF_VIEW_MM = (230.0, 265.0, 370.0)  # (z, y, x) of a scan of the upper abdomen
