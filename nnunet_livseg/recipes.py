@@ -28,6 +28,10 @@ class Recipe:
         schedule_options: Arguments of the schedule.
         epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
         foreground: Share of patches that are forced to contain foreground.
+        probabilistic_oversampling: Whether chance decides for each patch if it is forced. Otherwise the same share of
+            every batch is, rounded: of batch 2, a third is one. (nnU-Net's switch.)
+        elastic: ``{"probability": p, "scale": [low, high], "magnitude": [low, high]}``: elastic deformation in
+            nnU-Net's augmentation, see ``augmentation`` (``None``: nnU-Net's own augmentation, which has none).
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weigh ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
@@ -50,6 +54,8 @@ class Recipe:
     iterations: int = 250
     validation_iterations: int = 50
     foreground: float = 0.33
+    probabilistic_oversampling: bool = False
+    elastic: Mapping[str, Any] | None = None
     auxiliary_decay: Mapping[str, float] | None = None
     best: Mapping[str, float] | None = None
     stop_after: int | None = None
@@ -101,6 +107,8 @@ class Recipe:
                 f"auxiliary_decay is {dict(self.auxiliary_decay)}, but 'every' must be at least 1 epoch "
                 "and 'factor' above 0."
             )
+        if self.elastic is not None:
+            _require_elastic(self.elastic)
         return self
 
     def but(self, **changes: Any) -> "Recipe":
@@ -198,6 +206,19 @@ class RecipeSchedule:
 def _require_entries(name: str, value: Mapping[str, float] | None, entries: Sequence[str]) -> None:
     if value is not None and set(value) != set(entries):
         raise UserError(f"the recipe's {name} is {dict(value)}, but must have the entries {' and '.join(entries)}.")
+
+
+def _require_elastic(elastic: Mapping[str, Any]) -> None:
+    _require_entries("elastic", elastic, ("probability", "scale", "magnitude"))
+    ranges = [elastic["scale"], elastic["magnitude"]]
+    right = 0 <= elastic["probability"] <= 1 and all(
+        isinstance(r, (list, tuple)) and len(r) == 2 and 0 <= r[0] <= r[1] for r in ranges
+    )
+    if not right:
+        raise UserError(
+            f"the recipe's elastic is {dict(elastic)}, but 'probability' must be from 0 to 1, and 'scale' and "
+            "'magnitude' must be two numbers each, the smaller first, not below 0."
+        )
 
 
 def _improvements(losses: Sequence[float]) -> Iterator[bool]:

@@ -20,6 +20,7 @@ from torch import Tensor, autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_livseg.augmentation import with_elastic
 from nnunet_livseg.checkpoints import FINAL, write_checkpoint
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import remove_leftovers
@@ -77,6 +78,7 @@ class LivSegTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = self.recipe.iterations
         self.num_val_iterations_per_epoch = self.recipe.validation_iterations
         self.oversample_foreground_percent = self.recipe.foreground
+        self.probabilistic_oversampling = self.recipe.probabilistic_oversampling
         self._last_saved = monotonic()
         self._bad_steps = 0
         self._has_weights = False  # from a checkpoint or from the recipe
@@ -182,6 +184,22 @@ class LivSegTrainer(nnUNetTrainer):
         optimizer = make(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, **options)
         recipe = replace(self.recipe, learning_rate=self.initial_lr, epochs=self.num_epochs)
         return optimizer, RecipeSchedule(optimizer, recipe, lambda: self.logger.get_value("val_losses", step=None))
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    def _set_batch_size_and_oversample(self) -> None:
+        """As nnU-Net's; where chance decides about each patch, the share is the same in every process."""
+        share = self.oversample_foreground_percent
+        super()._set_batch_size_and_oversample()
+        if self.probabilistic_oversampling:
+            self.oversample_foreground_percent = share
+
+    def get_dataloaders(self) -> tuple:
+        """As nnU-Net's, with the recipe's elastic deformation in the training."""
+        if self.recipe.elastic is not None:  # on the instance: for nnU-Net and subclasses the method stays a static one
+            make = self.get_training_transforms
+            self.get_training_transforms = with_elastic(make, self.recipe.elastic, self.print_to_log_file)
+        return super().get_dataloaders()
 
     # --- training -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,19 @@ DPC_NET_2022 = Paper(
 )
 RECIPE = Recipe(optimizer="adam", optimizer_options={}, learning_rate=1e-4, weight_decay=0.0, schedule="constant")
 NETWORK = "nnunet_livseg.networks.dpcnet.DPCNet"
-_LITS_LOWRES = {"configuration": "3d_fullres", "spacing_mm": (2.47, 1.90, 1.90), "patch": (128, 128, 128), "batch": 2}
+# a third of the patches with foreground for sure; elastic deformation with the numbers of the first nnU-Net
+_LITS = RECIPE.but(
+    foreground=1 / 3,
+    probabilistic_oversampling=True,
+    elastic={"probability": 0.2, "scale": [0.07, 0.10], "magnitude": [0.0, 0.67]},
+)
+_LITS_LOWRES = {
+    "recipe": _LITS,
+    "configuration": "3d_fullres",
+    "spacing_mm": (2.47, 1.90, 1.90),
+    "patch": (128, 128, 128),
+    "batch": 2,
+}
 _TABLE4 = _LITS_LOWRES | {"features": (32, 64, 128, 256, 512)}
 _PAPER_COUNTS = {
     "spacor_descriptor": "concat",

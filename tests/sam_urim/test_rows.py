@@ -68,6 +68,17 @@ def test_code_preset_is_the_authors_network_but_for_its_slices():
     assert network.pretrained == "imagenet"
 
 
+def test_three_adjacent_slices_come_as_channels():
+    """As docs/papers/sam_urim.md says; with them the authors' network is complete."""
+    overrides = Overrides(options={"channels_per_phase": 3})
+    for preset, total in (("code", 147_873_604), ("paper", None)):
+        content = make_plans(plans(channels=6), find_variant("sam-urim"), preset=preset, name="P", overrides=overrides)
+        with torch.device("meta"):
+            network = build(content["configurations"]["2d"], channels=6, classes=2, initialize=False)
+        assert (network.phases, network.stream_channels) == (2, 3)
+        assert total in (None, count(network))
+
+
 @pytest.mark.parametrize("preset", ["paper", "code", "resnet50", "unet"])
 def test_presets_of_the_paper_have_its_numbers(preset):
     content = made(preset)
