@@ -65,7 +65,7 @@ class LivSegTrainer(nnUNetTrainer):
         chosen = self._settings(  # refuses before files are made
             PlansManager(plans), PlansManager(plans).get_configuration(configuration)
         )
-        if self._has_own_loss():
+        if self._has_row_loss():
             LOSSES[chosen.loss](PlansManager(plans).get_label_manager(dataset_json), False, False)  # so does the loss
         checked_scales(chosen.recipe.validation_scales)
         if self.variant.phases:
@@ -91,8 +91,8 @@ class LivSegTrainer(nnUNetTrainer):
         return replace(chosen, architecture=with_image_channels(chosen.architecture, configuration.get(KEY, {})))
 
     @classmethod
-    def _has_own_loss(cls) -> bool:
-        """Whether the loss is ours, and not a subclass's."""
+    def _has_row_loss(cls) -> bool:
+        """Whether the loss is that of the row or recipe, and not a subclass's."""
         return cls._build_loss is LivSegTrainer._build_loss
 
     # --- network ------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class LivSegTrainer(nnUNetTrainer):
         if not self.enable_deep_supervision:
             return None
         outputs = self._training_outputs()
-        strides = target_strides(outputs) if self._has_own_loss() else [output.stride for output in outputs]
+        strides = target_strides(outputs) if self._has_row_loss() else [output.stride for output in outputs]
         return [[1 / s for s in stride] for stride in strides]
 
     def _build_loss(self) -> nn.Module:
