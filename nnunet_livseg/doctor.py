@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from nnunet_livseg import __version__
+from nnunet_livseg.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.folders import VARIABLES
 from nnunet_livseg.startup import OPT_OUT, VARIABLE
 
@@ -31,7 +32,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """All findings, in the order in which a user would mend them."""
-    checks = (_versions, _trainers, _folders, _gpu, _memory, _workers)
+    checks = (_versions, _trainers, _folders, _gpu, _memory, _workers, _pages)
     return [finding for check in checks for finding in check()]
 
 
@@ -130,3 +131,16 @@ def _workers() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "workers", f"{cores} cores; nnUNet_n_proc_DA={setting} (suggested: {suggested})")
+
+
+def _pages() -> Iterator[Finding]:
+    """What our trainers and ``livseg segment`` set by themselves on a CPU, and nnU-Net's own programs do not."""
+    import torch
+
+    if torch.cuda.is_available() or not on_glibc():
+        return
+    if all(os.environ.get(name) for name in ENVIRONMENT):
+        yield Finding("ok", "memory pages", "kept in every process, by MALLOC_MMAP_THRESHOLD_")
+        return
+    text = "our trainers and livseg segment keep them on a CPU; other trainers and nnUNetv2_predict are faster with:"
+    yield Finding("ok", "memory pages", text, "export " + " ".join(f"{k}={v}" for k, v in ENVIRONMENT.items()))

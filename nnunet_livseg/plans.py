@@ -97,6 +97,7 @@ class Overrides:
     patch: tuple[int, ...] | None = None
     batch: int | None = None
     spacing_mm: tuple[float, ...] | None = None
+    features: tuple[int, ...] | None = None  # channels per stage; fixes the number of stages
     init: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # of the network
     configurations: tuple[str, ...] | None = None
@@ -201,8 +202,9 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
     patch = _of_length(dims, "patch", overrides.patch or preset.patch, name)
     if spacing is not None and not np.allclose(spacing, configuration["spacing"]):
         _set_spacing(plans, configuration, spacing)
-    if patch is not None or preset.features is not None:
-        _set_geometry(configuration, patch or configuration["patch_size"], preset.features)
+    features = overrides.features or preset.features
+    if patch is not None or features is not None:
+        _set_geometry(configuration, patch or configuration["patch_size"], features)
     if overrides.batch or preset.batch:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
@@ -214,6 +216,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
 def _require_sizes(overrides: Overrides) -> None:
     asked = {"--patch": overrides.patch, "--spacing": overrides.spacing_mm}
     asked["--batch"] = None if overrides.batch is None else (overrides.batch,)
+    asked["--features"] = overrides.features
     for option, numbers in asked.items():
         if numbers is not None and not all(np.isfinite(n) and n > 0 for n in numbers):
             raise UserError(f"{option} {' '.join(map(str, numbers))}: sizes must be above 0.")
@@ -246,8 +249,8 @@ def _set_geometry(configuration: dict, patch: Sequence[int], features: Sequence[
     _, strides, kernels, padded, _ = get_pool_and_conv_props(configuration["spacing"], patch, 4, most)
     if features and len(strides) < len(features):
         raise UserError(
-            f"the preset's {len(features)} resolution stages do not fit into patch {' '.join(map(str, patch))}."
-            "\n  Ask for a larger one with --patch."
+            f"{' '.join(map(str, features))} channels make {len(features)} resolution stages, which do not fit into"
+            f" patch {' '.join(map(str, patch))}.\n  Ask for a larger one with --patch, or for fewer --features."
         )
     stages = len(features) if features else len(strides)
     widths = list(features) if features else _widths(kwargs["features_per_stage"], stages)

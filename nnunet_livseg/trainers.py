@@ -19,6 +19,7 @@ from torch import autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_livseg.allocator import keep_pages
 from nnunet_livseg.data.dataset import channel_names
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
@@ -156,6 +157,7 @@ class LivSegTrainer(nnUNetTrainer):
             self.initialize()
         self._load_initial_weights()
         super().on_train_start()
+        keep_pages(self.device.type)  # now that the loaders' workers have started: they need not
 
     def on_train_epoch_start(self) -> None:
         """As nnU-Net's; the weights of the outputs are those of this epoch."""
