@@ -20,6 +20,7 @@ from torch import Tensor, autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_livseg.allocator import keep_pages
 from nnunet_livseg.augmentation import with_elastic
 from nnunet_livseg.checkpoints import FINAL, write_checkpoint
 from nnunet_livseg.core.errors import UserError
@@ -211,6 +212,7 @@ class LivSegTrainer(nnUNetTrainer):
         if self.local_rank == 0:
             remove_leftovers(self.output_folder)
         super().on_train_start()
+        keep_pages(self.device.type)  # now that the loaders' workers have started: they need not
         if self.current_epoch == 0 and Path(self.output_folder, FINAL).exists():
             self.print_to_log_file(
                 f"{FINAL} in this folder is of an earlier training. This one replaces it at its end; until then --c"

@@ -37,6 +37,7 @@ class Setting:
     threads: int
     compiled: bool
     torch: str
+    features: tuple[int, ...] | None = None  # channels per stage; by default nnU-Net's
 
     @classmethod
     def of(
@@ -102,12 +103,24 @@ def benchmark(variants: Sequence[Variant], setting: Setting) -> Result:
     return Result(setting, pairs)
 
 
+def step_seconds(
+    variant: Variant, *, patch: tuple[int, ...], features: tuple[int, ...], batch: int, device: str, repeats: int = 3
+) -> float:
+    """Median time of a training step, without nnU-Net's network beside it and not compiled."""
+    setting = Setting(
+        patch, batch, device, "", repeats, torch.get_num_threads(), compiled=False, torch="", features=features
+    )
+    subject = Subject(variant, setting)
+    _time(subject.step, setting)  # fills caches
+    return median(_time(subject.step, setting) for _ in range(repeats))
+
+
 class Subject:
     """A network with its loss and data, ready for training steps and predictions."""
 
     def __init__(self, variant: Variant | None, setting: Setting) -> None:
         dim = len(setting.patch)
-        configuration = stock_configuration(dim, features=_widths(setting))
+        configuration = stock_configuration(dim, features=setting.features or _widths(setting))
         self.setting = setting
         channels = channels_of(variant)
         self.bare = build(configuration, variant, channels=channels).to(setting.device)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_livseg.allocator import ENVIRONMENT
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_text
 from nnunet_livseg.core.labels import LIVER, TUMOR
@@ -22,9 +23,12 @@ from nnunet_livseg.variants import Variant
 
 DATASET = "Dataset901_Phantom"
 CONFIGURATION = "3d_fullres"
-SIZE, SPACING_MM = (40, 64, 64), (6.0, 5.5, 5.5)  # (z, y, x)
+SIZE, SPACING_MM = (32, 48, 48), (7.5, 7.3, 7.3)  # (z, y, x); a patch is a whole CT
+FEATURES = (16, 32, 64, 128)  # channels per stage, half of nnU-Net's: two cores shall do it in minutes
+BATCH = 2
 UNSEEN = 2
-LEARNING_RATE = 1e-3  # the paper's 1e-4 is for a thousand epochs
+LEARNING_RATE = 3e-3  # the paper's 1e-4 is for a thousand epochs
+AUGMENTED, BESIDE, LEAST_S = 1.3, 80, 60  # of the forecast: see seconds_in_all
 
 
 class Demo:
@@ -46,14 +50,14 @@ class Demo:
         *,
         device: str | None = None,
         cases: int = 8,
-        epochs: int = 6,
+        epochs: int = 4,
         iterations: int | None = None,
     ) -> None:
         if 3 not in variant.dims:
             raise UserError(f"{variant.name} exists in 2D only, and the demo is in 3D.\n  Choose another: livseg list")
         self.folder, self.variant, self.cases, self.epochs = folder, variant, cases, epochs
         self.device = _device(device)
-        self.iterations = iterations or (100 if self.device == "cuda" else 20)
+        self.iterations = iterations or (100 if self.device == "cuda" else 30)
         self.images = folder / "nnUNet_raw" / DATASET / "imagesTs"
         self.references = folder / "nnUNet_raw" / DATASET / "labelsTs"
         self.predictions = folder / "predictions"
@@ -63,6 +67,7 @@ class Demo:
     def run(self) -> None:
         """Do all steps, and print where everything is."""
         print(f"livseg demo on {self.device}, in {self.folder}")
+        print(self._forecast())
         for variable in VARIABLES:
             (self.folder / variable).mkdir(parents=True, exist_ok=True)
         self._phantom()
@@ -78,6 +83,12 @@ class Demo:
         print(f"  model         {self._model_folder().relative_to(self.folder)}")
         print("  logs          logs/")
         print("A phantom shows that everything runs; it says nothing about accuracy on patients.")
+
+    def _forecast(self) -> str:
+        """How long a new demo takes here, from training steps of this network that are measured now."""
+        step_s = measured_step_s(self.variant, self.device)
+        minutes = seconds_in_all(step_s, self.epochs * self.iterations) / 60
+        return f"a training step takes {step_s:.2g} s here: about {max(1, round(minutes))} min in all"
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
@@ -96,14 +107,16 @@ class Demo:
     def _plan(self) -> None:
         print("2/5  nnUNetv2_plan_and_preprocess, livseg plan")
         dataset = self.folder / "nnUNet_preprocessed" / DATASET
+        few = ("-np", "1", "-npfp", "1")  # every further process imports torch again, which takes longer than these CTs
         if not (dataset / "nnUNetPlans.json").is_file() or not (dataset / f"nnUNetPlans_{CONFIGURATION}").is_dir():
-            self._call("preprocess", "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", CONFIGURATION, "-np", "2")
+            self._call("preprocess", "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", CONFIGURATION, *few)
         overrides = Overrides(
             epochs=self.epochs,
             iterations=self.iterations,
-            validation_iterations=2,
+            validation_iterations=1,
             learning_rate=LEARNING_RATE,
-            batch=2,
+            batch=BATCH,
+            features=FEATURES,
             configurations=(CONFIGURATION,),
         )
         self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
@@ -126,9 +139,11 @@ class Demo:
 
     def _predict(self) -> None:
         print(f"4/5  nnUNetv2_predict on {UNSEEN} unseen CTs")
+        if self._is_predicted():
+            return
         model = ("-d", "901", "-c", CONFIGURATION, "-f", "all", "-tr", self.variant.trainer, "-p", self.plans)
         place = ("-i", str(self.images), "-o", str(self.predictions))
-        self._call("predict", "nnUNetv2_predict", *place, *model, "-device", self.device)
+        self._call("predict", "nnUNetv2_predict", *place, *model, "-device", self.device, "-npp", "0", "-nps", "0")
 
     def _evaluate(self) -> str:
         print("5/5  livseg evaluate")
@@ -142,6 +157,13 @@ class Demo:
             lines.append(f"| {case.case} | {scores} |")
         return "\n".join(lines)
 
+    def _is_predicted(self) -> bool:
+        """Whether all predictions are there and younger than the weights."""
+        weights = self._model_folder() / "fold_all" / "checkpoint_final.pth"
+        names = [path.name for path in self.references.glob("*.nii.gz")]
+        found = [self.predictions / name for name in names]
+        return all(path.is_file() and path.stat().st_mtime > weights.stat().st_mtime for path in found)
+
     # --- helpers ------------------------------------------------------------------------------------------------------
 
     def _model_folder(self) -> Path:
@@ -151,9 +173,11 @@ class Demo:
     def _environment(self) -> dict[str, str]:
         env = {**os.environ, **{variable: str(self.folder / variable) for variable in VARIABLES}}
         env.setdefault("nnUNet_n_proc_DA", str(max(1, min(4, (os.cpu_count() or 2) // 2))))
-        env.setdefault("nnUNet_def_n_proc", "2")
+        env.setdefault("nnUNet_def_n_proc", "1")
         env.setdefault("nnUNet_compile", "f")  # compiling takes longer than this training
         env["PYTHONUNBUFFERED"] = "1"
+        if self.device == "cpu":
+            env = ENVIRONMENT | env
         return env
 
     def _call(self, step: str, *command: str, follow: Callable[[str], None] | None = None) -> None:
@@ -182,6 +206,25 @@ class Demo:
                 f"{command[0]} failed (exit status {process.returncode}):\n{''.join(lines[-15:])}"
                 f"  Its whole output: {log}\n  livseg doctor looks for the usual reasons; then run livseg demo again."
             )
+
+
+def measured_step_s(variant: Variant, device: str) -> float:
+    """Seconds of a training step of the demo's network, on random voxels; the median of three."""
+    import torch
+
+    from nnunet_livseg.diagnostics.benchmark import step_seconds
+
+    if device == "cpu":
+        torch.set_num_threads(os.cpu_count() or 1)  # as nnUNetv2_train does
+    return step_seconds(variant, patch=SIZE, features=FEATURES, batch=BATCH, device=device)
+
+
+def seconds_in_all(step_s: float, steps: int) -> float:
+    """Forecast of the whole demo.
+
+    Loading makes a training step ``AUGMENTED`` times as long, and what is not training takes ``BESIDE`` steps.
+    """
+    return max(LEAST_S, step_s * (steps * AUGMENTED + BESIDE))
 
 
 def _device(wanted: str | None) -> str:

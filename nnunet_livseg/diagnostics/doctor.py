@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 from nnunet_livseg import __version__
+from nnunet_livseg.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.startup import OPT_OUT, VARIABLE, discovery_folder
 
@@ -54,6 +55,7 @@ def _checks() -> Iterator[tuple[str, str, Callable[[], Iterator[Finding]]]]:
     yield "shared memory", "warning", _shared_memory
     yield "open files", "warning", _open_files
     yield "workers", "warning", _workers
+    yield "memory pages", "warning", _pages
 
 
 def _in_a_line(error: BaseException) -> str:
@@ -233,3 +235,16 @@ def _workers() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "workers", f"{cores} cores; nnUNet_n_proc_DA={setting} (suggested: {suggested})")
+
+
+def _pages() -> Iterator[Finding]:
+    """What our trainers and ``livseg segment`` set by themselves on a CPU, and nnU-Net's own programs do not."""
+    import torch
+
+    if torch.cuda.is_available() or not on_glibc():
+        return
+    if all(os.environ.get(name) for name in ENVIRONMENT):
+        yield Finding("ok", "memory pages", "kept in every process, by MALLOC_MMAP_THRESHOLD_")
+        return
+    text = "our trainers and livseg segment keep them on a CPU; other trainers and nnUNetv2_predict are faster with:"
+    yield Finding("ok", "memory pages", text, "export " + " ".join(f"{k}={v}" for k, v in ENVIRONMENT.items()))

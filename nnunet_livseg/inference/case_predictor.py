@@ -23,6 +23,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from nnunet_livseg.allocator import kept_pages
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR
 from nnunet_livseg.inference.ensemble import MemberOutputs, entropy, vote
@@ -198,7 +199,7 @@ class CasePredictor:
     def _outputs(self, data: Tensor) -> Tensor:
         """Output channels of nnU-Net's sliding window, the mean over folds, at the network's resolution."""
         try:
-            with IsInfByChannel():
+            with IsInfByChannel(), kept_pages(self.nnunet.device.type):
                 return self.nnunet.predict_logits_from_preprocessed_data(data).cpu()
         except RuntimeError as error:
             if "Encountered inf" not in str(error):
