@@ -25,6 +25,8 @@ class Recipe:
         schedule_options: Arguments of the schedule.
         epochs: Number of epochs; iterations: training steps in each; validation_iterations: validation steps in each.
         foreground: Share of patches that are forced to contain foreground.
+        mirror: Whether patches are mirrored along all axes, in training and prediction, as nnU-Net does. Without it the
+            network learns sides: the liver lies on the right.
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weigh ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
@@ -47,6 +49,7 @@ class Recipe:
     iterations: int = 250
     validation_iterations: int = 50
     foreground: float = 0.33
+    mirror: bool = True
     auxiliary_decay: Mapping[str, float] | None = None
     best: Mapping[str, float] | None = None
     stop_after: int | None = None

@@ -148,6 +148,13 @@ class LivSegTrainer(nnUNetTrainer):
         optimizer = make(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, **options)
         return optimizer, RecipeSchedule(optimizer, self.recipe, lambda: self.logger.get_value("val_losses", step=None))
 
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        """As nnU-Net's; a recipe may switch mirroring off, which prediction reads in the checkpoint."""
+        rotation, flat, patch_size, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if not self.recipe.mirror:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, flat, patch_size, mirror_axes
+
     # --- training -----------------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:

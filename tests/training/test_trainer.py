@@ -82,6 +82,14 @@ def test_the_recipe_in_the_plans_is_used(make_trainer):
     assert trainer.optimizer.param_groups[0]["lr"] == 0.5
 
 
+def test_mirroring_is_nnunets_unless_the_recipe_switches_it_off(make_trainer):
+    for recipe, axes in (({}, (0, 1)), ({"mirror": False}, None)):
+        trainer = make_trainer(**recipe)
+        *_, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        assert mirrored == axes
+        assert trainer.inference_allowed_mirroring_axes == axes  # what the checkpoint tells prediction
+
+
 def test_a_training_step_learns(make_trainer):
     trainer = make_trainer(optimizer="adam", optimizer_options={}, learning_rate=1e-2, schedule="constant")
     batch = batch_for(trainer)
