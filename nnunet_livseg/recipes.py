@@ -27,6 +27,7 @@ class Recipe:
         foreground: Share of patches that are forced to contain foreground.
         mirror: Whether patches are mirrored along all axes, in training and prediction, as nnU-Net does. Without it the
             network learns sides: the liver lies on the right.
+        augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, slice thickness and fields of view of other CTs.
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weigh ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
@@ -50,6 +51,7 @@ class Recipe:
     validation_iterations: int = 50
     foreground: float = 0.33
     mirror: bool = True
+    augmentation: str = "nnunet"
     auxiliary_decay: Mapping[str, float] | None = None
     best: Mapping[str, float] | None = None
     stop_after: int | None = None
@@ -84,7 +86,8 @@ class Recipe:
         Raises:
             UserError: They do not.
         """
-        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+        choices = (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS), ("augmentation", AUGMENTATIONS))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise UserError(f"{name} {getattr(self, name)!r} is unknown; known are {', '.join(known)}.")
         for name in ("epochs", "iterations", "validation_iterations"):
@@ -178,6 +181,7 @@ def _improvements(losses: Sequence[float]) -> Iterator[bool]:
 
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+AUGMENTATIONS = ("nnunet", "ct")
 SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}
 
 NNUNET = Recipe()

@@ -19,6 +19,7 @@ from torch import autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_livseg.augmentation import Window, with_ct_variation
 from nnunet_livseg.data.dataset import channel_names
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
@@ -154,6 +155,13 @@ class LivSegTrainer(nnUNetTrainer):
         if not self.recipe.mirror:
             mirror_axes = self.inference_allowed_mirroring_axes = None
         return rotation, flat, patch_size, mirror_axes
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        """nnU-Net's, with what the recipe adds."""
+        theirs = super().get_training_transforms(*args, **kwargs)
+        if self.recipe.augmentation == "ct":
+            return with_ct_variation(theirs, Window.of_plans(self.plans_manager.plans))
+        return theirs
 
     # --- training -----------------------------------------------------------------------------------------------------
 

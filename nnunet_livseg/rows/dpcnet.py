@@ -39,6 +39,7 @@ _STARTER = Preset(
         iterations=50,
         validation_iterations=5,
         mirror=False,
+        augmentation="ct",
     ),
     configuration="3d_fullres",
     spacing_mm=(4.0, 4.0, 4.0),
