@@ -31,7 +31,10 @@ class Recipe:
         probabilistic_oversampling: Whether chance decides for each patch if it is forced. Otherwise the same share of
             every batch is, rounded: of batch 2, a third is one. (nnU-Net's switch.)
         elastic: ``{"probability": p, "scale": [low, high], "magnitude": [low, high]}``: elastic deformation in
-            nnU-Net's augmentation, see ``augmentation`` (``None``: nnU-Net's own augmentation, which has none).
+            nnU-Net's augmentation, see ``elastic_deformation`` (``None``: nnU-Net's own augmentation, which has none).
+        mirror: Whether patches are mirrored along all axes, in training and prediction, as nnU-Net does. Without it the
+            network learns sides: the liver lies on the right.
+        augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, slice thickness and fields of view of other CTs.
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weigh ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
@@ -56,6 +59,8 @@ class Recipe:
     foreground: float = 0.33
     probabilistic_oversampling: bool = False
     elastic: Mapping[str, Any] | None = None
+    mirror: bool = True
+    augmentation: str = "nnunet"
     auxiliary_decay: Mapping[str, float] | None = None
     best: Mapping[str, float] | None = None
     stop_after: int | None = None
@@ -90,7 +95,8 @@ class Recipe:
         Raises:
             UserError: They do not.
         """
-        for name, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+        choices = (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS), ("augmentation", AUGMENTATIONS))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise UserError(f"{name} {getattr(self, name)!r} is unknown; known are {', '.join(known)}.")
         for name in ("epochs", "iterations", "validation_iterations"):
@@ -234,6 +240,7 @@ def _improvements(losses: Sequence[float]) -> Iterator[bool]:
 
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+AUGMENTATIONS = ("nnunet", "ct")
 SCHEDULES = {"constant": _constant, "poly": _poly, "step": _step, "plateau": _plateau}
 
 NNUNET = Recipe()

@@ -4,7 +4,7 @@ Everything that is not here is nnU-Net's: data loading, augmentation, sliding wi
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.helpers import dummy_context
@@ -21,11 +22,12 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_livseg.allocator import keep_pages
-from nnunet_livseg.augmentation import with_elastic
 from nnunet_livseg.checkpoints import FINAL, write_checkpoint
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import remove_leftovers
+from nnunet_livseg.ct_augmentation import Window, with_ct_variation
 from nnunet_livseg.data.raw_dataset import channel_names
+from nnunet_livseg.elastic_deformation import with_elastic
 from nnunet_livseg.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.multiscale import checked_scales, nnunet_predicts_at
@@ -196,11 +198,26 @@ class LivSegTrainer(nnUNetTrainer):
             self.oversample_foreground_percent = share
 
     def get_dataloaders(self) -> tuple:
-        """As nnU-Net's, with the recipe's elastic deformation in the training."""
-        if self.recipe.elastic is not None:  # on the instance: for nnU-Net and subclasses the method stays a static one
-            make = self.get_training_transforms
-            self.get_training_transforms = with_elastic(make, self.recipe.elastic, self.print_to_log_file)
+        """As nnU-Net's, with what the recipe adds to the training's augmentation."""
+        if "get_training_transforms" not in vars(self):  # for nnU-Net and subclasses the method stays a static one
+            self.get_training_transforms = self._with_recipe(self.get_training_transforms)
         return super().get_dataloaders()
+
+    def _with_recipe(self, make: Callable[..., BasicTransform]) -> Callable[..., BasicTransform]:
+        """``make``, which is nnU-Net's or a subclass's, with the recipe's deformation and variation of the CT."""
+        if self.recipe.elastic is not None:
+            make = with_elastic(make, self.recipe.elastic, self.print_to_log_file)
+        if self.recipe.augmentation != "ct":
+            return make
+        window = Window.of_plans(self.plans_manager.plans)
+        return lambda *args, **kwargs: with_ct_variation(make(*args, **kwargs), window)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        """As nnU-Net's; a recipe may switch mirroring off, which prediction reads in the checkpoint."""
+        rotation, flat, patch_size, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if not self.recipe.mirror:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, flat, patch_size, mirror_axes
 
     # --- training -----------------------------------------------------------------------------------------------------
 

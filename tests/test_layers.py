@@ -25,7 +25,7 @@ def words(*lines):
 # from the ground up: a part (a folder or module right below the package) imports itself and lower floors
 FLOORS = (
     "core startup",
-    "blocks recipes transfer multiscale imaging checkpoints",
+    "blocks recipes transfer multiscale imaging checkpoints allocator elastic_deformation ct_augmentation",
     "networks rows data evaluation interrupts",
     "losses variants patient postprocessing",
     "phases report",
@@ -39,7 +39,8 @@ FLOORS = (
 # what nnUNetv2_train, nnUNetv2_predict and livseg plan load; it imports nothing of the rest but the ground floor
 PLUGIN = words(
     "startup blocks recipes transfer multiscale networks rows losses variants phases plans reference_networks trainers",
-    "plans_file discovery checkpoints interrupts plans_for_dataset preprocessed_data",
+    "plans_file discovery checkpoints interrupts plans_for_dataset preprocessed_data allocator elastic_deformation",
+    "ct_augmentation",
 )
 # what the plugin half may take of the ground floor
 GROUND = {f"nnunet_livseg.core.{name}" for name in words("errors names files nnunet_folders dataset_json labels")}
@@ -72,7 +73,7 @@ WALKS = {
     "cli.postprocess": 47,
     "cli.align": 46,
     "cli.convert": 45,
-    "discovery.livseg_trainers": 34,
+    "discovery.livseg_trainers": 37,
 }
 UPWARD = {
     ("imaging.diameters", "evaluation.surface_distances"),

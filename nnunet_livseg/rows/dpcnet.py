@@ -42,6 +42,25 @@ _PRESETS = {
         options=_PAPER_COUNTS | {"downsampling": "max", "supervision": "paper"}, loss="pooled_dice_ce", **_TABLE4
     ),
 }
+# a small network for whole CTs on a CPU: `livseg segment` starts with a model that was trained on these plans
+_STARTER = Preset(
+    recipe=Recipe(
+        optimizer_options={"momentum": 0.95, "nesterov": True},
+        learning_rate=0.02,
+        epochs=120,
+        iterations=50,
+        validation_iterations=5,
+        mirror=False,
+        augmentation="ct",
+    ),
+    configuration="3d_fullres",
+    spacing_mm=(4.0, 4.0, 4.0),
+    patch=(64, 80, 80),
+    batch=2,
+    features=(8, 16, 32, 64, 96),
+    window_hu=(-40.0, 160.0),
+    window_to=(0.0, 4.0),  # 50 HU are 1, so nnU-Net's noise is a CT's; 0, which pads, is black
+)
 _COMPARATOR_PRESETS = {"table4": Preset(options={"downsampling": "max"}, loss="pooled_dice_ce", **_TABLE4)}
 
 
@@ -59,7 +78,7 @@ def _with_loss(loss: str) -> dict[str, Preset]:
 _NO_PFE = {"supervise_pyramid": False}
 
 ROWS = (
-    _dpcnet("dpcnet", "DPCNetTrainer", "Table 2, row 6; Table 5, DPC-Net"),
+    _dpcnet("dpcnet", "DPCNetTrainer", "Table 2, row 6; Table 5, DPC-Net", presets=_PRESETS | {"starter": _STARTER}),
     _dpcnet("dpcnet-pfe", "DPCNetPFETrainer", "Table 2, row 5", options={"spacor": None, "semcor": None}),
     _dpcnet(
         "dpcnet-plain",
@@ -71,6 +90,7 @@ ROWS = (
         "dpcnet-unet",
         "DPCNetUNetTrainer",
         "Table 1, row 1; Table 2, row 1; Table 4, baseline",
+        presets=_PRESETS | {"starter": _STARTER},
         options=_NO_PFE | {"spacor": None, "semcor": None},
     ),
     _dpcnet(

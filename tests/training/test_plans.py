@@ -81,6 +81,17 @@ def test_paper_preset_has_the_papers_numbers(stock):
     assert (recipe["optimizer"], recipe["learning_rate"], recipe["epochs"]) == ("adam", 1e-4, 1000)
 
 
+def test_starter_preset_is_small_and_black_outside_the_window(stock):
+    for variant in ("dpcnet", "dpcnet-unet"):
+        plans = make_plans(stock, find_variant(variant), preset="starter", name="P", overrides=Overrides())
+        (configuration,) = plans["configurations"].values()
+        weights = sum(parameter.numel() for parameter in build(configuration, initialize=False).parameters())
+        assert weights * 2 < 2.5e6  # bytes in float16
+        assert configuration["livseg"]["recipe"]["mirror"] is False
+        hu = plans["foreground_intensity_properties_per_channel"]["0"]
+        assert (hu["percentile_00_5"] - hu["mean"]) / hu["std"] == 0  # nnU-Net pads with 0
+
+
 def test_nnunet_recipe_is_nnunets(stock):
     plans = make_plans(
         stock, find_variant("dpcnet"), preset="default", name="P", overrides=Overrides(recipe="nnunet", epochs=7)
@@ -214,7 +225,7 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
         (["-m", "DPCNetTrainr"], r"there is no variant 'DPCNetTrainr'. Did you mean DPCNetTrainer"),
         (
             ["-m", "dpcnet", "--preset", "papr"],
-            r"has no preset 'papr'; it has default, paper, table4. Did you mean paper\?",
+            r"has no preset 'papr'; it has default, paper, table4, starter. Did you mean paper\?",
         ),
         (["-m", "dpcnet", "--recipe", "sgd"], r"there is no recipe 'sgd'; known are paper, nnunet"),
         (["-m", "sfan", "--loss", "dce"], r"there is no loss 'dce'; known are dice_ce, ce, .*\. Did you mean .*\bce\b"),

@@ -10,8 +10,8 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_livseg.augmentation import deform_elastically
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.elastic_deformation import deform_elastically
 from nnunet_livseg.plans import KEY, Overrides, make_plans
 from nnunet_livseg.recipes import Recipe
 from nnunet_livseg.reference_networks import stock_configuration

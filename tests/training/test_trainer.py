@@ -88,6 +88,29 @@ def test_the_recipe_in_the_plans_is_used(make_trainer):
     assert trainer.optimizer.param_groups[0]["lr"] == 0.5
 
 
+def test_mirroring_is_nnunets_unless_the_recipe_switches_it_off(make_trainer):
+    for recipe, axes in (({}, (0, 1)), ({"mirror": False}, None)):
+        trainer = make_trainer(**recipe)
+        *_, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        assert mirrored == axes
+        assert trainer.inference_allowed_mirroring_axes == axes  # what the checkpoint tells prediction
+
+
+def test_augmentation_is_nnunets_unless_the_recipe_asks_for_more(make_trainer):
+    found = {}
+    for name in ("nnunet", "ct"):
+        trainer = make_trainer(augmentation=name)
+        hu = {"mean": -40.0, "std": 50.0, "percentile_00_5": -40.0, "percentile_99_5": 160.0}
+        trainer.plans_manager.plans["foreground_intensity_properties_per_channel"] = {"0": hu}
+        make = trainer._with_recipe(trainer.get_training_transforms)
+        found[name] = make((16, 16), (-0.5, 0.5), None, None, False).transforms
+    assert len(found["ct"]) == len(found["nnunet"]) + 4
+    noise = next(t.transform for t in found["ct"] if "ScannerNoise" in repr(t))
+    assert (noise.window.low, noise.window.high, noise.window.per_hu) == (0, 4, 0.02)
+    with pytest.raises(UserError, match="augmentation 'none' is unknown; known are nnunet, ct"):
+        make_trainer(augmentation="none")
+
+
 def test_a_training_step_learns(make_trainer):
     trainer = make_trainer(optimizer="adam", optimizer_options={}, learning_rate=1e-2, schedule="constant")
     batch = batch_for(trainer)

@@ -1,0 +1,180 @@
+"""The starter model, made from the 25 patients of ``lits_window`` with nnU-Net's commands and ours, on a CPU.
+
+    python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--folds 0 1 2 3 4 all]
+
+SOURCE is the nnU-Net raw dataset. DIR, outside the repository, gets links to its images and all that is made from
+them. Run the same command again after an interruption: finished steps are skipped, and a training continues from its
+last checkpoint (at most five minutes and an epoch are lost). At the end the output and DIR/starter_model.json say how
+long every step took, on which machine, and the Dice of the folds' own patients. What follows ``--`` goes to
+``livseg plan`` (``-- --epochs 20``).
+"""
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workplace import Workplace  # beside this script
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import write_json
+from nnunet_livseg.variants import find_variant
+
+PROJECT = Path(__file__).resolve().parents[1]
+TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
+DATASET, NUMBER, CONFIGURATION = "Dataset811_LiTSWindow", 811, "3d_fullres"
+FOLDS = ("0", "1", "2", "3", "4", "all")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the model's networks."""
+
+    variant: str
+    preset: str
+
+    @property
+    def trainer(self) -> str:
+        return find_variant(self.variant).trainer
+
+    @property
+    def plans(self) -> str:
+        return f"{self.trainer.removesuffix('Trainer')}{self.preset.capitalize()}Plans"
+
+    def folder(self, place: Workplace) -> Path:
+        """Where nnU-Net keeps the trainings."""
+        return place.folder / "nnUNet_results" / DATASET / f"{self.trainer}__{self.plans}__{CONFIGURATION}"
+
+
+WHOLE_CT = Stage("dpcnet-unet", "starter")  # liver and tumors at 4 mm
+
+
+def make(source: Path, work: Path, *, folds: Sequence[str], threads: int, plan: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything, in ``work``; what starter_model.json holds.
+
+    Raises:
+        UserError: ``work`` lies in the repository or holds a run with other settings, or a command failed.
+    """
+    _require_outside(work)
+    settings = {"source": str(source.resolve()), "plan": list(plan)}
+    place = Workplace(work, DATASET, settings)
+    link(source, place)
+    prepare(place, WHOLE_CT, plan)
+    for fold in folds:
+        train(place, WHOLE_CT, fold, threads)
+    found = {"stages": {WHOLE_CT.plans: outcome(place, WHOLE_CT)}, "steps": place.steps, "machine": _machine(threads)}
+    write_json(work / "starter_model.json", found)
+    return found
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def _require_outside(work: Path) -> None:
+    if work.resolve().is_relative_to(PROJECT):
+        raise UserError(
+            f"{work} lies inside the repository, where no patient's image may be written."
+            "\n  Name a folder outside it: --work DIR."
+        )
+
+
+def link(source: Path, place: Workplace) -> None:
+    """The raw dataset as links, so that no image is copied; nnU-Net writes beside them, not into them."""
+    if not (source / "dataset.json").is_file():
+        raise UserError(f"there is no dataset.json in {source}.\n  SOURCE is an nnU-Net raw dataset, as lits_window.")
+    for kind in ("imagesTr", "labelsTr"):
+        (place.raw / kind).mkdir(parents=True, exist_ok=True)
+        for path in sorted((source / kind).iterdir()):
+            made = place.raw / kind / path.name
+            if not made.is_symlink():
+                made.symlink_to(path.resolve())
+    write_json(place.raw / "dataset.json", json.loads((source / "dataset.json").read_text()))
+
+
+def prepare(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:
+    """nnU-Net's fingerprint and plans, the stage's plans, and its preprocessed data."""
+    place.call("check", "livseg", "check", NUMBER)
+    stock = ("nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
+    place.call("fingerprint", *stock)
+    ours = ("livseg", "plan", "-d", NUMBER, "-m", stage.variant, "--preset", stage.preset, *plan)
+    place.call(f"{stage.plans}/plan", *ours)
+    preprocess = ("nnUNetv2_preprocess", "-d", NUMBER, "-plans_name", stage.plans, "-c", CONFIGURATION, "-np", 1)
+    place.call(f"{stage.plans}/preprocess", *preprocess)
+
+
+def train(place: Workplace, stage: Stage, fold: str, threads: int) -> None:
+    """One training and nnU-Net's validation of it; ``--c`` starts it, too."""
+    model = ("-tr", stage.trainer, "-p", stage.plans)
+    words = ("python", TRAIN, "--threads", threads, NUMBER, CONFIGURATION, fold, *model, "--c")
+    place.call(f"{stage.plans}/fold_{fold}", *words)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def outcome(place: Workplace, stage: Stage) -> dict[str, Any]:
+    """Per fold: epochs, seconds of training (interruptions not counted), and nnU-Net's mean Dice of its patients."""
+    folds = sorted(path.parent for path in stage.folder(place).glob("fold_*/checkpoint_final.pth"))
+    return {folder.name: _training(folder) | _validation(folder) for folder in folds}
+
+
+def _training(folder: Path) -> dict[str, Any]:
+    import torch
+
+    log = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
+    starts, ends = log["epoch_start_timestamps"], log["epoch_end_timestamps"]
+    return {"epochs": len(ends), "train_s": round(sum(e - s for s, e in zip(starts, ends, strict=False)), 1)}
+
+
+def _validation(folder: Path) -> dict[str, Any]:
+    summary = folder / "validation" / "summary.json"
+    if folder.name == "fold_all" or not summary.exists():  # its patients were trained on
+        return {}
+    mean = json.loads(summary.read_text())["mean"]
+    return {"dice": {label: round(metrics["Dice"], 4) for label, metrics in mean.items()}}
+
+
+def _machine(threads: int) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    cpu = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+    machine = {"cpu": (names or [platform.processor()])[0], "threads": threads, "python": platform.python_version()}
+    return machine | {name: version(name) for name in ("torch", "nnunetv2")}
+
+
+def said(found: dict[str, Any]) -> str:
+    """The outcome as lines."""
+    machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    lines = [f"on {machine}:"]
+    lines += [f"  {name}: {step['wall_s']:.0f} s" for name, step in found["steps"].items() if "fold_" not in name]
+    for plans, folds in found["stages"].items():
+        for fold, result in folds.items():
+            dice = ", ".join(f"label {label} Dice {value:.3f}" for label, value in result.get("dice", {}).items())
+            minutes = result["train_s"] / 60
+            lines.append(f"  {plans} {fold}: {result['epochs']} epochs in {minutes:.1f} min; {dice or 'no validation'}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="nnU-Net raw dataset with liver 1 and tumor 2")
+    parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
+    parser.add_argument("--folds", nargs="*", default=FOLDS, choices=FOLDS, help="trainings, in this order (all six)")
+    parser.add_argument("--threads", type=int, default=2, help="of one training (default: %(default)s)")
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:at])
+    plan = words[at + 1 :]  # for livseg plan
+    print(said(make(args.source, args.work.resolve(), folds=args.folds, threads=args.threads, plan=plan)))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"starter_model: {error}")

@@ -1,0 +1,55 @@
+"""benchmarks/starter_model.py in miniature: each call does what is left, and nothing in the repository."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nnunet_livseg.data.phantom import write_dataset
+from nnunet_livseg.reference_networks import build
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "starter_model.py"
+TINY = "--epochs 1 --iterations 1 --validation-iterations 1 --patch 16 16 16 --spacing 16 16 16 --features 2 4 6"
+
+
+def call(source, work, *folds):
+    command = [sys.executable, SCRIPT, source, "--work", work, "--threads", 1, "--folds", *folds, "--", *TINY.split()]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+
+
+def test_no_image_is_written_into_the_repository(tmp_path):
+    said = call(tmp_path, SCRIPT.parent / "starter")
+    assert said.returncode == 1
+    assert "lies inside the repository, where no patient's image may be written" in said.stderr
+    assert not (SCRIPT.parent / "starter").exists()
+
+
+def test_a_source_that_is_no_dataset(tmp_path):
+    said = call(tmp_path, tmp_path / "work")
+    assert said.returncode == 1 and "there is no dataset.json in" in said.stderr
+
+
+@pytest.mark.slow
+def test_made_from_nothing_and_continued(tmp_path):
+    source = write_dataset(tmp_path / "Dataset901_Phantom", cases=5, size=(16, 24, 24), spacing_mm=(14.0, 12.0, 12.0))
+    work = tmp_path / "work"
+    first = call(source, work)  # cut off before the training
+    assert first.returncode == 0, first.stderr
+    assert " nnUNetv2_preprocess " in first.stdout and "train_on_cpu" not in first.stdout
+    second = call(source, work, "0")
+    assert second.returncode == 0, second.stderr
+    assert "train_on_cpu" in second.stdout and "preprocess" not in second.stdout.partition("\non ")[0]
+    assert "fold_0: 1 epochs in 0." in second.stdout and "on cpu " in second.stdout
+    (model,) = (work / "nnUNet_results").glob("*/*")
+    weights = load_file(next((model / "fold_0" / "weights").glob("*.safetensors")))
+    plans = json.loads((model / "plans.json").read_text())
+    network = build(plans["configurations"]["3d_fullres"])
+    assert not network.load_state_dict(weights, strict=False).unexpected_keys
+    trained = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    torch.testing.assert_close(dict(network.state_dict()), dict(trained))
+    third = call(source, work, "0")
+    assert third.stdout == second.stdout[second.stdout.index("on cpu") :]  # nothing was run again

@@ -1,0 +1,75 @@
+"""Augmentation for other CTs: what each step may change, and that a recipe switches it on."""
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_livseg.ct_augmentation import Contrast, CutFieldOfView, ScannerNoise, ThickSlices, Window, with_ct_variation
+
+WINDOW = Window(low=0.0, high=4.0, per_hu=0.02)
+STEPS = [CutFieldOfView(), ThickSlices(), Contrast(WINDOW), ScannerNoise(WINDOW)]
+
+
+@pytest.fixture(params=[2, 3], ids=["2d", "3d"])
+def patch(request):
+    """A third of it is air, a third soft tissue, a third bone; everything is liver."""
+    torch.manual_seed(0)
+    image = torch.rand(1, *(12, 15, 18)[: request.param]) * 2 + 1
+    image[..., :6], image[..., 12:] = 0, 4
+    return {"image": image, "segmentation": torch.ones_like(image, dtype=torch.int16)}
+
+
+def changed(step, patch):
+    return step(**{key: tensor.clone() for key, tensor in patch.items()})
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+def test_values_stay_in_the_window_and_patches_differ(step, patch):
+    seen = [changed(step, patch)["image"] for _ in range(20)]
+    assert all(image.shape == patch["image"].shape and image.isfinite().all() for image in seen)
+    assert min(image.min() for image in seen) >= 0 and max(image.max() for image in seen) <= 4
+    assert len({image.square().sum().item() for image in seen}) > 2
+
+
+def test_air_stays_black(patch):
+    for step in (Contrast(WINDOW), ScannerNoise(WINDOW)):
+        assert not changed(step, patch)["image"][..., :6].any()
+
+
+def test_noise_and_contrast_are_in_hu(patch):
+    patch["image"][:] = 2.0
+    noise = ScannerNoise(WINDOW)
+    for smooth in (False, True):
+        noisy = noise._apply_to_image(patch["image"].clone(), sigma=0.4, smooth=smooth)
+        assert (noisy - 2).std().item() == pytest.approx(0.4, rel=0.15)
+    found = Contrast(WINDOW)._apply_to_image(patch["image"], shift=0.3, factor=0.5)
+    assert found.mean().item() == pytest.approx((2.0 - 2.8) * 0.5 + 2.8 + 0.3)
+
+
+def test_a_cut_field_of_view_takes_image_and_label_from_the_ends(patch):
+    ends = set()
+    for _ in range(60):
+        cut = changed(CutFieldOfView(), patch)
+        kept = cut["segmentation"].flatten(2).any(2)[0]
+        inside = np.flatnonzero(kept)
+        assert len(inside) >= 0.4 * len(kept) and kept[inside[0] : inside[-1] + 1].all()
+        torch.testing.assert_close(cut["image"][:, kept], patch["image"][:, kept])
+        assert not cut["image"][:, ~kept].any()
+        ends.add((inside[0] > 0, inside[-1] < len(kept) - 1))
+    assert ends >= {(True, False), (False, True), (True, True)}
+
+
+def test_thick_slices_are_means(patch):
+    thick = ThickSlices()._apply_to_image(patch["image"].clone(), thickness=3, start=1)
+    torch.testing.assert_close(thick[:, 1:4].unique(dim=1)[:, 0], patch["image"][:, 1:4].mean(1))
+    torch.testing.assert_close(thick.mean(), patch["image"].mean())
+
+
+def test_ours_stand_after_the_spatial_transform_of_nnunet():
+    theirs = nnUNetTrainer.get_training_transforms((16, 16, 16), (-0.5, 0.5), None, None, False)
+    before, after = theirs.transforms, with_ct_variation(theirs, WINDOW).transforms
+    assert [t for t in after if t in before] == before
+    assert after[0] is before[0] and after[5] is before[1]
+    assert all(isinstance(t, RandomTransform) for t in after[1:5])
