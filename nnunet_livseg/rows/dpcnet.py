@@ -14,7 +14,7 @@ DPC_NET_2022 = Paper(
 )
 RECIPE = Recipe(optimizer="adam", optimizer_options={}, learning_rate=1e-4, weight_decay=0.0, schedule="constant")
 NETWORK = "nnunet_livseg.networks.dpcnet.DPCNet"
-# a third of the patches with foreground for sure; elastic deformation with the numbers of the first nnU-Net
+# a third of the patches with foreground for sure; elastic deformation with the defaults of the first nnU-Net
 _LITS = RECIPE.but(
     foreground=1 / 3,
     probabilistic_oversampling=True,
