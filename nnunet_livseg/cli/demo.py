@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--cases", type=int, default=8, help="training CTs (default: 8)")
     parser.add_argument("--epochs", type=int, default=4, help="default: 4")
-    parser.add_argument("--iterations", type=int, help="training steps per epoch (default: 30 on a CPU, 100 on a GPU)")
+    parser.add_argument("--iterations", type=int, help="training steps per epoch (default: 25 on a CPU, 100 on a GPU)")
 
 
 def run(args: argparse.Namespace) -> None:

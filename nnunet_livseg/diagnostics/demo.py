@@ -57,7 +57,7 @@ class Demo:
             raise UserError(f"{variant.name} exists in 2D only, and the demo is in 3D.\n  Choose another: livseg list")
         self.folder, self.variant, self.cases, self.epochs = folder, variant, cases, epochs
         self.device = _device(device)
-        self.iterations = iterations or (100 if self.device == "cuda" else 30)
+        self.iterations = iterations or (100 if self.device == "cuda" else 25)
         self.images = folder / "nnUNet_raw" / DATASET / "imagesTs"
         self.references = folder / "nnUNet_raw" / DATASET / "labelsTs"
         self.predictions = folder / "predictions"
