@@ -15,7 +15,7 @@ from nnunet_livseg.evaluation import evaluate_folder
 from nnunet_livseg.evaluation.labels import LIVER, TUMOR
 from nnunet_livseg.files import write_text
 from nnunet_livseg.folders import VARIABLES
-from nnunet_livseg.planning import write_plans
+from nnunet_livseg.planning import OtherPlansError, write_plans
 from nnunet_livseg.plans import Overrides
 from nnunet_livseg.report.evaluation import write_report
 from nnunet_livseg.variants import Variant
@@ -106,7 +106,12 @@ class Demo:
             batch=2,
             configurations=(CONFIGURATION,),
         )
-        self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
+        try:
+            self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
+        except OtherPlansError as error:
+            raise UserError(
+                f"{self.folder} holds a demo with other options.\n  Give those again, or another folder."
+            ) from error
 
     def _train(self) -> None:
         print(f"3/5  nnUNetv2_train 901 {CONFIGURATION} all -tr {self.variant.trainer} -p {self.plans}")
