@@ -117,9 +117,19 @@ def preset_of(variant: Variant, name: str) -> Preset:
     return presets[name]
 
 
-def plans_name(variant: Variant, preset: str) -> str:
-    """Name of the plans file: ``DPCNetPlans``, ``DPCNetPaperPlans``."""
-    return variant.trainer.removesuffix("Trainer") + ("" if preset == "default" else preset.capitalize()) + "Plans"
+def plans_name(
+    variant: Variant, preset: str, *, source: str = "nnUNetPlans", overrides: Overrides | None = None
+) -> str:
+    """Name of the plans file: ``DPCNetPlans``, with what is not the default: preset, source, recipe, initial weights.
+
+    ``DPCNetPaperPlans``, ``DPCNetResEncUNetMPlans`` (from ``nnUNetResEncUNetMPlans``), ``DPCNetNnunetPlans``,
+    ``DPCNetInitPlans``.
+    """
+    parts = [variant.trainer.removesuffix("Trainer"), "" if preset == "default" else preset.capitalize()]
+    parts.append(source.removeprefix("nnUNet").removesuffix("Plans"))
+    if overrides is not None:
+        parts += ["" if overrides.recipe == "paper" else overrides.recipe.capitalize(), "Init" * bool(overrides.init)]
+    return "".join(parts) + "Plans"
 
 
 def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name: str, overrides: Overrides) -> dict:
@@ -149,27 +159,50 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
 
 
 def _configurations(stock: Mapping[str, Any], variant: Variant, preset: Preset, overrides: Overrides) -> dict[str, Any]:
-    """The configurations that the plans will have; cascades only where both of their stages are among them."""
+    """The configurations that the plans will have; cascades and heirs only where what they need is among them."""
     wanted = _wanted(stock, preset, overrides)
-    kept = {}
+    exist = [name for name in wanted if _dims(stock, name) in (None, *variant.dims)]
+    kept = {name: deepcopy(stock[name]) for name in exist if set(_needs(stock, name)) <= set(exist)}
     for name in wanted:
-        configuration = deepcopy(stock[name])
-        if "patch_size" not in configuration or len(configuration["patch_size"]) in variant.dims:
-            kept[name] = configuration
-    kept = {
-        name: c
-        for name, c in kept.items()
-        if {c.get("inherits_from", name), c.get("previous_stage", name)} <= set(kept)
-    }
-    if not kept:
-        only = " and ".join(f"{dim}D" for dim in variant.dims)
-        raise UserError(
-            f"{variant.name} exists in {only} only, but {', '.join(wanted)} is not.\n  Choose another with -c."
-        )
+        if name not in kept and (overrides.configurations or not kept):
+            raise UserError(_why_not(name, stock, variant, wanted))
     for configuration in kept.values():
-        if configuration.get("next_stage") not in kept:
+        following = configuration.get("next_stage", [])
+        following = [name for name in ([following] if isinstance(following, str) else following) if name in kept]
+        if not following:
             configuration.pop("next_stage", None)
+        elif not isinstance(configuration["next_stage"], str):
+            configuration["next_stage"] = following
     return kept
+
+
+def _dims(stock: Mapping[str, Any], name: str) -> int | None:
+    """Dimensions of a configuration, its own or the inherited ones; ``None`` where nothing says so."""
+    for one in (name, *_needs(stock, name, ("inherits_from",))):
+        if "patch_size" in stock.get(one, {}):
+            return len(stock[one]["patch_size"])
+    return None
+
+
+def _needs(stock: Mapping[str, Any], name: str, links: Sequence[str] = ("previous_stage", "inherits_from")) -> list:
+    """The configurations that this one cannot be without, the nearest first."""
+    found = [name]
+    for one in found:  # grows
+        linked = [stock.get(one, {}).get(link) for link in links]
+        found += [other for other in dict.fromkeys(linked) if other is not None and other not in found]
+    return found[1:]
+
+
+def _why_not(name: str, stock: Mapping[str, Any], variant: Variant, wanted: Sequence[str]) -> str:
+    dims, needs = _dims(stock, name), _needs(stock, name)
+    if dims not in (None, *variant.dims):
+        only = " and ".join(f"{dim}D" for dim in variant.dims)
+        return f"{variant.name} exists in {only} only, but {name} is {dims}D.\n  Choose another with -c."
+    absent = [other for other in needs if other not in stock]
+    if absent:
+        return f"{name} needs {' and '.join(needs)}, but the plans have no {absent[0]}.\n  Choose another with -c."
+    together = [other for other in stock if other in {name, *needs, *wanted}]
+    return f"{name} needs {' and '.join(needs)}: name them as well, -c {' '.join(together)}."
 
 
 def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> list[str]:

@@ -1,9 +1,10 @@
-"""Writing a plans file beside nnU-Net's own, and saying what to run next."""
+"""Writing a plans file beside nnU-Net's own, which replaces no other one."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -14,7 +15,16 @@ from nnunet_livseg.core.names import did_you_mean, file_name
 from nnunet_livseg.data.raw_dataset import channel_names
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
+from nnunet_livseg.source_plans import read_json, read_source
 from nnunet_livseg.variants import Variant
+
+# what nnU-Net finds out about a dataset; it changes with the dataset alone
+OF_THE_DATASET = (
+    "foreground_intensity_properties_per_channel",
+    "original_median_spacing_after_transp",
+    "original_median_shape_after_transp",
+)
+MOST_DIFFERENCES = 3  # in a message
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,8 @@ class WrittenPlans:
     path: Path
     content: Mapping[str, Any]
     source: Mapping[str, Any]
-    changed: bool  # False: the file was there already and says the same
+    state: str  # "wrote"; "unchanged": says the same already; "renewed": nnU-Net has planned the dataset again
+    left_out: Mapping[str, str] = field(default_factory=dict)  # configurations that nobody named, and why
 
 
 def write_plans(
@@ -39,26 +50,32 @@ def write_plans(
     """Write plans for ``variant`` into ``dataset``, a folder of ``nnUNet_preprocessed``; idempotent.
 
     Raises:
-        UserError: The source plans are missing or not nnU-Net's, the name belongs to other plans, or an argument is
-            wrong, the dataset has too few phases, or the network refuses the geometry; nothing is written then.
+        OtherPlansError: The name belongs to plans that say something else.
+        UserError: The source plans are missing or not nnU-Net's, an argument is wrong, the dataset has too few phases,
+            the network refuses the geometry, or the initial weights do not fit; nothing is written then.
     """
     overrides = _with_absolute_init(overrides or Overrides())
     _require_known_loss(overrides.loss)
-    name = name or plans_name(variant, preset)
-    stock = _read_source(dataset, source)
-    path = dataset / f"{name}.json"
-    _refuse_to_replace(path, name, variant, preset)
+    name = name or file_name(plans_name(variant, preset, source=source, overrides=overrides))
+    _require_name(name)
+    stock = read_source(dataset, source)
     content = make_plans(stock, variant, preset=preset, name=name, overrides=overrides)
     described = dataset / "dataset.json"
     if described.is_file():
         _require_dataset(json.loads(described.read_text()), variant, content)
-    _require_networks(content)
+    left_out = _require_networks(content, overrides)
+    if left_out:
+        fitting = tuple(one for one in content["configurations"] if one not in left_out)
+        content = make_plans(
+            stock, variant, preset=preset, name=name, overrides=replace(overrides, configurations=fitting)
+        )
     if overrides.features:
         _require_features_are_used(content, variant)
-    changed = not path.exists() or json.loads(path.read_text()) != json.loads(json.dumps(content))
-    if changed:
+    path = dataset / f"{name}.json"
+    state = _state(path, content, variant)
+    if state != "unchanged":
         write_json(path, content)
-    return WrittenPlans(path, content, stock, changed)
+    return WrittenPlans(path, content, stock, state, left_out)
 
 
 def _require_known_loss(name: str | None) -> None:
@@ -83,17 +100,38 @@ def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mappin
             require_phases(variant, configuration["architecture"], channel_names(dataset))
 
 
-def _require_networks(plans: Mapping[str, Any]) -> None:
-    """Build every network once, without memory for its weights: what it refuses is not written."""
+def _require_networks(plans: Mapping[str, Any], overrides: Overrides) -> dict[str, str]:
+    """Build every network once, without memory for its weights: what it refuses is not written.
+
+    Returns the configurations that the initial weights do not fit, and why.
+
+    Raises:
+        UserError: A network refuses its geometry; the weights fit no configuration, or not one that was named.
+    """
     import torch
 
     from nnunet_livseg.reference_networks import build
+    from nnunet_livseg.transfer import matching, read_weights
 
+    source = Path(overrides.init or "")
+    weights = None if overrides.init is None else read_weights(source, "meta")
     channels = len(plans["foreground_intensity_properties_per_channel"])
-    for configuration in plans["configurations"].values():
-        if "inherits_from" not in configuration:
-            with torch.device("meta"):
-                build(configuration, channels=channels, initialize=False)
+    wrong: dict[str, UserError] = {}
+    for name, configuration in plans["configurations"].items():
+        if "inherits_from" in configuration:
+            if configuration["inherits_from"] in wrong:
+                wrong[name] = wrong[configuration["inherits_from"]]
+            continue
+        with torch.device("meta"):
+            network = build(configuration, channels=channels, initialize=False)
+        try:
+            _ = weights is None or matching(network, weights, source)
+        except UserError as error:
+            wrong[name] = error
+    for name, error in wrong.items():
+        if overrides.configurations or len(wrong) == len(plans["configurations"]):
+            raise UserError(f"{name} cannot start from these weights: {error}") from error
+    return {name: f"{error}".partition("\n")[0] for name, error in wrong.items()}
 
 
 def _require_features_are_used(plans: Mapping[str, Any], variant: Variant) -> None:
@@ -131,62 +169,87 @@ def _with_absolute_init(overrides: Overrides) -> Overrides:
     return replace(overrides, init=str(checkpoint))
 
 
-def _read_source(dataset: Path, source: str) -> dict[str, Any]:
-    path = dataset / f"{source}.json"
-    if not path.is_file():
-        raise UserError(
-            f"there are no plans {source} in {dataset}, and the new plans are made from nnU-Net's."
-            f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset.name} first."
-        )
-    plans = json.loads(path.read_text())
-    if any(KEY in configuration for configuration in plans["configurations"].values()):
-        raise UserError(
-            f"{source} already holds a network of ours; new plans are made from nnU-Net's own."
-            "\n  Leave out -p, or name those."
-        )
-    return plans
+# --- no experiment replaces another -----------------------------------------------------------------------------------
 
 
-def _refuse_to_replace(path: Path, name: str, variant: Variant, preset: str) -> None:
+class OtherPlansError(UserError):
+    """A plans file is there that says something else."""
+
+
+def _require_name(name: str) -> None:
     if "__" in name:
         raise UserError(f"plans cannot be called {name}: nnU-Net splits its result folders at double underscores.")
     if file_name(name) != name:
         raise UserError(f"plans cannot be called {name}: it names a file, so letters, digits, dots and dashes only.")
+
+
+def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
+    """See ``WrittenPlans.state``.
+
+    Raises:
+        OtherPlansError: There are other plans of this name.
+    """
     if not path.exists():
-        return
-    configurations = json.loads(path.read_text()).get("configurations", {})
-    owners = {
-        (entries.get(KEY, {}).get("variant", "nnU-Net"), entries.get(KEY, {}).get("preset", "default"))
-        for entries in configurations.values()
-        if "inherits_from" not in entries
-    }
-    if owners != {(variant.name, preset)}:
-        holds = " and ".join(" ".join(owner) for owner in sorted(owners))
-        raise UserError(f"{path} holds other plans ({holds}), which stay as they are.\n  Choose another name with -o.")
-
-
-def next_commands(plans: WrittenPlans, dataset: Path, variant: Variant) -> list[str]:
-    """Lines for the user: what was written, and nnU-Net's commands to run next."""
-    identifier = str(int(dataset.name[7:10]))
-    name = plans.content["plans_name"]
-    lines = [f"{'wrote' if plans.changed else 'unchanged:'} {plans.path}", "", "next:"]
-    fresh = [
-        configuration
-        for configuration, entries in plans.content["configurations"].items()
-        if not _is_preprocessed(plans, configuration, entries, dataset)
+        return "wrote"
+    there, new = _with_whole_recipes(read_json(path), variant), _with_whole_recipes(content, variant)
+    if there == new:
+        return "unchanged"
+    ours = [
+        {name: entries.get(KEY) for name, entries in plans.get("configurations", {}).items()} for plans in (there, new)
     ]
-    if fresh:
-        lines.append(f"  nnUNetv2_preprocess -d {identifier} -plans_name {name} -c {' '.join(fresh)}")
-    for configuration in plans.content["configurations"]:
-        lines.append(f"  nnUNetv2_train {identifier} {configuration} 0 -tr {variant.trainer} -p {name}")
-    lines.append(
-        f"  nnUNetv2_predict -i IMAGES -o OUT -d {identifier} -c {next(iter(plans.content['configurations']))} -f 0 "
-        f"-tr {variant.trainer} -p {name}"
+    trained = _trainings(path)
+    if ours[0] == ours[1] and not trained and any(there.get(key) != new.get(key) for key in OF_THE_DATASET):
+        return "renewed"
+    remedy = "Choose another name with -o" + ("." if trained else ", or remove that file if nothing needs it.")
+    models = f"\n  Trained with them: {', '.join(trained)}." if trained else ""
+    raise OtherPlansError(
+        f"{path} holds other plans ({_what_differs(there, new)}), which stay as they are.{models}\n  {remedy}"
     )
-    return lines
 
 
-def _is_preprocessed(plans: WrittenPlans, name: str, entries: Mapping[str, Any], dataset: Path) -> bool:
-    parent = plans.content["configurations"].get(entries.get("inherits_from", name), entries)
-    identifier = entries.get("data_identifier", parent.get("data_identifier", ""))
-    return (dataset / identifier).is_dir()
+def _with_whole_recipes(plans: Any, variant: Variant) -> dict[str, Any]:
+    """Plans as a file holds them; entries of a recipe that a version of ours did not know yet have their defaults."""
+    plans = json.loads(json.dumps(plans))
+    for entries in plans.get("configurations", {}).values():
+        if entries.get(KEY, {}).get("variant") == variant.name:
+            known = json.loads(json.dumps(variant.recipe.to_dict()))
+            entries[KEY]["recipe"] = known | entries[KEY].get("recipe", {})
+    return plans
+
+
+def _trainings(path: Path) -> list[str]:
+    """Names of the model folders that were trained with these plans, as far as nnU-Net's results are here."""
+    results = Path(os.environ.get("nnUNet_results") or os.devnull, path.parent.name)  # noqa: SIM112 - nnU-Net's name
+    return sorted(model.name for model in results.glob(f"*__{path.stem}__*"))
+
+
+def _what_differs(there: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Whose plans they are, or what they say otherwise."""
+    owners = [
+        sorted(
+            f"{entries.get(KEY, {}).get('variant', 'nnU-Net')} {entries.get(KEY, {}).get('preset', 'default')}"
+            for entries in plans.get("configurations", {}).values()
+            if "inherits_from" not in entries
+        )
+        for plans in (there, new)
+    ]
+    if set(owners[0]) != set(owners[1]):
+        return " and ".join(dict.fromkeys(owners[0])) or "no configurations"
+    found = list(_differences(there, new))
+    more = len(found) - MOST_DIFFERENCES
+    return "; ".join(found[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _differences(there: Any, new: Any, place: Sequence[str] = ()) -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*new, *there]):
+            if there.get(key) != new.get(key):
+                yield from _differences(there.get(key), new.get(key), [*place, key])
+    else:
+        where = ".".join(part for part in place if part not in ("configurations", KEY))
+        yield f"{where}: {_short(there)} there, {_short(new)} asked for"
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

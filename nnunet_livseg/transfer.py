@@ -1,5 +1,6 @@
 """Initial weights from another training, for what fits by name and shape."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,32 +36,66 @@ def load_matching(network: nn.Module, source: Path, *, map_location: torch.devic
     channels and scaled, so that equal channels give the old response.
 
     Raises:
-        UserError: The file is missing, is no nnU-Net checkpoint, or nothing in it fits.
+        UserError: The file is missing, is no nnU-Net checkpoint, or no kernel of a convolution in it fits.
     """
-    weights = _read(source, map_location)
+    weights = read_weights(source, map_location)
+    report = matching(network, weights, source)
     own = network.state_dict()
-    stem = _first_convolution(network).weight
+    for name in report.loaded:
+        own[name].copy_(weights[name])
+    for name in report.adapted:
+        found, tensor = weights[name], own[name]
+        tensor.copy_(found.mean(1, keepdim=True).expand_as(tensor) * (found.shape[1] / tensor.shape[1]))
+    return report
+
+
+def matching(network: nn.Module, weights: Mapping[str, Tensor], source: Path) -> TransferReport:
+    """Which of ``weights``, those of the checkpoint ``source``, fit; a look at names and shapes, which loads nothing.
+
+    Raises:
+        UserError: No kernel of a convolution fits; norms and biases fit anywhere, and alone are no transfer.
+    """
+    own = network.state_dict(keep_vars=True)  # the parameters themselves, so that one with two names is known
+    stem = next(module for module in network.modules() if isinstance(module, _ConvNd)).weight
     loaded, adapted, new = [], [], []
     for name, tensor in own.items():
         found = weights.get(name)
         if found is not None and found.shape == tensor.shape:
-            tensor.copy_(found)
             loaded.append(name)
-        elif found is not None and tensor.data_ptr() == stem.data_ptr() and _same_but_channels(found, tensor):
-            tensor.copy_(found.mean(1, keepdim=True).expand_as(tensor) * (found.shape[1] / tensor.shape[1]))
+        elif found is not None and tensor is stem and _same_but_channels(found, tensor):
             adapted.append(name)
         else:
             new.append(name)
-    if not loaded:
-        raise UserError(
-            f"nothing in {source} fits this network: no tensor has the same name and shape."
-            "\n  Initial weights come from a network with the same U-Net, for example a stock nnU-Net training "
-            "with the plans that these plans were made from."
-        )
+    if not any(_is_kernel(own[name]) for name in loaded + adapted):
+        raise UserError(_no_transfer(source, weights, own, loaded))
     return TransferReport(source, loaded, adapted, new)
 
 
-def _read(source: Path, map_location: torch.device | str) -> dict[str, Tensor]:
+def _is_kernel(tensor: Tensor) -> bool:
+    return tensor.ndim > 2
+
+
+def _no_transfer(source: Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], loaded: list[str]) -> str:
+    theirs, ours = ({tensor.ndim - 2 for tensor in one.values() if _is_kernel(tensor)} for one in (weights, own))
+    if theirs and ours and not theirs & ours:
+        reason = f"its convolutions are {max(theirs)}D, and the network's are {max(ours)}D"
+    elif loaded:
+        reason = f"only {len(loaded)} norms and biases have the same name and shape, which is no transfer"
+    else:
+        reason = "no tensor has the same name and shape"
+    return (
+        f"nothing in {source} fits this network: {reason}."
+        "\n  Initial weights come from a network with the same U-Net, for example a stock nnU-Net training "
+        "with the plans that these plans were made from."
+    )
+
+
+def read_weights(source: Path, map_location: torch.device | str) -> dict[str, Tensor]:
+    """The network's tensors of a checkpoint of nnU-Net, by name; on the device ``meta``, their shapes alone.
+
+    Raises:
+        UserError: The file is missing, or is no nnU-Net checkpoint.
+    """
     if not source.is_file():
         raise UserError(
             f"there is no checkpoint {source}, which the recipe starts from.\n  Correct livseg plan --init."
@@ -70,13 +105,9 @@ def _read(source: Path, map_location: torch.device | str) -> dict[str, Tensor]:
             source, map_location=map_location, weights_only=False
         )  # nnU-Net's checkpoints hold objects
         weights = content["network_weights"]
+        return {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
     except Exception as error:
         raise UserError(f"{source} is not a checkpoint of nnU-Net: {error}\n  Correct livseg plan --init.") from error
-    return {name.removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
-
-
-def _first_convolution(network: nn.Module) -> _ConvNd:
-    return next(module for module in network.modules() if isinstance(module, _ConvNd))
 
 
 def _same_but_channels(found: Tensor, own: Tensor) -> bool:

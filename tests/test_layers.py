@@ -30,17 +30,17 @@ FLOORS = (
     "losses variants patient postprocessing",
     "phases report",
     "plans",
-    "reference_networks plans_for_dataset preprocessed_data",
+    "reference_networks plans_for_dataset preprocessed_data source_plans",
     "trainers",
     "plans_file discovery inference",
-    "diagnostics",
+    "diagnostics next_commands",
     "cli",
 )
 # what nnUNetv2_train, nnUNetv2_predict and livseg plan load; it imports nothing of the rest but the ground floor
 PLUGIN = words(
     "startup blocks recipes transfer multiscale networks rows losses variants phases plans reference_networks trainers",
     "plans_file discovery checkpoints interrupts plans_for_dataset preprocessed_data allocator elastic_deformation",
-    "ct_augmentation",
+    "ct_augmentation source_plans",
 )
 # what the plugin half may take of the ground floor
 GROUND = {f"nnunet_livseg.core.{name}" for name in words("errors names files nnunet_folders dataset_json labels")}

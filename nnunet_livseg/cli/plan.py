@@ -1,13 +1,16 @@
 """write nnU-Net plans with a network, its loss and its recipe
 
 Reads nnU-Net's own plans of a dataset and writes a second plans file beside them, which every nnU-Net command takes
-with -p. Where spacing and intensities stay the same, the preprocessed data is shared. No other file is touched.
+with -p. Where spacing and intensities stay the same, the preprocessed data is shared. No other file is touched, and
+plans that say something else are never replaced: choose another name with -o.
 
-examples:
-  livseg plan -d 3 -m dpcnet                      the network at nnU-Net's geometry, trained as in its paper
-  livseg plan -d 3 -m dpcnet --recipe nnunet      trained as nnU-Net trains, for a fair comparison
-  livseg plan -d 3 -m dpcnet --preset paper       the paper's own spacing, patch, batch and network
-  livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96    a small one
+examples, and the names of their plans:
+  livseg plan -d 3 -m dpcnet                      DPCNetPlans: at nnU-Net's geometry, trained as in the paper
+  livseg plan -d 3 -m dpcnet --recipe nnunet      DPCNetNnunetPlans: trained as nnU-Net trains, for a fair comparison
+  livseg plan -d 3 -m dpcnet --preset paper       DPCNetPaperPlans: the paper's spacing, patch, batch and network
+  livseg plan -d 3 -m dpcnet -p nnUNetResEncUNetMPlans    DPCNetResEncUNetMPlans: from other plans of nnU-Net
+  livseg plan -d 3 -m dpcnet --init FILE          DPCNetInitPlans: from the weights of another training
+  livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96 -o SmallPlans
 """
 
 import argparse
@@ -23,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", required=True, help="dataset id or name")
     parser.add_argument("-m", "--variant", required=True, help="a name or trainer of livseg list")
     parser.add_argument("-p", "--from-plans", default="nnUNetPlans", help="plans to start from (default: nnUNetPlans)")
-    parser.add_argument("-o", "--name", help="name of the new plans (default: from the variant, as DPCNetPlans)")
+    parser.add_argument("-o", "--name", help="name of the new plans (default: as in the examples)")
     parser.add_argument(
         "-c", "--configurations", nargs="+", help="only these (default: all that the variant exists in)"
     )
@@ -49,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what to run next."""
     from nnunet_livseg.core.nnunet_folders import find_dataset
+    from nnunet_livseg.next_commands import next_commands
     from nnunet_livseg.plans import RECIPES, Overrides
-    from nnunet_livseg.plans_file import next_commands, write_plans
+    from nnunet_livseg.plans_file import write_plans
     from nnunet_livseg.variants import find_variant
 
     variant = find_variant(args.variant)

@@ -17,7 +17,7 @@ from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.evaluation import evaluate_folder
 from nnunet_livseg.plans import Overrides
-from nnunet_livseg.plans_file import write_plans
+from nnunet_livseg.plans_file import OtherPlansError, write_plans
 from nnunet_livseg.report.evaluation_report import write_report
 from nnunet_livseg.variants import Variant
 
@@ -119,7 +119,12 @@ class Demo:
             features=FEATURES,
             configurations=(CONFIGURATION,),
         )
-        self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
+        try:
+            self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
+        except OtherPlansError as error:
+            raise UserError(
+                f"{self.folder} holds a demo with other options.\n  Give those again, or another folder."
+            ) from error
 
     def _train(self) -> None:
         print(f"3/5  nnUNetv2_train 901 {CONFIGURATION} all -tr {self.variant.trainer} -p {self.plans}")

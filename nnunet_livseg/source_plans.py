@@ -1,0 +1,87 @@
+"""nnU-Net's plans as new plans are made from them: of any version 2, read by nnU-Net's own classes."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import dataset_id, is_dataset_name
+from nnunet_livseg.plans import KEY, STOCK_UNETS
+
+
+def read_source(dataset: Path, source: str) -> dict[str, Any]:
+    """The plans ``source`` of a dataset in ``nnUNet_preprocessed``, in the format of the installed nnU-Net.
+
+    Raises:
+        UserError: There are none, they hold a network of ours, or nnU-Net cannot read them.
+    """
+    path = dataset / f"{source}.json"
+    if not path.is_file():
+        raise UserError(
+            f"there are no plans {source} in {dataset}, and the new plans are made from nnU-Net's."
+            f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset_number(dataset)} first."
+        )
+    plans = read_json(path)
+    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
+        raise UserError(
+            f"{path} is not a plans file: it has no configurations.\n  Leave out -p, or name nnU-Net's plans."
+        )
+    if any(KEY in configuration for configuration in plans["configurations"].values()):
+        raise UserError(
+            f"{source} already holds a network of ours; new plans are made from nnU-Net's own."
+            "\n  Leave out -p, or name those."
+        )
+    try:
+        return _as_of_today(plans)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise UserError(
+            f"{path} is of an older nnU-Net, or not whole; nnU-Net cannot read it ({reason})."
+            f"\n  Write it anew: nnUNetv2_plan_experiment -d {dataset_number(dataset)}"
+        ) from error
+
+
+def dataset_number(dataset: Path) -> str:
+    """What nnU-Net's commands take for the folder of a dataset: its number."""
+    return str(dataset_id(dataset.name)) if is_dataset_name(dataset.name) else dataset.name
+
+
+def _as_of_today(plans: dict[str, Any]) -> dict[str, Any]:
+    """Plans of any version 2 of nnU-Net as the installed one reads them.
+
+    A configuration that inherits keeps its link where it says nothing about geometry of its own; else it is resolved,
+    for its network is another one.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(plans)
+    configurations = {}
+    for name, entries in plans["configurations"].items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the format is old; it is translated here
+            read = manager.get_configuration(name).configuration
+        own = {"architecture", "patch_size", "spacing", "data_identifier", "UNet_class_name"} & set(entries)
+        if "inherits_from" in entries and not own:
+            configurations[name] = entries
+            continue
+        read.pop("inherits_from", None)
+        names = {name.rpartition(".")[2]: name for name in STOCK_UNETS}  # nnU-Net 2.2 had them in other modules
+        found = read["architecture"]["network_class_name"]
+        read["architecture"]["network_class_name"] = names.get(found.rpartition(".")[2], found)
+        configurations[name] = read
+    today = {key: value for key, value in plans.items() if key != "foreground_intensity_properties_by_modality"}
+    intensities = manager.foreground_intensity_properties_per_channel
+    return today | {"foreground_intensity_properties_per_channel": intensities, "configurations": configurations}
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        UserError: It is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}\n  Remove it, or write it anew.") from error
