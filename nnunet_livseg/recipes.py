@@ -28,7 +28,7 @@ class Recipe:
         probabilistic_oversampling: Whether chance decides for each patch if it is forced. Otherwise the same share of
             every batch is, rounded: of batch 2, a third is one. (nnU-Net's switch.)
         elastic: ``{"probability": p, "scale": [low, high], "magnitude": [low, high]}``: elastic deformation in
-            nnU-Net's augmentation, see ``augmentation`` (``None``: nnU-Net's own augmentation, which has none).
+            nnU-Net's augmentation, see ``elastic`` (``None``: nnU-Net's own augmentation, which has none).
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weigh ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation

@@ -19,8 +19,8 @@ from torch import autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_livseg.augmentation import with_elastic
 from nnunet_livseg.data.dataset import channel_names
+from nnunet_livseg.elastic import with_elastic
 from nnunet_livseg.errors import UserError
 from nnunet_livseg.files import atomic_path
 from nnunet_livseg.inference.multiscale import checked_scales, nnunet_predicts_at
