@@ -27,7 +27,7 @@ PASSED, REFUSED, FAILED = "passed", "refused", "failed"
 
 
 # entries that recipes got after cells were run; at these values they train what was trained before
-NEW_ENTRIES = ", mirror=True, augmentation='nnunet'"
+NEW_ENTRIES = (", probabilistic_oversampling=False, elastic=None", ", mirror=True, augmentation='nnunet'")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Cell:
         """Changes with what is trained, not with remarks or presets."""
         row = self.row
         trained = (row.network, row.options, row.region_options, row.loss, row.recipe, row.dims, row.phases)
-        known = repr(trained).replace(NEW_ENTRIES, "")
+        known = repr(trained)
+        for entries in NEW_ENTRIES:
+            known = known.replace(entries, "")
         return hashlib.sha256(known.encode()).hexdigest()[:8]
 
 

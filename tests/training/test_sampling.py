@@ -133,7 +133,7 @@ def test_without_the_entry_nothing_is_deformed(make_trainer):
 
 def test_thick_slices_are_deformed_in_plane():
     """nnU-Net's dummy 2D augmentation of anisotropic patches."""
-    transforms = LivSegTrainer.get_training_transforms((8, *PATCH), (-0.1, 0.1), [[1, 1, 1]], (0, 1, 2), True)
+    transforms = nnUNetTrainer.get_training_transforms((8, *PATCH), (-0.1, 0.1), [[1, 1, 1]], (0, 1, 2), True)
     assert deform_elastically(transforms, ELASTIC) == 1
     image = torch.rand(1, 8, *PATCH, generator=torch.Generator().manual_seed(0))
     done = transforms(image=image, segmentation=(image > 0.5).to(torch.int16))
