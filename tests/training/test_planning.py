@@ -14,8 +14,11 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_livseg.cli import main
+from nnunet_livseg.demo import Demo
+from nnunet_livseg.errors import UserError
 from nnunet_livseg.plans import STOCK_UNETS
 from nnunet_livseg.reference import build, stock_configuration
+from nnunet_livseg.variants import find_variant
 
 CASES = [f"case_{number}" for number in range(5)]
 DATASET_JSON = {
@@ -241,6 +244,21 @@ def _empty(place):
     (place / "nnUNetPlans_3d_fullres").mkdir()
 
 
+def _cut(place, ending):
+    path = place / "nnUNetPlans_3d_fullres" / f"{CASES[0]}{ending}"
+    content = path.read_bytes()[:20]
+    path.unlink()  # a hard link
+    path.write_bytes(content)
+
+
+def _cut_properties(place):
+    _cut(place, ".pkl")
+
+
+def _cut_image(place):
+    _cut(place, ".b2nd")
+
+
 def _other_spacing(place):
     change(place / "nnUNetPlans.json", configurations__3d_fullres__spacing=[4.0, 4.0, 4.0])
 
@@ -259,7 +277,17 @@ def _other_labels(place):
 
 
 @pytest.mark.parametrize(
-    "changed", [_no_folder, _empty, _other_spacing, _other_intensities, _one_more_case, _other_labels]
+    "changed",
+    [
+        _no_folder,
+        _empty,
+        _cut_properties,
+        _cut_image,
+        _other_spacing,
+        _other_intensities,
+        _one_more_case,
+        _other_labels,
+    ],
 )
 def test_data_that_do_not_belong_to_the_plans_are_made_again(place, plan, changed):
     changed(place)
@@ -452,3 +480,14 @@ def test_weights_of_another_dimension_are_refused_where_it_was_asked_for(place, 
     said = plan("--init", weights_3d, "-c", *asked, status=1)
     assert "2d cannot start from these weights: nothing in" in said and "convolutions are 3D" in said
     assert not (place / "DPCNetUNetInitPlans.json").exists()
+
+
+def test_a_demo_with_other_options_needs_another_folder(tmp_path, capsys):
+    dataset = tmp_path / "nnUNet_preprocessed" / "Dataset901_Phantom"
+    (dataset / "nnUNetPlans_3d_fullres").mkdir(parents=True)
+    (dataset / "nnUNetPlans.json").write_text(json.dumps(stock_plans()))
+    row = find_variant("dpcnet-unet")
+    for _ in range(2):
+        Demo(tmp_path, row, device="cpu", epochs=2)._plan()
+    with pytest.raises(UserError, match="holds a demo with other options.\n  Give those again, or another folder"):
+        Demo(tmp_path, row, device="cpu", epochs=3)._plan()
