@@ -9,6 +9,7 @@ only, ``concat_input=False``). The gradient passes through the confidence.
 # Shape letters:  B batch, K classes, F features of the decoder, W width of the refined features, *S spatial sizes
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,29 @@ from nnunet_livseg.blocks.precision import widened
 from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
 LAYERS = 4
+
+
+class _FirstConv(LocalConfidenceConv):
+    """The convolution that reads the scores: its kernels are as many as there are classes, as those of a head.
+
+    So they are called as nnU-Net calls heads, which ``nnUNetv2_train -pretrained_weights`` leaves out.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        kernels = self.conv
+        del self.conv
+        self.seg_layers = nn.ModuleList([kernels])
+
+    @property
+    def conv(self) -> nn.Module:
+        """The convolution itself."""
+        return self.seg_layers[0]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        if f"{prefix}conv.weight" in state_dict:  # of checkpoints before this name
+            state_dict[f"{prefix}seg_layers.0.weight"] = state_dict.pop(f"{prefix}conv.weight")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class UncertainRegionInpainting(nn.Module):
@@ -57,10 +81,9 @@ class UncertainRegionInpainting(nn.Module):
         inputs = features + num_classes
         self.kernel_size = kernel_like(3, kernel_size)
         self.concat_input = concat_input
+        options = {"conv_op": conv_op, "kernel_size": self.kernel_size, "bias": bias}
         self.convs = nn.ModuleList(
-            LocalConfidenceConv(
-                inputs if i == 0 else width, width, conv_op=conv_op, kernel_size=self.kernel_size, bias=bias
-            )
+            _FirstConv(inputs, width, **options) if i == 0 else LocalConfidenceConv(width, width, **options)
             for i in range(LAYERS)
         )
         self.after = nn.ModuleList(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -195,3 +196,16 @@ def test_double_precision_stays_double(network, scan):
     assert not dtypes.seen & {torch.float32, torch.float16, torch.bfloat16}
     assert all(output.isfinite().all() for output in outputs)
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row[1] == min(row[0].dims)], ids=lambda row: row[0].name, indirect=True
+)
+def test_nnunets_pretrained_weights_fit_another_number_of_classes(configuration, variant, scan, tmp_path):
+    """nnU-Net's own function asks for every tensor that it does not take for a head, in its shape."""
+    few, many = (build(configuration, variant, channels=scan.shape[1], classes=classes) for classes in (2, 5))
+    torch.save({"network_weights": few.state_dict()}, tmp_path / "few.pth")
+    load_pretrained_weights(many, str(tmp_path / "few.pth"))
+    theirs, ours = few.state_dict(), many.state_dict()
+    heads = {name for name in ours if ".seg_layers." in name}
+    torch.testing.assert_close(*({name: of[name] for name in of.keys() - heads} for of in (ours, theirs)))

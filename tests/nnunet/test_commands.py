@@ -147,7 +147,7 @@ def test_initial_weights_from_a_stock_training_fill_the_whole_unet(trained, work
         *("livseg", "plan", "-d", 901, "-m", "dpcnet", "-c", "2d", "--init", checkpoint),
         *("--epochs", 2, "--iterations", 1, "--validation-iterations", 1),
     )
-    train = ("nnUNetv2_train", 901, "2d", 0, "-tr", TRAINER, "-p", "DPCNetPlans", "-device", "cpu")
+    train = ("nnUNetv2_train", 901, "2d", 0, "-tr", TRAINER, "-p", "DPCNetInitPlans", "-device", "cpu")
     said = workplace.run(*train)
     count = len(stock.state_dict())
     assert re.search(rf"Initial weights from .*stock.pth: {count} of \d+ tensors loaded", said)

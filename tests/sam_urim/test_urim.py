@@ -63,6 +63,14 @@ def test_equals_figure_2b(dim, concat_input, regions):
     torch.testing.assert_close(block(initial, features), expected)
 
 
+def test_checkpoints_of_before_the_first_convolution_was_called_a_head():
+    block = urim(2)
+    old = {name.replace("convs.0.seg_layers.0.", "convs.0.conv."): t + 1 for name, t in block.state_dict().items()}
+    assert "convs.0.conv.weight" in old
+    block.load_state_dict(old)
+    torch.testing.assert_close(block.convs[0].conv.weight.data, old["convs.0.conv.weight"])
+
+
 def test_one_region_has_no_softmax():
     """The softmax of one class would be certain of everything."""
     block, (initial, features) = urim(2, classes=1), inputs(2, classes=1)

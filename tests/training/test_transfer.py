@@ -48,6 +48,24 @@ def test_another_number_of_classes_leaves_the_heads_new(checkpoint):
     assert report.new and all("seg_layers" in name for name in report.new)
 
 
+@pytest.mark.parametrize("from_dim", [2, 3])
+def test_norms_and_biases_alone_are_no_transfer(tmp_path, from_dim):
+    """They fit a network of another dimension, or of other kernels, by name and shape."""
+    dims = {2: CONFIGURATION, 3: stock_configuration(3, patch=(32, 32, 32), features=(4, 6, 8, 8))}
+    path = tmp_path / "other.pth"
+    torch.save({"network_weights": build(dims[from_dim]).state_dict()}, path)
+    network = build(dims[5 - from_dim], find_variant("dpcnet"))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    reason = f"its convolutions are {from_dim}D, and the network's are {5 - from_dim}D"
+    with pytest.raises(UserError, match=reason):
+        load_matching(network, path)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+    kernels = build(dims[from_dim]).state_dict()
+    torch.save({"network_weights": {n: t for n, t in kernels.items() if t.ndim == 1}}, path)
+    with pytest.raises(UserError, match=r"only \d+ norms and biases have the same name and shape"):
+        load_matching(build(dims[from_dim]), path)
+
+
 def test_what_is_no_checkpoint(tmp_path):
     network = build(CONFIGURATION)
     with pytest.raises(UserError, match=r"there is no checkpoint .*gone.pth"):
