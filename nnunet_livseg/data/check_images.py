@@ -11,9 +11,9 @@ from scipy import ndimage
 from nnunet_livseg.core.findings import Finding, error, warning
 from nnunet_livseg.data.raw_dataset import RawCase
 from nnunet_livseg.imaging.grid import GridDifference, ImageGrid, grid_differences
+from nnunet_livseg.imaging.hounsfield import AIR_BELOW_HU, judge_hounsfield
 from nnunet_livseg.imaging.nifti import damage, not_finite
 
-AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
 LIVER_MEAN_HU = (-30.0, 260.0)  # from fatty to late enhancement, with iron
 NNUNET_SPACING = 1e-5  # relative: where nnUNetv2_plan_and_preprocess --verify_dataset_integrity stops
 
@@ -156,6 +156,8 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
             "  Export the image again, or remove the case.",
             case.name,
         )
+    elif ct and (problem := judge_hounsfield(array, remedy="it with livseg convert --offset -1024").problem):
+        yield error("HU range", f"{name}: {problem}", case.name)
     elif ct and low > AIR_BELOW_HU:
         yield warning(
             "HU range",

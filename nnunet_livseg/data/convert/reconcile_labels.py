@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, ImageGrid, distance_mm, grid_differences, same_grid, spelled
+from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, ImageGrid, distance_mm, grid_differences, same_grid
 from nnunet_livseg.imaging.hounsfield import liver_share
 
 _EXACT_MM = 1e-3
@@ -69,8 +69,14 @@ def _arrays_correspond(image: sitk.Image, label: sitk.Image) -> bool:
 
 
 def _difference(image: sitk.Image, label: sitk.Image) -> str:
+    def described(volume: sitk.Image) -> str:
+        spacing, origin = (np.round(values, 4).tolist() for values in (volume.GetSpacing(), volume.GetOrigin()))
+        axes = np.round(volume.GetDirection(), 3).tolist()
+        return f"size {list(volume.GetSize())}, spacing {spacing} mm, origin {origin} mm, direction {axes}"
+
+    parts = ", ".join(difference.part for difference in grid_differences(image, label))
     return (
-        "image and label do not lie on one grid, and nothing proves how they belong together.\n"
-        f"  {spelled(grid_differences(image, label), 'image', 'label')}\n"
+        f"image and label do not lie on one grid, and nothing proves how they belong together; they differ in {parts}.\n"
+        f"  image (x, y, z): {described(image)}\n  label (x, y, z): {described(label)}\n"
         "  Take the label that was drawn on this image, or resample one of them knowingly."
     )
