@@ -77,7 +77,6 @@ WALKS = {
 }
 UPWARD = {
     ("imaging.diameters", "evaluation.surface_distances"),
-    ("imaging.hounsfield", "data.check_images"),
     ("imaging.masks", "evaluation.mask_pair"),
     ("imaging.orientation", "patient.segmentation"),
     ("multiscale", "data.raw_dataset"),

@@ -10,11 +10,12 @@ from scipy import ndimage
 
 from nnunet_livseg.core.findings import Finding, error, warning
 from nnunet_livseg.data.raw_dataset import RawCase
+from nnunet_livseg.imaging.grid import GridDifference, ImageGrid, grid_differences
+from nnunet_livseg.imaging.hounsfield import AIR_BELOW_HU, judge_hounsfield
 from nnunet_livseg.imaging.nifti import damage, not_finite
 
-AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
 LIVER_MEAN_HU = (-30.0, 260.0)  # from fatty to late enhancement, with iron
-GEOMETRY_TOLERANCE = 0.1  # of a voxel, for origins
+NNUNET_SPACING = 1e-5  # relative: where nnUNetv2_plan_and_preprocess --verify_dataset_integrity stops
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,7 @@ class Rules:
 class _Volume:
     path: Path
     array: np.ndarray
-    spacing: tuple[float, ...]  # x, y, z as in the file's reader
-    origin: tuple[float, ...]
-    direction: tuple[float, ...]
+    grid: ImageGrid
 
 
 def check_case(case: RawCase, rules: Rules) -> tuple[list[Finding], int | None]:
@@ -61,9 +60,7 @@ def check_case(case: RawCase, rules: Rules) -> tuple[list[Finding], int | None]:
         if first is None:
             checksum = zlib.crc32(np.ascontiguousarray(volume.array).data)
             findings += _check_liver(case, volume, label, rules)
-            first = _Volume(
-                volume.path, np.empty(volume.array.shape, bool), volume.spacing, volume.origin, volume.direction
-            )
+            first = _Volume(volume.path, np.empty(volume.array.shape, bool), volume.grid)
         else:
             findings += _check_geometry(case, first, volume)
     if label is not None:
@@ -102,7 +99,7 @@ def _read(case: RawCase, path: Path, findings: list[Finding]) -> _Volume | None:
             )
         )
         return None
-    return _Volume(path, array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    return _Volume(path, array, ImageGrid.of(image))
 
 
 def _check_geometry(case: RawCase, first: _Volume, other: _Volume) -> Iterator[Finding]:
@@ -116,21 +113,21 @@ def _check_geometry(case: RawCase, first: _Volume, other: _Volume) -> Iterator[F
             case.name,
         )
         return
-    pairs = (
-        ("spacing", first.spacing, other.spacing, 1e-5 * np.asarray(first.spacing), "mm (x, y, z)"),
-        ("origin", first.origin, other.origin, GEOMETRY_TOLERANCE * np.asarray(first.spacing), "mm (x, y, z)"),
-        ("direction", first.direction, other.direction, 1e-3, "(matrix by rows)"),
-    )
-    for name, mine, theirs, tolerance, unit in pairs:
-        if np.any(np.abs(np.subtract(mine, theirs)) > tolerance):
-            yield error(
-                name,
-                f"{names} differ in {name}: {_text(theirs)} and {_text(mine)} {unit}. nnU-Net goes by voxel index:"
-                " if the headers are right, it would train on shifted labels or phases.\n"
-                "  Look at both in a viewer. If they fit there, resample one to the other; if they fit only by index,"
-                " copy the right header.",
-                case.name,
-            )
+    differences = {one.part: one for one in grid_differences(other.grid, first.grid)}
+    spacings = other.grid.spacing_mm, first.grid.spacing_mm
+    if not np.allclose(*spacings, rtol=NNUNET_SPACING, atol=0):
+        differences.setdefault("spacing", GridDifference("spacing", *spacings))
+    for one in differences.values():
+        theirs, mine = one.values()
+        yield error(
+            one.part,
+            f"{names} differ in {one.part}: {theirs} and {mine} {'(by rows)' if one.part == 'direction' else 'mm'}"
+            f"{'' if one.part == 'direction' else ' (x, y, z)'}. nnU-Net goes by voxel index:"
+            " if the headers are right, it would train on shifted labels or phases.\n"
+            "  Look at both in a viewer. If they fit there, resample one to the other; if they fit only by index,"
+            " copy the right header.",
+            case.name,
+        )
 
 
 def _voxels(count: int) -> str:
@@ -159,6 +156,8 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
             "  Export the image again, or remove the case.",
             case.name,
         )
+    elif ct and (problem := judge_hounsfield(array, remedy="it with livseg convert --offset -1024").problem):
+        yield error("HU range", f"{name}: {problem}", case.name)
     elif ct and low > AIR_BELOW_HU:
         yield warning(
             "HU range",

@@ -9,11 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.imaging.grid import distance_mm
+from nnunet_livseg.imaging.grid import grid_differences, spelled
 
 PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # no physical size: pixels are the unit
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", *PIXEL_ENDINGS)
-_SAME_GRID = 0.05  # largest shift of any image corner, in voxels: headers are rounded to single precision
 
 
 @dataclass(frozen=True)
@@ -114,29 +113,9 @@ def _itk_reason(error: Exception) -> str:
 
 def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:
     """Empty where both lie on one grid, else what differs, both values shown."""
-    if predicted.labels.shape != reference.labels.shape:
-        return _both("shape (z, y, x)", predicted.labels.shape, reference.labels.shape)
-    if "px" in (predicted.unit, reference.unit):
+    if predicted.labels.shape == reference.labels.shape and "px" in (predicted.unit, reference.unit):
         return ""
-    one, other = predicted.image, reference.image
-    spacing_differs = not np.allclose(one.GetSpacing(), other.GetSpacing(), rtol=1e-2)  # images of one voxel's width
-    if distance_mm(one, other) <= _SAME_GRID * min(reference.spacing_mm) and not spacing_differs:
-        return ""
-    parts = (("spacing", "GetSpacing", 1e-4), ("origin", "GetOrigin", 1e-3), ("direction", "GetDirection", 1e-5))
-    different = [
-        _both(f"{name} (x, y, z)", getattr(one, get)(), getattr(other, get)())
-        for name, get, tolerance in parts
-        if not np.allclose(getattr(one, get)(), getattr(other, get)(), rtol=0, atol=tolerance)
-    ]
-    return "; ".join(different)
-
-
-def _both(what: str, predicted: tuple, reference: tuple) -> str:
-    return f"{what}: prediction {_numbers(predicted)}, reference {_numbers(reference)}"
-
-
-def _numbers(values: tuple) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+    return spelled(grid_differences(predicted.image, reference.image), "prediction", "reference")
 
 
 def resampled(predicted: LabelImage, reference: LabelImage) -> LabelImage:

@@ -1,22 +1,159 @@
-"""Are these numbers Hounsfield units? Answered from the numbers alone, before anything is trained on them."""
+"""Are these numbers Hounsfield units? Answered from the numbers alone, before anything is trained on them.
+
+Lowest and highest value alone do not tell: a few voxels of padding or of streaks beside metal hide a lost intercept,
+and values can be normalised to any range. So the whole histogram is asked, and every slice for itself.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.check_images import AIR_BELOW_HU
 
 AIR_HU = -1024.0  # lowest value of a 12-bit CT; anything below is padding
+AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
+_PADDING_BELOW_HU = -1100.0  # lower than noise about air
 _HIGHEST_GREY = 255.0
+_NORMALISED = 60.0  # a CT holds air, fat, bone or contrast beyond this, however small its part of the body
+_NORMALISED_INSIDE = 10.0  # the same beside air outside a mask, where a liver without contrast may be all there is
+_SIGNED_GREY = 128.0
+_RARE = 0.1  # per cent of voxels that may be streaks, metal or noise
+_SHIFTED_HU = (600.0, 1400.0)  # where fat and soft tissue lie without their intercept of about -1024
+_SHIFTED_AIR_HU = (-60.0, 80.0)  # and where air lies
+_FAT_AND_LUNG_HU = (-700.0, -30.0)  # in every CT of a body; without its intercept a CT has next to nothing there
+_SAMPLE = 4_000_000  # voxels that a histogram is made of
 _LIVER_HU = (-60.0, 250.0)  # fat-rich liver to enhanced liver; tumors, cysts and vessels lie inside
 
 
-def describe(values: np.ndarray) -> list[str]:
-    """Remarks on unusual but usable CT values.
+@dataclass(frozen=True)
+class HounsfieldVerdict:
+    """Whether values are Hounsfield units.
 
     Args:
-        values: Hounsfield units, any shape.
+        problem: Why they cannot be, with a remedy; empty where they can.
+        notes: Remarks on unusual but usable values.
     """
-    lowest = float(values.min())
+
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def judge_hounsfield(values: np.ndarray, *, remedy: str) -> HounsfieldVerdict:
+    """Judge the voxels ``values (z, y, x)`` or ``(y, x)``.
+
+    Args:
+        values: Voxel values.
+        remedy: What the calling command offers to add an offset, e.g. ``--offset -1024``.
+    """
+    if not np.issubdtype(values.dtype, np.integer) and (bad := int(values.size - np.isfinite(values).sum())):
+        return HounsfieldVerdict(f"{bad:,} voxels are NaN or infinite, which nnU-Net refuses. Replace them by air.")
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest == highest:
+        return HounsfieldVerdict(f"all voxels have the value {lowest:g}; there is no image in it.")
+    sample = _sample(values if values.ndim == 3 else values[None])
+    run = f"values run from {lowest:g} to {highest:g}"
+    problem = _offset_problem(sample, lowest, run, remedy) or _scale_problem(sample, run)
+    problem = problem or _slices_problem(sample, remedy)
+    return HounsfieldVerdict(problem, () if problem else tuple(_notes(values, lowest)))
+
+
+def require_hounsfield(values: np.ndarray, name: str, *, remedy: str) -> tuple[str, ...]:
+    """Refuse what cannot be Hounsfield units; returns remarks on what can.
+
+    Args:
+        values: Voxel values ``(z, y, x)`` or ``(y, x)``.
+        name: What the message calls the volume.
+        remedy: As in ``judge_hounsfield``.
+
+    Raises:
+        UserError: Not finite, constant, windowed, normalised, or stored with the intercept lost in all or some slices.
+    """
+    verdict = judge_hounsfield(values, remedy=remedy)
+    if verdict.problem:
+        raise UserError(f"{name}: {verdict.problem}")
+    return verdict.notes
+
+
+def _sample(values: np.ndarray) -> np.ndarray:
+    """Every n-th row and column of all slices, in 32 bits."""
+    step = max(1, int(np.ceil(np.sqrt(values.size / _SAMPLE))))
+    return np.asarray(values[:, ::step, ::step], np.float32)
+
+
+def _offset_problem(sample: np.ndarray, lowest: float, run: str, remedy: str) -> str:
+    """Nothing, or next to nothing, below 0; or the body where it would lie without its intercept."""
+    inside = sample[sample >= _PADDING_BELOW_HU]
+    if not inside.size:
+        return f"{run}, so there is nothing but padding. Export the CT again."
+    low, high = np.percentile(inside, (_RARE, 100 - _RARE))
+    if high < AIR_BELOW_HU:
+        return (
+            f"{run} with next to nothing above {high:.0f}, so there is no soft tissue, which lies about 0 HU.\n"
+            "  Was the intercept subtracted twice? Export the CT again."
+        )
+    apart = "" if lowest >= 0 else ", but for padding or streaks,"
+    if low >= 0 and high <= _HIGHEST_GREY:
+        return (
+            f"{run}. That is{apart} a windowed grey picture, not Hounsfield units,\n"
+            "  and a network trained on CT cannot read it. Convert the original CT."
+        )
+    if low >= 0 or _is_shifted(inside):
+        return (
+            f"{run}{apart} with nothing below 0, so air is not at -1000 HU.\n"
+            f"  The intercept is probably lost (stored unsigned); if air is near 0 in the image, add {remedy}."
+        )
+    return ""
+
+
+def _is_shifted(values: np.ndarray) -> bool:
+    """Whether fat and soft tissue lie about 1000, and nothing where fat and lung lie in Hounsfield units."""
+    shifted = _count(values, *_SHIFTED_HU)
+    return bool(shifted >= 0.05 * values.size and _count(values, *_FAT_AND_LUNG_HU) <= 0.05 * shifted)
+
+
+def _scale_problem(sample: np.ndarray, run: str) -> str:
+    """Values within a range that no CT fits into."""
+    inside = sample[sample >= _PADDING_BELOW_HU]
+    low, high = np.percentile(inside, (_RARE, 100 - _RARE))
+    masked = inside[inside > inside.min()]  # beside one value outside a mask
+    within = masked.size and np.percentile(np.abs(masked), 100 - _RARE) <= _NORMALISED_INSIDE
+    ends = float(inside.min()), float(inside.max())
+    signed = ends[0] in (-_SIGNED_GREY, 1 - _SIGNED_GREY) and ends[1] in (_SIGNED_GREY, _SIGNED_GREY - 1)
+    clipped = abs(ends[0] + ends[1]) < 1e-3 * ends[1] <= 1e-3 * _SIGNED_GREY and all(
+        np.count_nonzero(inside == end) > inside.size / 200 for end in ends
+    )
+    if max(-low, high) <= _NORMALISED or within or signed or clipped:
+        return (
+            f"{run}, so they were normalised: Hounsfield units reach from -1000 (air) to some hundreds (bone).\n"
+            "  A network trained on CT cannot read them. Convert the original CT."
+        )
+    return ""
+
+
+def _slices_problem(sample: np.ndarray, remedy: str) -> str:
+    """Some slices without the intercept that the others have."""
+    lost = [z for z, plane in enumerate(sample) if _has_lost(plane[plane >= _PADDING_BELOW_HU])]
+    if not lost or len(lost) == len(sample):
+        return ""
+    shown = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+    return (
+        f"in {len(lost)} of {len(sample)} slices (z = {shown}) nothing lies between {_FAT_AND_LUNG_HU[0]:.0f} and"
+        f" {_FAT_AND_LUNG_HU[1]:.0f}, and soft tissue about 1000.\n  These slices have probably lost their intercept;"
+        f" export them again, or, if all have lost it, add {remedy}."
+    )
+
+
+def _has_lost(plane: np.ndarray) -> bool:
+    """As ``_is_shifted``, of one slice, which also shows air about 0."""
+    return bool(_is_shifted(plane) and _count(plane, *_SHIFTED_AIR_HU) >= 0.01 * plane.size)
+
+
+def _count(values: np.ndarray, low: float, high: float) -> int:
+    return int(np.count_nonzero((values >= low) & (values <= high)))
+
+
+def _notes(values: np.ndarray, lowest: float) -> list[str]:
     if lowest < AIR_HU:
         share = float((values < AIR_HU).mean())
         return [f"padding below {AIR_HU:.0f} HU in {share:.1%} of the voxels (lowest {lowest:.0f})"]
@@ -25,33 +162,16 @@ def describe(values: np.ndarray) -> list[str]:
     return []
 
 
-def require_hounsfield(values: np.ndarray, name: str, *, remedy: str) -> None:
-    """Refuse what cannot be Hounsfield units.
-
-    Args:
-        values: Voxel values, any shape.
-        name: What the message calls the volume.
-        remedy: Option of the calling command that adds an offset, e.g. ``--offset -1024``.
-
-    Raises:
-        UserError: Not finite, constant, a grey picture, or stored unsigned with the intercept lost.
-    """
-    if not np.issubdtype(values.dtype, np.integer) and not np.isfinite(values).all():
-        bad = int(np.size(values) - np.isfinite(values).sum())
-        raise UserError(f"{name}: {bad:,} voxels are NaN or infinite, which nnU-Net refuses. Replace them by air.")
-    lowest, highest = float(values.min()), float(values.max())
-    if lowest == highest:
-        raise UserError(f"{name}: all voxels have the value {lowest:g}; there is no image in it.")
-    if lowest >= 0 and highest <= _HIGHEST_GREY:
-        raise UserError(
-            f"{name}: values run from {lowest:g} to {highest:g}. That is a windowed grey picture, not Hounsfield"
-            " units,\n  and a network trained on CT cannot read it. Convert the original CT."
-        )
-    if lowest >= 0:
-        raise UserError(
-            f"{name}: values run from {lowest:g} to {highest:g} with nothing below 0, so air is not at -1000 HU.\n"
-            f"  The intercept is probably lost (stored unsigned); if air is near 0 in the image, add {remedy}."
-        )
+def shifted_hu(image: sitk.Image, offset_hu: float) -> sitk.Image:
+    """``image + offset_hu`` in a type that holds every value: 16 bits if they do, else 32 bits or floating point."""
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind == "f" or not float(offset_hu).is_integer():
+        return sitk.Cast(image, sitk.sitkFloat64 if values.dtype.itemsize == 8 else sitk.sitkFloat32) + offset_hu
+    ends = int(values.min()) + int(offset_hu), int(values.max()) + int(offset_hu)
+    for kind, limits in ((sitk.sitkInt16, np.iinfo(np.int16)), (sitk.sitkInt32, np.iinfo(np.int32))):
+        if limits.min <= ends[0] and ends[1] <= limits.max:
+            return sitk.Cast(sitk.Cast(image, sitk.sitkInt64) + int(offset_hu), kind)
+    return sitk.Cast(image, sitk.sitkFloat64) + offset_hu
 
 
 def liver_share(values: np.ndarray, liver: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.imaging.grid import same_grid
+from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.images import ending, on_grid
 
 MODES = ("crop", "mask")
@@ -126,10 +126,11 @@ def liver_of(
         raise UserError(
             f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together."
         )
-    if compare_place and ending(path) and not same_grid(image, labels):  # pictures have no place
+    differences = grid_differences(labels, image) if compare_place and ending(path) else ()  # pictures have no place
+    if differences:
         raise UserError(
             f"{path} does not lie where its image lies, so its voxels are others than the image's.\n"
-            f"  label map (x, y, z): {_place(labels)}\n  image (x, y, z): {_place(image)}\n"
+            f"  {spelled(differences, 'label map', 'image')}\n"
             "  Resample the label map to the image's grid, or take the one that was made on this image."
         )
     return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
@@ -142,8 +143,3 @@ def spacing_of(image: sitk.Image) -> tuple[float, ...]:
 
 def _size(image: sitk.Image) -> str:
     return " x ".join(map(str, image.GetSize()[::-1]))
-
-
-def _place(image: sitk.Image) -> str:
-    geometry = {"origin": image.GetOrigin(), "spacing": image.GetSpacing(), "direction": image.GetDirection()}
-    return ", ".join(f"{name} {np.round(values, 4).tolist()}" for name, values in geometry.items())

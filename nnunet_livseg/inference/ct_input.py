@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import file_name
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
-from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, distance_mm
+from nnunet_livseg.imaging.grid import distance_mm, grid_differences
 from nnunet_livseg.imaging.images import is_no_dicom, read_volume, stem
 
 
@@ -143,12 +143,13 @@ def _from_nibabel(nifti) -> sitk.Image:
 
 
 def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> None:
+    differences = grid_differences(other, first)
+    if not differences:
+        return
     apart = ""
     if first.GetSize() == other.GetSize():
-        shift_mm = distance_mm(first, other, outer=True)
-        if shift_mm <= ROUNDING_VOXELS * min(first.GetSpacing()):
-            return
-        apart = f"; corners up to {shift_mm:.3g} mm apart"
+        apart = f"; they differ in {', '.join(d.part for d in differences)}, corners up to"
+        apart += f" {distance_mm(first, other):.3g} mm apart"
     raise UserError(
         f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
         "\n  would look at different places of the patient. Register the phases first: livseg align."

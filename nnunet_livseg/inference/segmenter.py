@@ -119,7 +119,7 @@ class Segmenter:
         """
         start = time.perf_counter()
         source = given if isinstance(given, Source) else open_source(given, **reading)
-        require_fit(source, self.model)
+        remarks = require_fit(source, self.model)
         prediction, structures, notes = self._predicted(source)
         values, changes = apply(prediction.labels, spacing_of(source.image), Structures(structures), self.steps)
         labels = on_grid(values, source.image)
@@ -144,7 +144,7 @@ class Segmenter:
             {name: on_grid(values.astype(np.float32), source.image) for name, values in kept.items()},
             None if uncertainty is None else on_grid(uncertainty.astype(np.float32).round(2), source.image),
             source.series,
-            (*source.notes, *notes, *changes, *self._remarks()),
+            (*source.notes, *remarks, *notes, *changes, *self._remarks()),
         )
 
     def _remarks(self) -> list[str]:

@@ -18,7 +18,7 @@ from nnunet_livseg.data.convert.anatomy import doubts, orientation_code
 from nnunet_livseg.data.convert.labels import clean_labels
 from nnunet_livseg.data.convert.reconcile_labels import label_on_image
 from nnunet_livseg.data.convert.source_cases import SourceCase, VolumeSource
-from nnunet_livseg.imaging.hounsfield import describe, require_hounsfield
+from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
 from nnunet_livseg.imaging.images import ending, write_volume
 
 
@@ -64,7 +64,7 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
         UserError: What about the case cannot be used, with the file's name.
     """
     volume = case.image.read()
-    image, notes = in_hounsfield(volume.image, settings.offset_hu, case.image.path)
+    image, notes, remarks = in_hounsfield(volume.image, settings.offset_hu, case.image.path)
     record = {"case": case.identifier, "patient": case.patient, "part": target.part, **_geometry(image)}
     label = None
     if case.label is not None:
@@ -81,7 +81,7 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
     if label is not None:
         record["label"] = _store(case.label, label, target.label(case.identifier), settings, label_notes)
         notes = [*notes, *label_notes, *doubts(image, sitk.GetArrayViewFromImage(label) > 0)]
-    record["notes"] = [*volume.repairs, *notes, *describe(sitk.GetArrayViewFromImage(image))]
+    record["notes"] = [*volume.repairs, *notes, *remarks]
     for channel in range(1, 1 + len(case.phases)):
         record[f"phase_{channel}"], phase_notes = _add_phase(case, channel, image, label, target, settings)
         record["notes"] += phase_notes
@@ -92,7 +92,7 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
 def _add_phase(case: SourceCase, channel: int, image, label, target: Target, settings: Settings) -> tuple[dict, list]:
     """Register one further phase and write it and its picture; returns its record and notes."""
     source = case.phases[channel - 1]
-    other, notes = in_hounsfield(source.read().image, settings.offset_hu, source.path)
+    other, notes, _ = in_hounsfield(source.read().image, settings.offset_hu, source.path)
     labels = None
     if settings.align == TUMOR_CENTRE:
         if label is None or len(case.phase_labels) < channel:
@@ -123,16 +123,14 @@ def fingerprint(case: SourceCase, settings: Settings, target: Target) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def in_hounsfield(image: sitk.Image, offset_hu: float, path: Path) -> tuple[sitk.Image, list[str]]:
-    """The image in Hounsfield units, and what was done; refuses what cannot be Hounsfield units."""
+def in_hounsfield(image: sitk.Image, offset_hu: float, path: Path) -> tuple[sitk.Image, list[str], tuple[str, ...]]:
+    """The image in Hounsfield units, what was done, and remarks; refuses what cannot be Hounsfield units."""
     notes = []
     if offset_hu:
-        shifted = sitk.Cast(image, sitk.sitkFloat32) + offset_hu
-        integral = not np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating)
-        image = sitk.Cast(shifted, sitk.sitkInt16) if integral and float(offset_hu).is_integer() else shifted
+        image = shifted_hu(image, offset_hu)
         notes.append(f"{offset_hu:+g} added to every voxel")
-    require_hounsfield(sitk.GetArrayViewFromImage(image), str(path), remedy="--offset -1024")
-    return image, notes
+    remarks = require_hounsfield(sitk.GetArrayViewFromImage(image), str(path), remedy="--offset -1024")
+    return image, notes, remarks
 
 
 def _geometry(image: sitk.Image) -> dict:

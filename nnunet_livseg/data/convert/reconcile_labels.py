@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, corners_mm, distance_mm, same_grid
+from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, ImageGrid, distance_mm, grid_differences, same_grid
 from nnunet_livseg.imaging.hounsfield import liver_share
 
 _EXACT_MM = 1e-3
@@ -42,7 +42,9 @@ def label_on_image(image: sitk.Image, label: sitk.Image, name: str) -> tuple[sit
 
 def _is_reordered(image: sitk.Image, label: sitk.Image) -> bool:
     """Whether the label's voxels are the image's voxels in another axis order or direction."""
-    indices = np.array([label.TransformPhysicalPointToContinuousIndex(point) for point in corners_mm(image).tolist()])
+    indices = np.array(
+        [label.TransformPhysicalPointToContinuousIndex(point) for point in ImageGrid.of(image).corners_mm().tolist()]
+    )
     tolerance = ROUNDING_VOXELS
     lowest_is_first = np.abs(indices.min(axis=0)).max() <= tolerance
     highest_is_last = np.abs(indices.max(axis=0) - (np.array(label.GetSize()) - 1)).max() <= tolerance
@@ -72,8 +74,9 @@ def _difference(image: sitk.Image, label: sitk.Image) -> str:
         axes = np.round(volume.GetDirection(), 3).tolist()
         return f"size {list(volume.GetSize())}, spacing {spacing} mm, origin {origin} mm, direction {axes}"
 
+    parts = ", ".join(difference.part for difference in grid_differences(image, label))
     return (
-        "image and label do not lie on one grid, and nothing proves how they belong together.\n"
+        f"image and label do not lie on one grid, and nothing proves how they belong together; they differ in {parts}.\n"
         f"  image (x, y, z): {described(image)}\n  label (x, y, z): {described(label)}\n"
         "  Take the label that was drawn on this image, or resample one of them knowingly."
     )

@@ -23,6 +23,8 @@ class PixelReader:
         self.padding_hu = padding_hu
         self.padded = 0
         self.assumed: dict[str, float] = {}  # tags that some header lacks, and the value taken for them
+        self.lacking: dict[str, list[str]] = {}  # the files that lack them
+        self.stated: dict[str, set[float]] = {}  # the values that the others give
         self._path = None
         self._dataset = None
         self._stored = None
@@ -74,7 +76,35 @@ class PixelReader:
         number = _number(one, transformation, keyword)
         if number is None:
             self.assumed[keyword] = number = otherwise
+            self.lacking.setdefault(keyword, []).append(one.path.name)
+        else:
+            self.stated.setdefault(keyword, set()).add(number)
         return number
+
+    def require_one_scale(self, slices: int) -> list[str]:
+        """Notes on how slices were rescaled; refuses a series of which some slices have lost their scale.
+
+        Raises:
+            UserError: Tags are missing in some of ``slices`` slices and say something else in the others.
+        """
+        lost = {key: files for key, files in self.lacking.items() if self.stated.get(key, set()) - {self.assumed[key]}}
+        if lost:
+            files = next(iter(lost.values()))
+            others = "; ".join(f"{key} of the others: {_listed(self.stated[key])}" for key in lost)
+            raise UserError(
+                f"{len(files)} of {slices} slices have no {' and no '.join(lost)} (the first: {files[0]}), so they are"
+                f" not in Hounsfield units ({others}).\n  Export the series again"
+                + (", or give the intercept of all slices: --intercept -1024" if "RescaleIntercept" in lost else "")
+                + "."
+            )
+        notes = [f"no {keyword} in the header; taken as {value:g}" for keyword, value in self.assumed.items()]
+        several = {key: values for key, values in self.stated.items() if len(values) > 1}
+        return notes + [f"{key} differs between slices: {_listed(values)}" for key, values in several.items()]
+
+
+def _listed(values: set[float]) -> str:
+    ordered = sorted(values)
+    return ", ".join(f"{value:g}" for value in ordered[:3]) + (f" to {ordered[-1]:g}" if len(ordered) > 3 else "")
 
 
 def _number(one: Slice, transformation, keyword: str) -> float | None:

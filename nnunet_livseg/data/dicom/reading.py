@@ -97,7 +97,10 @@ def read_listed(
         )
     reader = PixelReader(intercept=intercept, padding_hu=padding_hu)
     values, notes = _read_pixels(chosen, reader, progress)
-    notes += [f"no {keyword} in the header; taken as {value:g}" for keyword, value in reader.assumed.items()]
+    try:
+        notes += reader.require_one_scale(len(values))
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     if intercept is not None:
         notes.append(f"RescaleIntercept {intercept:g} as given")
     require_hounsfield(values, name, remedy="--intercept -1024")
