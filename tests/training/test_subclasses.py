@@ -23,7 +23,6 @@ from nnunetv2.training.nnUNetTrainer.variants.sampling.nnUNetTrainer_probabilist
 from nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs import nnUNetTrainer_1epoch
 
 from nnunet_livseg.errors import UserError
-from nnunet_livseg.losses import target_strides
 from nnunet_livseg.reference import stock_configuration
 from nnunet_livseg.trainers import TRAINERS
 from nnunet_livseg.variants import VARIANTS
@@ -164,7 +163,7 @@ def test_a_loss_of_ones_own_gets_a_target_for_every_output(place, name):
     trainer = make(type("OwnTrainer", (WithRandomBatches, sets(num_epochs=1), Own, TRAINERS[name]), {}))
     trainer.run_training()
     outputs = trainer.network.training_outputs()
-    assert len(trainer._get_deep_supervision_scales()) == len(outputs) > len(target_strides(outputs))
+    assert len(trainer._get_deep_supervision_scales()) == len(outputs) > len(set(trainer.loss.ours.target_of))
     assert np.isfinite(trainer.logger.get_value("train_losses", step=None)).all()
 
 
