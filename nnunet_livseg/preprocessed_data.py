@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,13 @@ def require_matching_data(folder: Path, plans: PlansManager, configuration: str,
         raise UserError(f"there are no preprocessed data in {folder}.\n  {_remedy(folder, ours, owner, True)}")
     if ours.configuration.preprocessor_name != "DefaultPreprocessor":
         return
-    cases = _read_cases(folder)
+    try:
+        cases = _read_cases(folder)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        raise UserError(
+            f"the preprocessed data in {folder} are incomplete, as after a kill: {error}."
+            f"\n  {_remedy(folder, ours, owner, True)}"
+        ) from error
     wrong = _contradiction(cases, ours, dataset_json)
     if wrong is None and owner is not None:
         wrong = _only_the_owners(cases, ours, owner)
@@ -75,6 +82,8 @@ def _read_cases(folder: Path) -> list[_Case]:
     """A few cases, spread over the folder, the smallest of them with values."""
     kind = infer_dataset_class(str(folder))
     names = sorted(kind.get_identifiers(str(folder)))
+    if unfinished := set(names) - {path.stem for path in folder.glob("*.pkl")}:  # which nnU-Net writes last
+        raise FileNotFoundError(f"{min(unfinished)}.pkl is missing")
     most = MOST_CASES if kind is nnUNetDatasetBlosc2 else 1  # older data are read whole
     names = [names[int(i)] for i in np.unique(np.linspace(0, len(names) - 1, most).round())]
     dataset = kind(str(folder), names)

@@ -222,6 +222,7 @@ def test_best_checkpoints_do_not_put_off_the_latest(place):
     trainer.num_epochs = 6
     trainer.run_training()
     assert seen == [None, 2, 2, 4, 5, 6]
+    assert trainer.save_every == 50, "a save that was due must not leave another rule behind"
 
 
 def test_files_of_killed_processes_go_and_those_of_others_stay(tmp_path):

@@ -139,3 +139,17 @@ def test_level_weights_are_nnunets():
     assert nnunet_weights(3)[:2] == pytest.approx([2 / 3, 1 / 3], rel=1e-5)
     assert nnunet_weights(3)[2] < 1e-6
     assert sum(nnunet_weights(5)) == pytest.approx(1)
+
+
+def test_a_target_for_every_output_or_for_every_size_is_the_same():
+    """nnU-Net's losses get one per output; ours are brought one per size. Without deep supervision both are one."""
+    full, half = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 4, 4)
+    loss = MultiOutputLoss(
+        torch.nn.L1Loss(),
+        [TrainingOutput(f"{i}", (s, s), weight) for i, s, weight in ((0, 1, 1), (1, 1, 0.5), (2, 2, 2))],
+    )
+    outputs = [full + 1, full + 2, half + 3]
+    assert loss(outputs, [full, half]).item() == pytest.approx(1 + 1 + 6)
+    assert loss(outputs, [full, full, half]).item() == pytest.approx(1 + 1 + 6)
+    alone = MultiOutputLoss(torch.nn.L1Loss(), [TrainingOutput("prediction", (1, 1), 1.0)])
+    assert alone(full + 1, full).item() == pytest.approx(1)

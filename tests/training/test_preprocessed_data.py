@@ -197,6 +197,32 @@ def test_the_trainer_asks_at_its_start(place):
         trainer.initialize()
 
 
+@pytest.mark.parametrize(
+    ("rest", "kept"), [(".pkl", 40), (".pkl", 0), (".pkl", None), (".b2nd", 40), ("_seg.b2nd", 40), ("_seg.b2nd", None)]
+)
+def test_data_that_a_kill_has_left_are_said_to_be_incomplete(place, rest, kept):
+    file = place / "nnUNetPlans_3d_fullres" / f"{CASES[-1]}{rest}"
+    content = file.read_bytes()
+    file.unlink()
+    if kept is not None:
+        file.write_bytes(content[:kept])
+    with pytest.raises(UserError, match=rf"are incomplete, as after a kill: (.|\n)*{OWN}"):
+        check(place, plans())
+
+
+def more_cases(folder, count):
+    for i in range(count):
+        for file in [*folder.glob(f"{CASES[0]}*")]:
+            (folder / file.name.replace(CASES[0], f"more_{i:04d}")).hardlink_to(file)
+
+
+def test_one_case_of_many_that_a_kill_has_left_is_found(place):
+    more_cases(place / "nnUNetPlans_3d_fullres", 60)
+    (place / "nnUNetPlans_3d_fullres" / "more_0017.pkl").unlink()
+    with pytest.raises(UserError, match=rf"are incomplete, as after a kill: more_0017.pkl is missing.{OWN}"):
+        check(place, plans())
+
+
 def test_prediction_needs_no_data(place, monkeypatch):
     """The network is built from plans alone."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -208,10 +234,8 @@ def test_prediction_needs_no_data(place, monkeypatch):
 def test_few_cases_of_many_are_read(place, monkeypatch):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    folder, opened, load = place / "nnUNetPlans_3d_fullres", [], nnUNetDatasetBlosc2.load_case
-    for i in range(100):
-        for file in [*folder.glob(f"{CASES[0]}*")]:
-            (folder / file.name.replace(CASES[0], f"more_{i:04d}")).hardlink_to(file)
+    opened, load = [], nnUNetDatasetBlosc2.load_case
+    more_cases(place / "nnUNetPlans_3d_fullres", 100)
     monkeypatch.setattr(nnUNetDatasetBlosc2, "load_case", lambda self, name: opened.append(name) or load(self, name))
     check(place, plans())
     assert opened == ["case_0", "more_0020", "more_0046", "more_0073", "more_0099"]

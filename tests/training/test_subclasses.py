@@ -143,8 +143,9 @@ def test_every_network_trains_without_deep_supervision(place, variant):
         assert np.isfinite(trainer.validation_step(batch)["loss"])
 
 
-def test_a_loss_of_ones_own_gets_a_target_for_every_output(place):
-    """As in nnU-Net, whose losses go through outputs and targets side by side; MPU-Net's are all at full size."""
+@pytest.mark.parametrize("name", ["MPUNetUNetTrainer", "DPCNetTrainer"])
+def test_a_loss_of_ones_own_gets_a_target_for_every_output(place, name):
+    """As in nnU-Net, whose losses go through outputs and targets side by side; here several have the same size."""
 
     class Halved(torch.nn.Module):
         def __init__(self, ours):
@@ -159,10 +160,10 @@ def test_a_loss_of_ones_own_gets_a_target_for_every_output(place):
         def _build_loss(self):
             return Halved(super()._build_loss())
 
-    base = TRAINERS["MPUNetUNetTrainer"]
-    trainer = make(type("OwnTrainer", (WithRandomBatches, sets(num_epochs=1), Own, base), {}))
+    trainer = make(type("OwnTrainer", (WithRandomBatches, sets(num_epochs=1), Own, TRAINERS[name]), {}))
     trainer.run_training()
-    assert len(trainer._get_deep_supervision_scales()) == len(trainer.network.training_outputs()) > 1
+    outputs = trainer.network.training_outputs()
+    assert len(trainer._get_deep_supervision_scales()) == len(outputs) > len(set(trainer.loss.ours.target_of))
     assert np.isfinite(trainer.logger.get_value("train_losses", step=None)).all()
 
 
