@@ -489,5 +489,5 @@ def test_a_demo_with_other_options_needs_another_folder(tmp_path, capsys):
     row = find_variant("dpcnet-unet")
     for _ in range(2):
         Demo(tmp_path, row, device="cpu", epochs=2)._plan()
-    with pytest.raises(UserError, match="holds a demo with other options.\n  Give those again, or another folder"):
+    with pytest.raises(UserError, match=r"holds a demo with other options\.\n  Give those again, or another folder"):
         Demo(tmp_path, row, device="cpu", epochs=3)._plan()
