@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from nnunet_livseg.data.dataset import RawDataset
@@ -12,6 +13,7 @@ from nnunet_livseg.plans import KEY
 from nnunet_livseg.source_plans import dataset_number, read_json
 from nnunet_livseg.variants import Variant
 
+UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ValueError, UnpicklingError)  # what cut files end in
 FOLDS = 5  # that nnU-Net divides into where there is no splits_final.json
 
 
@@ -108,7 +110,7 @@ def _not_preprocessed(plans: WrittenPlans, dataset: Path, cases: set[str] | None
         if not stale and described is not None:
             try:
                 require_matching_data(folder, manager, name, described)
-            except UserError:
+            except (UserError, *UNREADABLE):
                 stale = True
         seen[identifier] = name if stale else ""
     return [name for name in seen.values() if name]
