@@ -101,7 +101,7 @@ def _not_preprocessed(plans: WrittenPlans, dataset: Path, cases: set[str] | None
     described = read_json(dataset / "dataset.json") if (dataset / "dataset.json").is_file() else None
     seen: dict[str, str] = {}
     for name in plans.content["configurations"]:
-        identifier = manager.get_configuration(name).data_identifier
+        identifier = manager.get_configuration(name).configuration.get("data_identifier", name)
         if identifier in seen:
             continue
         folder = dataset / identifier

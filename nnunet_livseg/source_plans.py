@@ -7,7 +7,7 @@ from typing import Any
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_id, is_dataset_name
-from nnunet_livseg.plans import KEY, STOCK_UNETS
+from nnunet_livseg.plans import KEY
 
 
 def read_source(dataset: Path, source: str) -> dict[str, Any]:
@@ -66,9 +66,6 @@ def _as_of_today(plans: dict[str, Any]) -> dict[str, Any]:
             configurations[name] = entries
             continue
         read.pop("inherits_from", None)
-        names = {name.rpartition(".")[2]: name for name in STOCK_UNETS}  # nnU-Net 2.2 had them in other modules
-        found = read["architecture"]["network_class_name"]
-        read["architecture"]["network_class_name"] = names.get(found.rpartition(".")[2], found)
         configurations[name] = read
     today = {key: value for key, value in plans.items() if key != "foreground_intensity_properties_by_modality"}
     intensities = manager.foreground_intensity_properties_per_channel
