@@ -47,6 +47,12 @@ def has_id(name: str, number: int) -> bool:
     return is_dataset_name(name) and name.startswith(f"Dataset{number:03d}")
 
 
+def share_a_number(one: str, other: str) -> bool:
+    """Whether nnU-Net finds both datasets by the number of one of them."""
+    both = is_dataset_name(one) and is_dataset_name(other)
+    return both and (has_id(one, dataset_id(other)) or has_id(other, dataset_id(one)))
+
+
 def suggest_dataset_name(wrong: str) -> str:
     """A name close to ``wrong`` that nnU-Net finds, for error messages."""
     number = re.search(r"\d+", wrong)

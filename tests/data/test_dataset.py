@@ -7,6 +7,7 @@ import pytest
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_id, suggest_dataset_name
 from nnunet_livseg.core.nnunet_folders import find_dataset
+from nnunet_livseg.data.convert.dataset_files import dataset_folder
 from nnunet_livseg.data.raw_dataset import RawDataset, find_raw_dataset
 
 VALID = {
@@ -65,6 +66,17 @@ def test_two_names_of_which_one_begins_as_the_other(monkeypatch, tmp_path):
     assert find_dataset("Dataset101_A", "nnUNet_raw").name == "Dataset101_A"
     with pytest.raises(UserError, match="with the same id 101 for nnU-Net, which looks at how a name begins"):
         find_dataset("101", "nnUNet_raw")
+
+
+def test_a_new_dataset_gets_any_number_that_nnunet_would_find_alone(tmp_path):
+    (tmp_path / "Dataset1011_B").mkdir()
+    assert dataset_folder(tmp_path, 1012, "New").name == "Dataset1012_New"
+    assert dataset_folder(tmp_path, 1011, "B").name == "Dataset1011_B"
+    for number in (101, 1011):  # nnU-Net looks at how a name begins
+        with pytest.raises(UserError, match=f"--id {number} is taken by .*Dataset1011_B"):
+            dataset_folder(tmp_path, number, "New")
+    with pytest.raises(UserError, match="--id 0: nnU-Net's data set numbers begin at 1"):
+        dataset_folder(tmp_path, 0, "New")
 
 
 def test_found_by_folder_without_nnunet_raw(raw, monkeypatch):

@@ -31,7 +31,7 @@ def own(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--id", 0), "data set numbers run from 1 to 999"),
+        (("--id", 0), "data set numbers begin at 1"),
         (("--id", 3, "--name", "My__Set"), "use letters, digits, - and single _ only"),
         (("--id", 3, "--map", "3"), "write pairs of whole numbers"),
         (("--id", 3, "--map", "3=7"), "7 is no label of ours"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import nnunet_livseg
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.core.names import share_a_number
 from nnunet_livseg.core.nnunet_folders import folder as nnunet_folder
 from nnunet_livseg.data.convert.convert_case import files_of
 from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR, SourceDataset
@@ -47,21 +48,22 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
         raw: nnU-Net's raw folder; default: the environment variable ``nnUNet_raw``.
 
     Raises:
-        UserError: No raw folder, id outside 1 to 999 or taken by another data set, impossible name.
+        UserError: No raw folder, id below 1 or taken by another data set, impossible name.
     """
     raw = nnunet_folder("nnUNet_raw") if raw is None else raw
-    if not 1 <= dataset_id <= 999:
-        raise UserError(f"--id {dataset_id}: nnU-Net's data set numbers run from 1 to 999.")
+    if dataset_id < 1:
+        raise UserError(f"--id {dataset_id}: nnU-Net's data set numbers begin at 1.")
     if not re.fullmatch(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*", name):
         raise UserError(
             f"--name {name!r}: use letters, digits, - and single _ only; nnU-Net splits folder names at double ones."
         )
     folder = raw / f"Dataset{dataset_id:03d}_{name}"
     require_place(folder)
-    others = [path for path in raw.glob(f"Dataset{dataset_id:03d}_*") if path != folder] if raw.is_dir() else []
+    names = [path.name for path in raw.iterdir() if path.is_dir()] if raw.is_dir() else []
+    others = sorted(name for name in names if name != folder.name and share_a_number(name, folder.name))
     if others:
         raise UserError(
-            f"--id {dataset_id} is taken by {others[0]}, and nnU-Net refuses two data sets with one number.\n"
+            f"--id {dataset_id} is taken by {raw / others[0]}: nnU-Net would find both by one number.\n"
             "  Choose another number, or give that data set's --name."
         )
     return folder
