@@ -189,6 +189,9 @@ def _not_a_ct(series: Series) -> str:
     if first.text("SOPClassUID") not in (CT, *ENHANCED_CT):
         return "secondary capture or derived object, not a CT image"
     if len(series.slices) < 3:
+        frames = int(first.number("NumberOfFrames") or 1)
+        if frames > 1 and first.text("SOPClassUID") not in ENHANCED_CT:
+            return f"{frames} frames without positions in one file (old multi-frame, not an enhanced CT)"
         return f"only {len(series.slices)} slice{'s' if len(series.slices) > 1 else ''}, not a volume"
     return ""
 
