@@ -66,19 +66,24 @@ HEAVY = {name: {"torch", "nnunetv2"} for name in words("imaging data evaluation 
 HEAVY["core"] = words("SimpleITK nibabel scipy skimage matplotlib torch nnunetv2")
 # modules of ours that a start reaches, with the packages they lie in
 WALKS = {
-    "cli.segment": 94,
-    "cli.attention": 68,
-    "cli.evaluate": 52,
+    "cli.segment": 92,
+    "cli.attention": 64,
+    "cli.evaluate": 50,
     "cli.two_stage": 25,
     "cli.postprocess": 47,
+<<<<<<< HEAD
     "cli.align": 46,
     "cli.convert": 45,
     "discovery.livseg_trainers": 37,
+=======
+    "cli.align": 43,
+    "cli.convert": 42,
+    "discovery.livseg_trainers": 34,
+>>>>>>> w13
 }
 UPWARD = {
     ("imaging.diameters", "evaluation.surface_distances"),
     ("imaging.masks", "evaluation.mask_pair"),
-    ("imaging.orientation", "patient.segmentation"),
     ("multiscale", "data.raw_dataset"),
 }
 ACROSS = {
@@ -96,7 +101,7 @@ CIRCLES = {
     "evaluation.summary_markdown",
 }  # modules that import themselves by a detour
 TWINS = words(
-    "Finding Line Options Picture Quality Settings Source anatomy.py images.py labels.py",
+    "Finding Line Options Picture Quality Settings Source images.py labels.py",
 )  # names of files and public classes that exist more than once
 HEAVY_STILL = {("core.workers", "SimpleITK")}
 MOCKS = {"cli.predict", "multiscale"}

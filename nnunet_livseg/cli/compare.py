@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunet_livseg.evaluation.comparison import compare
     from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
-    from nnunet_livseg.evaluation.papers import paper_table
+    from nnunet_livseg.evaluation.printed_tables import paper_table
 
     tables = [paper_table(name) for name in args.table]
     methods, references = _split(args.folders)

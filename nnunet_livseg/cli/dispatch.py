@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 
 from nnunet_livseg import __version__
-from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.errors import DoneButError, UserError
 from nnunet_livseg.core.names import did_you_mean
 
 _NO_COMMANDS = ("__main__", "dispatch")  # the modules of this package that are none
@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         return _module(command).run(args) or 0
     except UserError as error:
         print(f"livseg {command}: {error}", file=sys.stderr)
+        return 3 if isinstance(error, DoneButError) else 1
     except OSError as error:
         if error.errno not in _OUTSIDE_OUR_POWER:
             raise

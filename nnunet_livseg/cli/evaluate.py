@@ -81,7 +81,7 @@ def settings(args: argparse.Namespace) -> dict:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
-    from nnunet_livseg.evaluation.papers import paper_table
+    from nnunet_livseg.evaluation.printed_tables import paper_table
     from nnunet_livseg.evaluation.summary_markdown import structure_table
 
     tables = [paper_table(name) for name in args.table]  # a wrong name is said before the work
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
 def write_paper_tables(tables: list, results: list, out: Path, comparison: object = None) -> list[str]:
     """Write each table of a paper to ``out``; returns their texts."""
     from nnunet_livseg.core.files import write_text
-    from nnunet_livseg.evaluation.papers import render
+    from nnunet_livseg.evaluation.printed_tables import render
 
     texts = [render(table, results, comparison=comparison) for table in tables]
     for table, text in zip(tables, texts, strict=True):

@@ -12,11 +12,13 @@ example:
 
 import argparse
 import sys
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from unittest.mock import patch
 
 PASSES_ON = True
+_NAMES = {"-d": None, "-c": None, "-tr": "nnUNetTrainer", "-p": "nnUNetPlans"}  # what names a training, and defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +32,18 @@ def run(args: argparse.Namespace) -> None:
     """Run nnU-Net's own command in this process."""
     from nnunetv2.inference import predict_from_raw_data
 
+    from nnunet_livseg.inference.image_folder import without_hidden_files
     from nnunet_livseg.multiscale import nnunet_predicts_at
 
     options = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
     command = predict_from_raw_data.predict_entry_point_modelfolder if by_folder else None
     command = command or predict_from_raw_data.predict_entry_point
-    with nnunet_predicts_at(args.scales), patch.object(sys, "argv", ["livseg predict", *options]):
+    with ExitStack() as stack:
+        for images in _values(options, "-i"):
+            options[options.index("-i") + 1] = str(stack.enter_context(without_hidden_files(Path(images))))
+        stack.enter_context(nnunet_predicts_at(args.scales))
+        stack.enter_context(patch.object(sys, "argv", ["livseg predict", *options]))
         command()
 
 
@@ -48,6 +55,7 @@ def _checked(options: list[str]) -> list[str]:
     """
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.inference.devices import best_device, require_device
+    from nnunet_livseg.inference.image_folder import require_images
     from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
 
     if {"-h", "--help"} & set(options):
@@ -55,12 +63,29 @@ def _checked(options: list[str]) -> list[str]:
     for images in _values(options, "-i"):
         if not Path(images).is_dir():
             raise UserError(f"there is no folder {images}.\n  -i takes a folder of images named CASE_0000.nii.gz.")
-    for model in _values(options, "-m"):
-        checkpoint = next(iter(_values(options, "-chk")), CHECKPOINT)
-        TrainedModel.open(model, folds=tuple(_values(options, "-f")), checkpoint=checkpoint)
+    checkpoint = next(iter(_values(options, "-chk")), CHECKPOINT)
+    for folder in _values(options, "-m") or _trained(options):
+        model = TrainedModel.open(folder, folds=tuple(_values(options, "-f")), checkpoint=checkpoint)
+        for images in _values(options, "-i"):
+            require_images(Path(images), model.dataset)
     for device in _values(options, "-device"):
         require_device(device)
     return options if "-device" in options else [*options, "-device", best_device()]
+
+
+def _trained(options: list[str]) -> list[str]:
+    """The model's folder where dataset and configuration name it; none where nnU-Net's own parser has to complain."""
+    from nnunet_livseg.core.errors import UserError
+    from nnunet_livseg.core.nnunet_folders import find_dataset
+
+    given = {name: next(iter(_values(options, name)), default) for name, default in _NAMES.items()}
+    if None in given.values():
+        return []
+    try:
+        trainings = find_dataset(given["-d"], "nnUNet_results")
+    except UserError:  # nnU-Net says which variable or dataset is missing
+        return []
+    return [str(trainings / f"{given['-tr']}__{given['-p']}__{given['-c']}")]
 
 
 def _values(options: list[str], name: str) -> list[str]:

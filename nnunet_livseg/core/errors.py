@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command line shows the message without a traceback and exits with status 1; every other exception is a bug and
     keeps its traceback.
     """
+
+
+class DoneButError(UserError):
+    """What was asked for is done and kept, but for something beside it; the command line exits with status 3."""

@@ -92,6 +92,18 @@ def why_no_file(folder: str | Path) -> str:
         return error.strerror or str(error)
 
 
+def why_no_bytes(folder: str | Path, count: int = 1 << 20) -> str:
+    """Why ``count`` bytes cannot be written into ``folder``; empty where they can. Nothing is left there."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(count))
+            file.flush()
+            os.fsync(file.fileno())
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _use_default_permissions(path: Path) -> None:
     """``mkstemp`` makes private files; give the ones of any new file."""
     umask = os.umask(0)

@@ -140,6 +140,12 @@ def _check_regions(dataset: RawDataset) -> Iterator[Finding]:
 
 def check_files(dataset: RawDataset, cases: list[RawCase]) -> Iterator[Finding]:
     """Which images and label maps there are, against each other and against ``dataset.json``."""
+    for path in [path for part in ("imagesTr", "labelsTr") for path in dataset.hidden_files(part)]:
+        yield error(
+            "hidden file",
+            f"{path.parent.name}/{path.name} is a hidden file of macOS, no image, but nnU-Net would take it for a case."
+            "\n  Delete it: find FOLDER -name '._*' -delete",
+        )
     if not cases:
         yield _no_cases(dataset)
         return

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.findings import Finding, error, warning
 from nnunet_livseg.data.raw_dataset import RawCase
 from nnunet_livseg.imaging.grid import GridDifference, ImageGrid, grid_differences
 from nnunet_livseg.imaging.hounsfield import AIR_BELOW_HU, judge_hounsfield
-from nnunet_livseg.imaging.nifti import damage, not_finite
+from nnunet_livseg.imaging.images import UnreadableError, load_image
+from nnunet_livseg.imaging.nifti import not_finite
 
 LIVER_MEAN_HU = (-30.0, 260.0)  # from fatty to late enhancement, with iron
 NNUNET_SPACING = 1e-5  # relative: where nnUNetv2_plan_and_preprocess --verify_dataset_integrity stops
@@ -76,17 +78,26 @@ def _read(case: RawCase, path: Path, findings: list[Finding]) -> _Volume | None:
     if not path.is_file():
         return None
     remedy = "\n  Copy or export the file again, or remove the case."
-    problem = damage(path)
-    if problem is None:
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # notes about sforms, in the middle of the progress bar
-        try:
-            image = sitk.ReadImage(str(path))
-        except RuntimeError as failure:
-            problem = f"it cannot be read ({str(failure).strip().splitlines()[-1]})"
-    if problem is not None:
-        message = f"{case.name}: {path.name}: {problem}. nnU-Net would stop, or train on what is left of it.{remedy}"
-        findings.append(error("unreadable file", message, case.name))
+    try:
+        if not path.stat().st_size:
+            raise UnreadableError("", "it is damaged (0 bytes)")
+        image, notes = load_image(path)
+    except UnreadableError as failure:
+        message = f"{path.name}: {failure.reason}. nnU-Net would stop, or train on what is left of it.{remedy}"
+        findings.append(error("unreadable file", f"{case.name}: {message}", case.name))
         return None
+    except UserError as refused:  # the header
+        findings.append(error("header", f"{case.name}: {refused}", case.name))
+        return None
+    for note in notes:
+        findings.append(
+            warning(
+                "header",
+                f"{case.name}: {path.name}: {note}. nnU-Net's reader may take it otherwise.\n"
+                "  Write the file again, for example with livseg convert.",
+                case.name,
+            )
+        )
     array = sitk.GetArrayViewFromImage(image).copy()
     if image.GetNumberOfComponentsPerPixel() > 1 or array.ndim not in (2, 3):
         kind = f"{image.GetNumberOfComponentsPerPixel()} values per voxel, {image.GetDimension()} dimensions"

@@ -14,6 +14,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset, read_dataset_json
+from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import read_scan, write_volume
 from nnunet_livseg.imaging.liver_crop import (
     AIR_HU,
@@ -23,7 +24,6 @@ from nnunet_livseg.imaging.liver_crop import (
     cut_labels,
     find_region,
     liver_of,
-    spacing_of,
 )
 
 KEY = "livseg"

@@ -131,7 +131,14 @@ class RawDataset:
         return RawCase(name, tuple(place(text) for text in files["images"]), place(files["label"]))
 
     def files(self, subfolder: str) -> list[Path]:
-        """Files with the dataset's ending in ``subfolder``, sorted; empty if there is no such folder."""
+        """Files with the dataset's ending in ``subfolder``, sorted, none of macOS's; empty without the folder."""
+        return [path for path in self._all_files(subfolder) if not path.name.startswith("._")]
+
+    def hidden_files(self, subfolder: str) -> list[Path]:
+        """Hidden files with the dataset's ending (``._a.nii.gz`` of macOS), which nnU-Net takes for cases."""
+        return [path for path in self._all_files(subfolder) if path.name.startswith("._")]
+
+    def _all_files(self, subfolder: str) -> list[Path]:
         folder = self.folder / subfolder
         return sorted(p for p in folder.iterdir() if p.name.endswith(self.file_ending)) if folder.is_dir() else []
 

@@ -1,7 +1,5 @@
 """Reading label maps: one orientation, one unit, and the question whether two lie on the same grid."""
 
-import gzip
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +8,10 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.imaging.grid import grid_differences, spelled
+from nnunet_livseg.imaging.images import UnreadableError, load_image
 
 PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # no physical size: pixels are the unit
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", *PIXEL_ENDINGS)
+ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", *PIXEL_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -45,31 +44,15 @@ def read_image(path: Path) -> sitk.Image:
     Raises:
         UserError: The file cannot be read.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[sitk.Image, list[str]]:
     try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            _check_whole(path)
-        image = sitk.ReadImage(str(path))
-    except (RuntimeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        reason = _itk_reason(error)
-        raise UserError(f"{path.name} cannot be read: damaged, truncated or no image ({reason}).") from None
-    return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
-
-
-def _check_whole(path: Path) -> None:
-    """ITK reads a truncated NIfTI file without a word and fills the rest with anything: look first."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    fields = {name: float(reader.GetMetaData(name)) for name in ("bitpix", "vox_offset") if reader.HasMetaDataKey(name)}
-    wanted = int(np.prod(reader.GetSize())) * fields.get("bitpix", 8.0) / 8 + fields.get("vox_offset", 0.0)
-    size = path.stat().st_size
-    if path.name.lower().endswith(".gz"):
-        size = 0
-        with gzip.open(path) as stream:  # checks the checksum at the end
-            while block := stream.read(1 << 22):
-                size += len(block)
-    if size < wanted:
-        raise EOFError(f"{size} bytes of {wanted:.0f}")
+        image, notes = load_image(path)
+    except UnreadableError as error:
+        raise UserError(f"{path.name} cannot be read: damaged, truncated or no image ({error.reason}).") from None
+    return (sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image), notes
 
 
 def read_labels(path: Path) -> LabelImage:
@@ -78,7 +61,7 @@ def read_labels(path: Path) -> LabelImage:
     Raises:
         UserError: The file cannot be read, has colour channels or four dimensions, or holds fractions.
     """
-    image = read_image(path)
+    image, repairs = _read(path)
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise UserError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} channels, but a label map has one.")
     if image.GetDimension() not in (2, 3):
@@ -86,6 +69,7 @@ def read_labels(path: Path) -> LabelImage:
     labels, notes = integers(sitk.GetArrayFromImage(image), path.name)
     pixels = path.name.lower().endswith(PIXEL_ENDINGS)
     spacing = (1.0,) * labels.ndim if pixels else tuple(float(s) for s in image.GetSpacing()[::-1])
+    notes = (*(f"{path.name}: {repair}" for repair in repairs), *notes)
     return LabelImage(labels, spacing, "px" if pixels else "mm", image, notes)
 
 
@@ -104,11 +88,6 @@ def integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]
             )
         into[...] = part
     return labels, (f"{name} stores its labels as {array.dtype}",)
-
-
-def _itk_reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if "ERROR" in line or "xception" in line]
-    return (lines[-1] if lines else str(error).strip().splitlines()[-1]).split("): ")[-1][:200]
 
 
 def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:

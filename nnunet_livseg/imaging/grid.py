@@ -66,6 +66,11 @@ class ImageGrid:
         return np.asarray(self.origin_mm) + indices @ axes.T
 
 
+def spacing_of(image: sitk.Image) -> tuple[float, ...]:
+    """Spacing in mm, (z, y, x)."""
+    return image.GetSpacing()[::-1]
+
+
 def distance_mm(image: sitk.Image | ImageGrid, other: sitk.Image | ImageGrid) -> float:
     """How far the outer corners of two images of one size lie apart at most."""
     ours, theirs = (ImageGrid.of(one).corners_mm(outer=True) for one in (image, other))

@@ -13,7 +13,7 @@ from nnunet_livseg.core.errors import UserError
 
 AIR_HU = -1024.0  # lowest value of a 12-bit CT; anything below is padding
 AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
-_PADDING_BELOW_HU = -1100.0  # lower than noise about air
+_PADDING_HU = (-32768.0, -1100.0)  # lower than noise about air
 _HIGHEST_GREY = 255.0
 _NORMALISED = 60.0  # a CT holds air, fat, bone or contrast beyond this, however small its part of the body
 _NORMALISED_INSIDE = 10.0  # the same beside air outside a mask, where a liver without contrast may be all there is
@@ -83,7 +83,7 @@ def _sample(values: np.ndarray) -> np.ndarray:
 
 def _offset_problem(sample: np.ndarray, lowest: float, run: str, remedy: str) -> str:
     """Nothing, or next to nothing, below 0; or the body where it would lie without its intercept."""
-    inside = sample[sample >= _PADDING_BELOW_HU]
+    inside = _unpadded(sample)
     if not inside.size:
         return f"{run}, so there is nothing but padding. Export the CT again."
     low, high = np.percentile(inside, (_RARE, 100 - _RARE))
@@ -106,6 +106,13 @@ def _offset_problem(sample: np.ndarray, lowest: float, run: str, remedy: str) ->
     return ""
 
 
+def _unpadded(values: np.ndarray) -> np.ndarray:
+    """Values without padding, which lies below air and is a 16-bit number."""
+    if values.min() < _PADDING_HU[0]:
+        return values.ravel()
+    return values[values >= _PADDING_HU[1]]
+
+
 def _is_shifted(values: np.ndarray) -> bool:
     """Whether fat and soft tissue lie about 1000, and nothing where fat and lung lie in Hounsfield units."""
     shifted = _count(values, *_SHIFTED_HU)
@@ -114,7 +121,7 @@ def _is_shifted(values: np.ndarray) -> bool:
 
 def _scale_problem(sample: np.ndarray, run: str) -> str:
     """Values within a range that no CT fits into."""
-    inside = sample[sample >= _PADDING_BELOW_HU]
+    inside = _unpadded(sample)
     low, high = np.percentile(inside, (_RARE, 100 - _RARE))
     masked = inside[inside > inside.min()]  # beside one value outside a mask
     within = masked.size and np.percentile(np.abs(masked), 100 - _RARE) <= _NORMALISED_INSIDE
@@ -133,7 +140,7 @@ def _scale_problem(sample: np.ndarray, run: str) -> str:
 
 def _slices_problem(sample: np.ndarray, remedy: str) -> str:
     """Some slices without the intercept that the others have."""
-    lost = [z for z, plane in enumerate(sample) if _has_lost(plane[plane >= _PADDING_BELOW_HU])]
+    lost = [z for z, plane in enumerate(sample) if _has_lost(_unpadded(plane))]
     if not lost or len(lost) == len(sample):
         return ""
     shown = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
@@ -168,9 +175,10 @@ def shifted_hu(image: sitk.Image, offset_hu: float) -> sitk.Image:
     if values.dtype.kind == "f" or not float(offset_hu).is_integer():
         return sitk.Cast(image, sitk.sitkFloat64 if values.dtype.itemsize == 8 else sitk.sitkFloat32) + offset_hu
     ends = int(values.min()) + int(offset_hu), int(values.max()) + int(offset_hu)
+    wide = sitk.sitkInt32 if values.dtype.itemsize < 4 else sitk.sitkInt64
     for kind, limits in ((sitk.sitkInt16, np.iinfo(np.int16)), (sitk.sitkInt32, np.iinfo(np.int32))):
         if limits.min <= ends[0] and ends[1] <= limits.max:
-            return sitk.Cast(sitk.Cast(image, sitk.sitkInt64) + int(offset_hu), kind)
+            return sitk.Cast(sitk.Cast(image, wide) + int(offset_hu), kind)
     return sitk.Cast(image, sitk.sitkFloat64) + offset_hu
 
 

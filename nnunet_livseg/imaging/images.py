@@ -5,7 +5,7 @@ slightly skewed axes, both found in published data sets, are put right and noted
 3D volume is refused.
 """
 
-import gzip
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,17 +13,36 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path
-from nnunet_livseg.imaging.nifti import damage, not_finite
+from nnunet_livseg.core.files import atomic_path, why_no_bytes
+from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, read_nifti
+from nnunet_livseg.imaging.nifti_header import first_bytes
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-_NIFTI = (".nii.gz", ".nii")
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # that we name
+_ALSO_READ = (".gipl",)
+_DOUBLE = (".seg.nrrd",)  # of a segmentation that 3D Slicer saved: its case has the name before it
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
-_SKEW_TOLERANCE = 0.02  # largest |cosine| between two axes that is rounding of a header, not a shear
+_VOLUMES = {
+    "nifti": "",
+    "nifti2": "",
+    "nrrd": ".nrrd",
+    "meta": ".mha",
+    "gipl": ".gipl",
+}  # content, and a name to read by
+
+_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+_GIPL = (b"\xef\xff\xe9\xb0", b"\x2a\xe3\x89\xb8")  # at byte 252
 
 
 class WriteError(UserError):
     """A file could not be written completely; going on with other files would not help."""
+
+
+class UnreadableError(UserError):
+    """A file that is damaged or no image; ``reason`` says which."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -39,14 +58,48 @@ class Volume:
     repairs: list[str] = field(default_factory=list)
 
 
+def content_kind(path: Path) -> str:
+    """``nifti``, ``nifti2``, ``nrrd``, ``meta``, ``gipl``, ``picture``, ``dicom``, or empty: none of them."""
+    try:
+        start = first_bytes(path)
+    except (OSError, EOFError, zlib.error):
+        return ""
+    if start[344:347] == b"n+1":
+        return "nifti"
+    if start[4:7] in (b"n+2", b"ni2") and 540 in (int.from_bytes(start[:4], order) for order in ("little", "big")):
+        return "nifti2"
+    if start[128:132] == b"DICM":
+        return "dicom"
+    if start.startswith(b"NRRD"):
+        return "nrrd"
+    if start.lstrip()[:10] in (b"ObjectType", b"NDims = 3\n", b"NDims = 2\n"):
+        return "meta"
+    if start[252:256] in _GIPL:
+        return "gipl"
+    return "picture" if start.startswith(_PICTURE_STARTS) else ""
+
+
 def ending(path: Path) -> str:
     """The volume ending of ``path`` in lower case, or an empty string."""
-    return next((end for end in ENDINGS if path.name.lower().endswith(end)), "")
+    return next((end for end in (*_DOUBLE, *ENDINGS, *_ALSO_READ) if path.name.lower().endswith(end)), "")
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the file is none of the user's: ``._a.nii.gz`` and ``.DS_Store`` of macOS, temporary files."""
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+
+
+def list_volumes(folder: Path) -> list[Path]:
+    """Volume files of a folder by name, hidden ones passed over."""
+    return [path for path in sorted(folder.iterdir()) if ending(path) and not is_hidden(path) and path.is_file()]
 
 
 def is_no_dicom(path: Path) -> bool:
-    """Whether the name is that of a volume or a picture file."""
-    return path.name.lower().endswith((*ENDINGS, *_PICTURES))
+    """Whether a file is a volume or a picture, by its content, or by its name where that tells nothing."""
+    kind = content_kind(path) if path.is_file() else ""
+    return kind in (*_VOLUMES, "picture") or (
+        not kind and path.name.lower().endswith((*ENDINGS, *_ALSO_READ, *_PICTURES))
+    )
 
 
 def stem(path: Path) -> str:
@@ -55,14 +108,17 @@ def stem(path: Path) -> str:
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read a scalar 3D volume (NIfTI, NRRD, MetaImage).
+    """Read a scalar 3D volume (NIfTI, NRRD, MetaImage, GIPL), known by its content, whatever its name.
 
     Raises:
-        UserError: The file is missing, empty, truncated, no volume, 2D, 4D, in colour, or its axes are sheared.
+        UserError: The file is missing, empty, truncated, no volume, 2D, 4D, in colour, sheared, or the fields of its
+            header contradict each other.
     """
     path = Path(path)
     _check_file(path)
-    _check_ending(path)
+    kind = content_kind(path)
+    if kind not in _VOLUMES:
+        _check_ending(path, kind)
     volume = read_scan(path)
     size = volume.image.GetSize()
     if len(size) < 3 or size[2] == 1:
@@ -77,25 +133,54 @@ def read_scan(path: str | Path) -> Volume:
         UserError: As ``read_volume``, but for 2D images and other formats.
     """
     path = Path(path)
+    return _checked(path, *load_image(path))
+
+
+def load_image(path: Path) -> tuple[sitk.Image, list[str]]:
+    """An image of any format, dimension and kind of voxels, known by its content, and what of its header was put right.
+
+    Raises:
+        UnreadableError: The file is damaged, or no image.
+        UserError: It is missing, or its header cannot be trusted.
+    """
     _check_file(path)
-    sizes_mm = _stored_voxel_sizes(path) if ending(path) in _NIFTI else []
-    if any(size < 0 for size in sizes_mm):
-        image = _read_with_affine(path)
-        return _checked(path, image, [f"negative voxel size {sizes_mm} mm in the header; the affine was used instead"])
+    kind = content_kind(path)
+    if kind == "nifti2":
+        raise UserError(f"{path} is NIfTI-2, which SimpleITK and nnU-Net do not read. Save it as NIfTI-1.")
+    if kind == "dicom":
+        raise UserError(f"{path} is a DICOM file, whatever its name. Make a volume first: livseg dicom convert.")
+    trouble = damage(path) if kind == "nifti" else ""
+    if not kind and ending(path) in (".nii", ".nii.gz"):
+        trouble = damage(path) or _no_nifti(path)
+    if trouble:
+        raise UnreadableError(
+            f"{path}: {trouble}.\n"
+            "  Copy or download it again. (Readers do not complain: they fill what is missing with noise or zeros.)",
+            trouble,
+        )
+    if kind == "nifti":
+        return read_nifti(path)
+    known = ending(path) == ".mhd" or not _VOLUMES.get(kind)  # .mhd has its voxels in a file beside it
     try:
-        return _checked(path, sitk.ReadImage(str(path)), [])
+        with named_as(path, path.name if known else _VOLUMES[kind]) as fitting:
+            return sitk.ReadImage(str(fitting)), []
     except RuntimeError as error:
-        if "orthonormal" in str(error) and ending(path) in _NIFTI:
-            image = _read_with_affine(path)
-            return _checked(path, image, ["axes not exactly at right angles; nearest right-angled axes taken"])
-        raise UserError(
+        raise UnreadableError(
             f"{path} cannot be read as a volume.\n  The reader said: {_last_line(error)}\n"
-            "  Unpack or download the file again."
+            "  Unpack or download the file again.",
+            _last_line(error),
         ) from error
 
 
 def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1].strip()
+
+
+def _no_nifti(path: Path) -> str:
+    """What is in a file with a NIfTI's name that is none."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    return f"it is damaged or no volume at all (it holds no NIfTI; it begins with {start!r})"
 
 
 def _check_file(path: Path) -> None:
@@ -109,64 +194,18 @@ def _check_file(path: Path) -> None:
         raise UserError(f"{path} does not exist{broken}.")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
+    if path.name.startswith("._"):
+        raise UserError(f"{path} is a hidden file of macOS, not the volume {path.name[2:]}. Delete it.")
 
 
-def _check_ending(path: Path) -> None:
-    if path.name.lower().endswith(_PICTURES):
+def _check_ending(path: Path, kind: str) -> None:
+    if kind == "picture" or path.name.lower().endswith(_PICTURES):
         raise UserError(
             f"{path} is a picture: it holds grey or colour values of one slice, neither Hounsfield units nor spacing.\n"
             f"  Give volumes ({', '.join(ENDINGS)}) or the DICOM series that the picture was made from."
         )
-    if not ending(path):
+    if not ending(path) and kind != "dicom":
         raise UserError(f"{path}: files ending in {path.suffix!r} are not read. Volumes end in {', '.join(ENDINGS)}.")
-
-
-def _stored_voxel_sizes(path: Path) -> list[float]:
-    """The header's voxel sizes in mm with their signs, of a NIfTI file that is all there."""
-    if trouble := damage(path):
-        raise UserError(
-            f"{path}: {trouble}.\n"
-            "  Copy or download it again. (Readers do not complain: they fill what is missing with noise or zeros.)"
-        )
-    sizes_mm = _raw_voxel_sizes(path)
-    if any(size == 0 or not np.isfinite(size) for size in sizes_mm):
-        raise UserError(f"{path}: the header gives voxel sizes {sizes_mm} mm; none may be 0. Write them again.")
-    return sizes_mm
-
-
-def _raw_voxel_sizes(path: Path) -> list[float]:
-    """``pixdim[1:4]`` as stored; nibabel and ITK both take absolute values, each in its own way."""
-    opened = gzip.open if ending(path) == ".nii.gz" else open
-    with opened(path, "rb") as file:
-        raw = file.read(108)
-    order = "<" if int.from_bytes(raw[:4], "little") == 348 else ">"
-    return [round(float(size), 6) for size in np.frombuffer(raw[80:92], dtype=f"{order}f4")]
-
-
-def _read_with_affine(path: Path) -> sitk.Image:
-    """Read a NIfTI through its affine, with the nearest right-angled axes and positive spacing."""
-    import nibabel
-
-    nifti = nibabel.load(path)
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nifti.affine  # NIfTI points right and front, ITK left and back
-    columns = affine[:3, :3]
-    spacing_mm = np.linalg.norm(columns, axis=0)
-    if not spacing_mm.all():
-        raise UserError(f"{path}: the header's affine is singular, so positions are lost. Write the header again.")
-    axes = columns / spacing_mm
-    skew = np.abs(axes.T @ axes - np.eye(3)).max()
-    if skew > _SKEW_TOLERANCE:
-        degrees = np.degrees(np.arcsin(min(skew, 1.0)))
-        raise UserError(
-            f"{path}: the axes are sheared by {degrees:.1f} degrees, so voxels are no boxes (gantry tilt?).\n"
-            "  Resample the volume onto right-angled axes first, or convert the DICOM series: livseg dicom convert."
-        )
-    left, _, right = np.linalg.svd(axes)
-    image = sitk.GetImageFromArray(np.asanyarray(nifti.dataobj).T)
-    image.SetSpacing(spacing_mm.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((left @ right).flatten().tolist())
-    return image
 
 
 def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
@@ -196,7 +235,12 @@ def on_grid(values: np.ndarray, grid: sitk.Image) -> sitk.Image:
 
 
 def require_place(folder: Path) -> None:
-    """Refuse an output folder whose path leads through a file."""
+    """Refuse an output folder whose path leads through a file, or that is named like one."""
+    if (looks := ending(folder)) and not folder.exists():
+        raise UserError(
+            f"the output {folder} is a folder, but its name looks like that of a file ({looks})."
+            f"\n  Name a folder: {folder.with_name(stem(folder))}"
+        )
     blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
     if blocking:
         raise UserError(f"{folder} cannot be a folder, because {blocking} is a file. Choose another place.")
@@ -219,13 +263,31 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
     """
     path = Path(path)
     with atomic_path(path) as temporary:
+        lower = temporary.with_name(temporary.name.removesuffix(path.suffix) + path.suffix.lower())
+        if ending(path):  # ITK knows endings in small letters only
+            lower = temporary.with_name(temporary.name[: -len(ending(path))] + ending(path))
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-            trouble = damage(temporary)
-        except RuntimeError as error:
-            trouble = error
+            sitk.WriteImage(image, str(lower), useCompression=True)
+            trouble = damage(lower)
+            if ending(path) in (".nii", ".nii.gz") and content_kind(lower) != "nifti":
+                trouble = "the file has no header"
+            if not trouble:
+                lower.replace(temporary)
+        except (RuntimeError, UserError) as error:
+            trouble = _last_line(error)
+        finally:
+            if lower != temporary:
+                lower.unlink(missing_ok=True)
         if trouble:
-            raise WriteError(
-                f"{path} could not be written completely. Is the disk full, or a quota reached?\n"
-                "  Nothing incomplete was kept. Make room and run the same command again."
-            )
+            raise WriteError(_why_not_written(path, str(trouble)))
+
+
+def _why_not_written(path: Path, trouble: str) -> str:
+    """The system's own reason, asked for by writing there: ITK does not hand it on."""
+    why = why_no_bytes(path.parent)
+    if not why:
+        return f"{path} could not be written: {trouble}\n  Nothing incomplete was kept."
+    return (
+        f"{path} could not be written completely: {why}. Is the disk full, or a quota reached?\n"
+        "  Nothing incomplete was kept. Make room and run the same command again."
+    )

@@ -136,10 +136,5 @@ def liver_of(
     return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
 
 
-def spacing_of(image: sitk.Image) -> tuple[float, ...]:
-    """Spacing in mm, (z, y, x)."""
-    return image.GetSpacing()[::-1]
-
-
 def _size(image: sitk.Image) -> str:
     return " x ".join(map(str, image.GetSize()[::-1]))

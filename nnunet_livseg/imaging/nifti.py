@@ -1,14 +1,33 @@
-"""NIfTI files, written so that a full disk is noticed and read so that a truncated file is."""
+"""NIfTI files, written so that a full disk is noticed and read so that nothing of a header is guessed.
 
-import gzip
+SimpleITK reads truncated files, NaN and contradicting headers without a word, nibabel refuses others that are sound. So
+``nifti_header`` reads the fields, and ITK reads only what it will read right; the rest is read here or refused by name.
+"""
+
+import shutil
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, ImageGrid, distance_mm
+from nnunet_livseg.imaging.nifti_header import (
+    LPS_TO_RAS,
+    NiftiHeader,
+    first_bytes,
+    is_nifti,
+    opened,
+    read_header,
+    unpacked_size,
+)
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # SimpleITK and DICOM count towards left and back, NIfTI right and front
+_SKEW_TOLERANCE = 0.02  # largest |cosine| between two axes that is rounding of a header, not a shear
 
 
 def write_nifti(
@@ -35,7 +54,7 @@ def write_nifti(
 
     affine = np.diag([*spacing_mm[::-1], 1.0])
     affine[:3, 3] = origin_mm[::-1]
-    image = nibabel.Nifti1Image(np.ascontiguousarray(array.T), _LPS_TO_RAS @ affine)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(array.T), LPS_TO_RAS @ affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(image.affine, code=1)
     image.set_sform(image.affine, code=1)
@@ -49,17 +68,110 @@ def damage(path: Path) -> str | None:
     SimpleITK reads truncated and corrupt NIfTI files without an error and fills the rest, so nnU-Net would train on
     half an image.
     """
-    if not path.name.endswith((".nii", ".nii.gz")):
-        return None
-    import nibabel
-
     try:
-        image = nibabel.load(path)
-        expected = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-        found = _unpacked_size(path)
-    except (OSError, EOFError, zlib.error, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        return f"it is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        start = first_bytes(path)
+    except (OSError, EOFError, zlib.error) as error:
+        return f"it is damaged ({error})"
+    if not is_nifti(start):
+        return None
+    header = read_header(path, start)
+    try:
+        found, expected = unpacked_size(path), header.bytes_of_file
+    except (OSError, EOFError, zlib.error) as error:
+        return f"it is damaged ({error})"
     return f"it ends after {found:,} of {expected:,} bytes" if found < expected else None
+
+
+def read_nifti(path: Path) -> tuple[sitk.Image, list[str]]:
+    """The image of a NIfTI-1 file without ``damage``, on the grid that its header means, and what was put right.
+
+    Raises:
+        UserError: The field of the header that cannot be trusted.
+    """
+    header = read_header(path, first_bytes(path))
+    if header.is_colour:
+        raise UserError(
+            f"{path} has {header.bitpix // 8} values per voxel (colour or vectors).\n"
+            "  A CT or a label map has one. Save one channel."
+        )
+    header.type_of(path)
+    affine, notes = header.affine_mm(path)
+    scale_notes = header.scale_notes(path)
+    misread = scale_notes or min(header.sizes_mm) < 0 or header.not_numbers
+    image, skew_notes = (None, []) if misread else _read_by_itk(path, header)
+    notes = [*notes, *scale_notes, *skew_notes]
+    if image is not None and (affine is None or image.GetDimension() != 3 or len(header.shape) != 3):
+        return image, notes
+    if affine is None or len(header.shape) != 3:
+        raise UserError(f"{path} cannot be read, because its header is unusual. Export the volume again as NIfTI-1.")
+    grid = _right_angled(path, affine, header.shape)
+    if image is not None:
+        apart_mm = distance_mm(image, grid)
+        if apart_mm <= ROUNDING_VOXELS * min(grid.spacing_mm):
+            return image, notes
+        if not notes:
+            notes.append(header.contradiction(apart_mm))
+    return _placed(_scaled(path, header), grid), notes
+
+
+def _read_by_itk(path: Path, header: NiftiHeader) -> tuple[sitk.Image | None, list[str]]:
+    """What ITK reads; nothing and a note where axes are not exactly at right angles, which it refuses."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # remarks about sforms; what matters is said here
+    try:
+        with named_as(path, ".nii.gz" if header.packed else ".nii") as fitting:
+            return sitk.ReadImage(str(fitting)), []
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            return None, ["axes not exactly at right angles; nearest right-angled axes taken"]
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"{path} cannot be read as a volume.\n  The reader said: {reason}\n  Export it again."
+        ) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _right_angled(path: Path, affine: np.ndarray, shape: tuple[int, ...]) -> ImageGrid:
+    """The grid of an affine, with the nearest right-angled axes and positive spacing."""
+    affine = LPS_TO_RAS @ affine  # its own inverse
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / spacing_mm
+    skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    if skew > _SKEW_TOLERANCE:
+        degrees = np.degrees(np.arcsin(min(skew, 1.0)))
+        raise UserError(
+            f"{path}: the axes are sheared by {degrees:.1f} degrees, so voxels are no boxes (gantry tilt?).\n"
+            "  Resample the volume onto right-angled axes first, or convert the DICOM series: livseg dicom convert."
+        )
+    left, _, right = np.linalg.svd(axes)
+    direction = tuple((left @ right).ravel().tolist())
+    return ImageGrid(shape, tuple(spacing_mm.tolist()), tuple(affine[:3, 3].tolist()), direction)
+
+
+def _placed(values: np.ndarray, grid: ImageGrid) -> sitk.Image:
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def _stored(path: Path, header: NiftiHeader) -> np.ndarray:
+    """Voxels as stored ``(z, y, x)``."""
+    with opened(path) as stream:
+        stream.seek(int(header.vox_offset))
+        raw = stream.read(int(np.prod(header.shape)) * header.bitpix // 8)
+    stored = np.frombuffer(raw, header.type_of(path)).reshape(header.shape[::-1])
+    return stored.astype(stored.dtype.newbyteorder("="))
+
+
+def _scaled(path: Path, header: NiftiHeader) -> np.ndarray:
+    stored = _stored(path, header)
+    slope, intercept = header.scale
+    if (slope, intercept) == (1.0, 0.0):
+        return stored
+    return (stored * np.float64(slope) + intercept).astype(np.float32)
 
 
 def not_finite(path: Path, array: np.ndarray) -> int:
@@ -69,19 +181,22 @@ def not_finite(path: Path, array: np.ndarray) -> int:
     """
     if array.dtype.kind != "f":
         return 0
-    if path.name.endswith((".nii", ".nii.gz")):
-        import nibabel
-
-        array = np.asanyarray(nibabel.load(path).dataobj)
+    start = first_bytes(path)
+    if is_nifti(start) and (header := read_header(path, start)).type_of(path).kind == "f":
+        array = _stored(path, header)
     return int(array.size - np.isfinite(array).sum())
 
 
-def _unpacked_size(path: Path) -> int:
-    """Bytes in a file, unpacked; checks the checksum of a packed one."""
-    if path.suffix != ".gz":
-        return path.stat().st_size
-    size = 0
-    with gzip.open(path) as stream:
-        while block := stream.read(1 << 22):
-            size += len(block)
-    return size
+@contextmanager
+def named_as(path: Path, ending: str) -> Iterator[Path]:
+    """A path to the same content whose name ends so; readers choose a format by the name, in small letters."""
+    if path.name.endswith(ending):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="livseg-") as folder:
+        other = Path(folder) / f"image{ending}"
+        try:
+            other.symlink_to(path.absolute())
+        except OSError:  # a system without links
+            shutil.copyfile(path, other)
+        yield other

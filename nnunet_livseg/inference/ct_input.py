@@ -15,7 +15,9 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import file_name
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
 from nnunet_livseg.imaging.grid import distance_mm, grid_differences
-from nnunet_livseg.imaging.images import is_no_dicom, read_volume, stem
+from nnunet_livseg.imaging.images import ending, is_hidden, is_no_dicom, list_volumes, read_volume, stem
+
+_TEXTS = (".json", ".txt", ".csv", ".md", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,23 @@ def _from_path(path: Path, dicom: dict) -> Source:
         _refuse_dicom_options(f"{path} is one volume file", dicom)
         volume = read_volume(path)
         return Source(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
+    if path.is_dir():
+        _refuse_folder_of_volumes(path)
     image, info = read_series(path, **dicom)
     digest = hashlib.sha256(info.series_uid.encode()).hexdigest()[:8]
     return Source(f"ct-{digest}", (image,), info, info.notes)
+
+
+def _refuse_folder_of_volumes(folder: Path) -> None:
+    """A folder is one CT, of DICOM slices; several volumes are several inputs."""
+    files = [path for path in folder.iterdir() if not is_hidden(path)]
+    volumes = list_volumes(folder)
+    if volumes and all(path in volumes or path.suffix.lower() in _TEXTS for path in files):
+        shown = f"{folder}/*{ending(volumes[0])}" if len(volumes) > 1 else volumes[0]
+        raise UserError(
+            f"{folder} holds {len(volumes)} volume{'s' if len(volumes) > 1 else ''}, no DICOM series. Give the"
+            f" volume{'s themselves' if len(volumes) > 1 else ' itself'}: {shown}"
+        )
 
 
 def _refuse_dicom_options(what: str, dicom: dict) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields
@@ -10,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from zipfile import is_zipfile
 
-from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.errors import DoneButError, UserError
 from nnunet_livseg.core.names import numbered
 from nnunet_livseg.data.dicom.study_files import opened_folder
 from nnunet_livseg.imaging.images import WriteError, is_no_dicom
@@ -77,6 +78,7 @@ def segment_all(
     Raises:
         UserError: Nothing can be written to ``out``; the only input failed; or, after all others were done, which
             inputs failed and why.
+        DoneButError: All is done but for a report, preview or DICOM object.
     """
     alone, contents = len(inputs) == 1, contents or Contents()
     _require_apart(inputs, out)
@@ -86,6 +88,13 @@ def segment_all(
     finished = {} if overwrite else {record.get("request"): folder for folder, record in whole.items()}
     folders: list[Path] = []
     failed: list[str] = []
+    broken: list[str] = []
+
+    def note_broken(name: str, error: Exception) -> None:
+        if not isinstance(error, OSError | UserError):
+            traceback.print_exception(error)
+        broken.append(f"{folder / name}: {_reason(error)}")
+
     for mark, given in {_mark(given): given for given in inputs}.items():  # an input that is given twice counts once
         request = _request(given, segmenter, contents, reading)
         if request in finished:
@@ -96,7 +105,7 @@ def segment_all(
             with unpacked(given) as place:
                 result = segmenter.segment(open_source(place, **reading))
                 folder = out if alone else _place(out / result.name, mark, holders)
-                write_result(result, folder, contents=contents, request=request, given=mark)
+                write_result(result, folder, contents=contents, request=request, given=mark, on_failure=note_broken)
         except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
             if alone or isinstance(error, WriteError):
                 raise
@@ -105,9 +114,14 @@ def segment_all(
             continue
         holders[folder] = mark
         folders.append(folder)
-        say(f"{folder}: {summary(result)}")
+        notes = json.loads((folder / RECORD).read_text(encoding="utf-8"))["notes"]
+        say("\n  ".join([f"{folder}: {summary(result)}", *notes]))
+    lost = "\n".join(["label maps and measurements are written, but these files are not:", *broken])
     if failed:
-        raise UserError(f"{len(failed)} of {len(inputs)} inputs failed.\n" + "\n".join(failed))
+        texts = [f"{len(failed)} of {len(inputs)} inputs failed.", *failed, *([lost] if broken else [])]
+        raise UserError("\n".join(texts))
+    if broken:
+        raise DoneButError(f"{lost}\n  The same command tries them again. Please report this if it is no full disk.")
     return folders
 
 

@@ -18,8 +18,10 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, select
 from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, is_cut
+from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
-from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, placed, spacing_of
+from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, placed
+from nnunet_livseg.imaging.orientation import mirrored_axes
 from nnunet_livseg.inference.case_predictor import CasePredictor, Prediction
 from nnunet_livseg.inference.ct_input import Source, open_source
 from nnunet_livseg.inference.devices import best_device, require_device
@@ -123,6 +125,7 @@ class Segmenter:
         prediction, structures, notes = self._predicted(source)
         values, changes = apply(prediction.labels, spacing_of(source.image), Structures(structures), self.steps)
         labels = on_grid(values, source.image)
+        notes = [*notes, *self._mirrored(source.image, values, structures)]
         measurements, lesions = measure(
             source.image,
             labels,
@@ -146,6 +149,12 @@ class Segmenter:
             source.series,
             (*source.notes, *remarks, *notes, *changes, *self._remarks()),
         )
+
+    def _mirrored(self, image, values: np.ndarray, structures: dict[str, tuple[int, ...]]) -> list[str]:
+        """Contradictions between a CT's header and where its liver was found."""
+        if LIVER not in structures or self.model.dataset.channels[0].lower() != "ct":
+            return []
+        return mirrored_axes(image, select(values, structures[LIVER]))
 
     def _remarks(self) -> list[str]:
         """What limits every result of this model in this quality."""

@@ -16,8 +16,9 @@ import torch
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, liver_values
 from nnunet_livseg.data.raw_dataset import RawDataset
-from nnunet_livseg.imaging.images import on_grid, read_scan, write_volume
-from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, liver_of, put_back, spacing_of
+from nnunet_livseg.imaging.grid import spacing_of
+from nnunet_livseg.imaging.images import is_hidden, on_grid, read_scan, write_volume
+from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, liver_of, put_back
 from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.trained_model import TrainedModel
@@ -121,7 +122,11 @@ def _cases(images: Path, dataset: RawDataset) -> list[Case]:
     """Cases of a folder, with all channels of the tumor model."""
     if not Path(images).is_dir():
         raise UserError(f"there is no folder {images}.")
-    files = sorted(path for path in Path(images).iterdir() if path.name.endswith(dataset.file_ending))
+    files = [
+        path
+        for path in sorted(Path(images).iterdir())
+        if path.name.endswith(dataset.file_ending) and not is_hidden(path)
+    ]
     names = sorted({name for name, _ in map(dataset.split_name, files) if name})
     if not names:
         raise UserError(

@@ -18,8 +18,8 @@ from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
 from nnunet_livseg.evaluation.folder_evaluation import reason
 from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending, integers
 from nnunet_livseg.evaluation.pairing import Problem
+from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid, read_scan, require_place, write_volume
-from nnunet_livseg.imaging.liver_crop import spacing_of
 from nnunet_livseg.postprocessing.steps import Step, apply, as_dict, as_text, require_structures
 
 RECORD = "postprocessed.json"

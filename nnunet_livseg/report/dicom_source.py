@@ -4,6 +4,7 @@ Headers are read again from the files of the series, because ``SeriesInfo`` hold
 UIDs, position, orientation and spacing; these are copied one by one, so nothing else of the source can slip through.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def read_source(series: SeriesInfo | None, files: Iterable[Path] | None = None) 
             needs are missing.
     """
     _require_slices(series)
+    _require_one_uid_each(series)
     found = _found(series.files if files is None else files)
     missing = [uid for uid, frame in series.instances if (uid, frame) not in found]
     if missing:
@@ -127,6 +129,15 @@ def _require_slices(series: SeriesInfo | None) -> None:
             "the volume was interpolated while reading, so no slice of the label map is a slice of the series, and a"
             f" DICOM SEG over it would be misplaced ({'; '.join(series.notes)}).\n"
             "  Use the label map file, which lies right in space, or export the series again without gap or tilt."
+        )
+
+
+def _require_one_uid_each(series: SeriesInfo) -> None:
+    counts = Counter(series.instances)
+    if shared := sum(count for count in counts.values() if count > 1):
+        raise UserError(
+            f"{shared} slices share a SOPInstanceUID, so a DICOM SEG cannot say which slice it lies on.\n"
+            "  Export the series again; anonymisers must give every slice a UID of its own."
         )
 
 

@@ -1,7 +1,12 @@
-"""The folder of one segmented CT: made in a hidden folder inside first, so that nobody finds half of it."""
+"""The folder of one segmented CT: made in a hidden folder inside first, so that nobody finds half of it.
+
+Label map and measurements come first and stay, whatever becomes of the extras (DICOM objects, report, preview).
+"""
 
 import shutil
 import tempfile
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -40,7 +45,13 @@ class Contents:
 
 
 def write_result(
-    result: Segmentation, folder: str | Path, *, contents: Contents | None = None, request: str = "", given: str = ""
+    result: Segmentation,
+    folder: str | Path,
+    *,
+    contents: Contents | None = None,
+    request: str = "",
+    given: str = "",
+    on_failure: Callable[[str, Exception], None] | None = None,
 ) -> list[Path]:
     """Write everything of a result; files of an earlier result in the same folder go, other people's stay.
 
@@ -50,6 +61,8 @@ def write_result(
         contents: What to write.
         request: Digest of what was asked for, to recognise a finished result by.
         given: Digest of the input alone, to recognise other results of it by.
+        on_failure: Takes the name of an extra that could not be made, and why; default: a warning. The record then
+            holds no ``request``, so that the same call tries again.
 
     Returns:
         The files, in the folder.
@@ -62,14 +75,25 @@ def write_result(
     try:
         _write_images(result, staging)
         identifiers = read_identifiers(result.series) if contents.identifiers and result.series else None
-        if contents.dicom and result.series is not None:
-            result = _write_dicom(result, staging, identifiers=contents.identifiers)
+        has_dicom = contents.dicom and result.series is not None
+        alone = not (has_dicom or contents.report)
+        record = as_record(result, identifiers=identifiers)
+        write_json(staging / RECORD, record | {"request": request if alone else "", "input": given})
+        files = _move(staging, folder)
+        if alone:
+            return files
+        extras = _Extras(on_failure or _warn)
+        if has_dicom:
+            result = extras.write_dicom(result, staging, identifiers=contents.identifiers)
         if contents.report:
-            write_report(result, staging / REPORT, identifiers=identifiers)
-            write_preview(result, staging / PREVIEW)
-        marks = {"request": request, "input": given}
-        write_json(staging / RECORD, as_record(result, identifiers=identifiers) | marks)
-        return _move(staging, folder)
+            extras.write(REPORT, lambda: write_report(result, staging / REPORT, identifiers=identifiers))
+            extras.write(PREVIEW, lambda: write_preview(result, staging / PREVIEW))
+        result = replace(result, notes=(*result.notes, *extras.notes))
+        made = [path.replace(folder / path.name) for path in sorted(staging.iterdir())]
+        record = as_record(result, identifiers=identifiers)
+        marks = {"request": "" if extras.notes else request, "input": given}
+        extras.write(RECORD, lambda: write_json(folder / RECORD, record | marks))
+        return [*made, *files]
     finally:
         _clear_unfinished(folder)
         if is_new and not any(folder.iterdir()):
@@ -103,17 +127,54 @@ def _write_images(result: Segmentation, folder: Path) -> None:
         write_volume(image, folder / f"{name}.nii.gz")
 
 
-def _write_dicom(result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:
-    """Both DICOM objects; or the result with a note why there are none: everything else is of use without them."""
-    try:
-        seg = write_seg(result, folder / SEG, identifiers=identifiers)
-        write_sr(result, folder / SR, seg=seg)
-    except UserError as error:
-        for path in (folder / SEG, folder / SR):
-            path.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())
-        return replace(result, notes=(*result.notes, f"no DICOM objects were written: {reason}"))
-    return result
+class _Extras:
+    """Makes what is of use beside label map and measurements; nothing that fails here costs those."""
+
+    def __init__(self, on_failure: Callable[[str, Exception], None]) -> None:
+        self.on_failure = on_failure
+        self.notes: list[str] = []
+
+    def write(self, name: str, make: Callable[[], object]) -> bool:
+        """Whether ``make`` has written the file ``name``."""
+        try:
+            make()
+        except Exception as error:  # of any library; its text may name the patient, so the record has its kind alone
+            self.notes.append(f"{name} could not be written ({type(error).__name__})")
+            self.on_failure(name, error)
+            return False
+        return True
+
+    def write_dicom(self, result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:
+        """Both DICOM objects; or the result with a note why its series can have none."""
+        seg, sr = folder / SEG, folder / SR
+        try:
+            if self.write_or_refuse(SEG, lambda: write_seg(result, seg, identifiers=identifiers)):
+                self.write_or_refuse(SR, lambda: write_sr(result, sr, seg=seg))
+        except UserError as error:
+            for path in (seg, sr):
+                path.unlink(missing_ok=True)
+            reason = " ".join(str(error).split())
+            return replace(result, notes=(*result.notes, f"no DICOM objects were written: {reason}"))
+        return result
+
+    def write_or_refuse(self, name: str, make: Callable[[], object]) -> bool:
+        """As ``write``, but what the input itself does not allow is raised."""
+        refused: list[UserError] = []
+
+        def attempt() -> None:
+            try:
+                make()
+            except UserError as error:
+                refused.append(error)
+
+        made = self.write(name, attempt)
+        if refused:
+            raise refused[0]
+        return made
+
+
+def _warn(name: str, error: Exception) -> None:
+    warnings.warn(f"{name} could not be written ({type(error).__name__}: {error})", stacklevel=2)
 
 
 def _clear_unfinished(folder: Path) -> None:

@@ -16,7 +16,7 @@ from nnunet_livseg.evaluation.folder_evaluation import FolderResult
 from nnunet_livseg.evaluation.metrics import metric_table
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import Inputs
-from nnunet_livseg.evaluation.papers import TABLES, paper_table, render
+from nnunet_livseg.evaluation.printed_tables import TABLES, paper_table, render
 from nnunet_livseg.evaluation.summary import summarise
 
 STRUCTURES = explicit_structures((), (2,))

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 MODULES = (
-    *("evaluation", "evaluation.folder_evaluation", "evaluation.comparison", "evaluation.papers"),
+    *("evaluation", "evaluation.folder_evaluation", "evaluation.comparison", "evaluation.printed_tables"),
     *("report.evaluation_report", "report.comparison_report", "cli.evaluate", "cli.compare"),
     *("postprocessing.tuning", "postprocessing.postprocess_folder", "cli.postprocess"),
 )

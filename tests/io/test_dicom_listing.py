@@ -197,3 +197,19 @@ def test_without_pydicom_the_message_says_what_to_install(study, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UserError, match=r"pip install 'nnunet-livseg\[dicom\]'"):
         read_series(study)
+
+
+@pytest.mark.parametrize("share", [0, 0.2])
+def test_damaged_files_are_counted_and_named(tmp_path, livseg, share):
+    """Cut in the header, or empty: the series ends earlier, and nothing else tells."""
+    slices = dicom_slices(ct_array())
+    save_slices(slices[:-2], tmp_path / "study")
+    (tmp_path / "study" / "notes.txt").write_text("not DICOM")
+    for number, one in enumerate(slices[-2:]):
+        path = tmp_path / "study" / f"last{number}.dcm"
+        one.save_as(path, enforce_file_format=True)
+        path.write_bytes(path.read_bytes()[: int(share * 1000)])
+    _, printed = livseg("dicom", "list", tmp_path / "study")
+    assert "2 DICOM files are damaged and may be slices that are missing above: " in printed
+    status, printed = livseg("dicom", "convert", tmp_path / "study", "-o", tmp_path / "out.nii.gz")
+    assert status == 0 and "2 DICOM files are damaged; slices may be missing at the ends" in printed

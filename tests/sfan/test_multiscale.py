@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -137,6 +139,8 @@ def test_a_model_folder_goes_to_nnunets_command_for_it(monkeypatch, tmp_path, ca
     dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "numTraining": 1, "file_ending": ".nii.gz"}
     for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth"):
         (model / name).write_text(json.dumps(dataset))
+    ct = sitk.GetImageFromArray(np.linspace(-1000, 400, 4096, dtype=np.int16).reshape(16, 16, 16))
+    sitk.WriteImage(ct, str(tmp_path / "a_0000.nii.gz"))
     assert main(["predict", "--scales", "1", "-i", str(tmp_path), "-m", str(model)]) == 0
     assert called == [True]
     for options, message in (

@@ -14,12 +14,12 @@ from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.data.align import align
 from nnunet_livseg.data.align.agreement import picture
 from nnunet_livseg.data.align.registration import TUMOR_CENTRE
-from nnunet_livseg.data.convert.anatomy import doubts, orientation_code
 from nnunet_livseg.data.convert.labels import clean_labels
 from nnunet_livseg.data.convert.reconcile_labels import label_on_image
 from nnunet_livseg.data.convert.source_cases import SourceCase, VolumeSource
 from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
 from nnunet_livseg.imaging.images import ending, write_volume
+from nnunet_livseg.imaging.orientation import mirrored_axes, orientation_code
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
     record["image"] = _store(case.image, image, target.image(case.identifier), settings, [*volume.repairs, *notes])
     if label is not None:
         record["label"] = _store(case.label, label, target.label(case.identifier), settings, label_notes)
-        notes = [*notes, *label_notes, *doubts(image, sitk.GetArrayViewFromImage(label) > 0)]
+        notes = [*notes, *label_notes, *mirrored_axes(image, sitk.GetArrayViewFromImage(label) > 0)]
     record["notes"] = [*volume.repairs, *notes, *remarks]
     for channel in range(1, 1 + len(case.phases)):
         record[f"phase_{channel}"], phase_notes = _add_phase(case, channel, image, label, target, settings)

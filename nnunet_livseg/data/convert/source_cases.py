@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nnunet_livseg.imaging.images import Volume, read_volume
+from nnunet_livseg.imaging.images import Volume, ending, read_volume
+from nnunet_livseg.imaging.nifti_header import is_packed
 
 LIVER_AND_TUMOR = {"background": 0, "liver": 1, "tumor": 2}
 
@@ -32,7 +33,8 @@ class FileVolume:
         return read_volume(self.path)
 
     def linkable(self) -> bool:
-        return self.path.name.endswith((".nii.gz", ".nii"))
+        packed = is_packed(self.path)
+        return self.path.name.endswith(".nii.gz") if packed else ending(self.path) == ".nii" == self.path.suffix
 
 
 @dataclass(frozen=True)

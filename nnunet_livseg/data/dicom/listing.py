@@ -28,6 +28,7 @@ class Series:
         phase_reason: Why this phase.
         problem: Why it cannot become a volume; empty if it can.
         stack: Its geometry; None where there is a problem.
+        unreadable: Files of the study that are damaged DICOM: they may be slices of this series.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Series:
     phase_reason: str = ""
     problem: str = ""
     stack: Stack | None = None
+    unreadable: tuple[Path, ...] = ()
 
     @property
     def uid(self) -> str:
@@ -63,7 +65,8 @@ def list_series(files: Iterable[Path]) -> list[Series]:
     """
     files = list(files)
     with ThreadPoolExecutor(_READERS) as pool:
-        slices = [found for per_file in pool.map(read_slices, files) for found in per_file]
+        per_file = list(pool.map(read_slices, files))
+    slices = [found for one in per_file for found in one]
     if not slices:
         raise UserError(
             f"none of the {len(files)} files is a DICOM image (the first: {files[0].name}).\n"
@@ -76,7 +79,15 @@ def list_series(files: Iterable[Path]) -> list[Series]:
         twin = numbers[:index].count(numbers[index])
         letter = chr(ord("a") + twin % 26) * (1 + twin // 26) if numbers.count(numbers[index]) > 1 else ""
         series.append(_described(f"{numbers[index]}{letter}", group))
-    return _phased(series)
+    unreadable = tuple(file for file, found in zip(files, per_file, strict=True) if not found and _is_damaged(file))
+    return [replace(one, unreadable=unreadable) for one in _phased(series)]
+
+
+def _is_damaged(file: Path) -> bool:
+    """Whether a file that gave no image is DICOM all the same, or an empty one of a DICOM file's name."""
+    with file.open("rb") as opened:
+        start = opened.read(132)
+    return start[128:] == b"DICM" or (not start and file.suffix.lower() in ("", ".dcm", ".ima"))
 
 
 def choose(series: list[Series], wanted: str | int | None = None) -> Series:
@@ -112,7 +123,19 @@ def lines(series: list[Series]) -> list[str]:
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for line, one in enumerate(series, start=1):
         table[line] += f"  [not usable: {one.problem.splitlines()[0]}]" if one.problem else ""
+    if series and (lost := series[0].unreadable):
+        shown = ", ".join(path.name for path in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        table.append(f"{_count(lost)} and may be slices that are missing above: {shown}")
     return table
+
+
+def unreadable_note(series: Series) -> list[str]:
+    """A remark on files that may be missing slices. Without their names, which may be the patient's."""
+    return [f"{_count(series.unreadable)}; slices may be missing at the ends"] if series.unreadable else []
+
+
+def _count(files: tuple[Path, ...]) -> str:
+    return "1 DICOM file is damaged" if len(files) == 1 else f"{len(files)} DICOM files are damaged"
 
 
 def _grouped(slices: list[Slice]) -> list[list[Slice]]:
@@ -189,6 +212,9 @@ def _not_a_ct(series: Series) -> str:
     if first.text("SOPClassUID") not in (CT, *ENHANCED_CT):
         return "secondary capture or derived object, not a CT image"
     if len(series.slices) < 3:
+        frames = int(first.number("NumberOfFrames") or 1)
+        if frames > 1 and first.text("SOPClassUID") not in ENHANCED_CT:
+            return f"{frames} frames without positions in one file (old multi-frame, not an enhanced CT)"
         return f"only {len(series.slices)} slice{'s' if len(series.slices) > 1 else ''}, not a volume"
     return ""
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.geometry import Stack
 from nnunet_livseg.data.dicom.headers import Slice
-from nnunet_livseg.data.dicom.listing import Series, choose, list_series
+from nnunet_livseg.data.dicom.listing import Series, choose, list_series, unreadable_note
 from nnunet_livseg.data.dicom.pixels import PixelReader
 from nnunet_livseg.data.dicom.study_files import dicom_files
 from nnunet_livseg.imaging.hounsfield import AIR_HU, require_hounsfield
@@ -97,6 +97,7 @@ def read_listed(
         )
     reader = PixelReader(intercept=intercept, padding_hu=padding_hu)
     values, notes = _read_pixels(chosen, reader, progress)
+    notes += unreadable_note(chosen)
     try:
         notes += reader.require_one_scale(len(values))
     except UserError as error:

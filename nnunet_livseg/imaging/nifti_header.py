@@ -1,0 +1,317 @@
+"""A file's unpacked content, and the header of a NIfTI-1 file, field by field, with what of it can be trusted."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from nnunet_livseg.core.errors import UserError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # SimpleITK and DICOM count towards left and back, NIfTI right and front
+_LENGTH_TOLERANCE = 0.01  # relative, of a voxel size or of a quaternion
+_SIZES_MM = (0.005, 100.0)  # of a voxel, in any scan of a patient
+_UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # of xyzt_units; all else counts as mm
+_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_START = 352  # bytes that tell formats apart; the longest header that is asked needs 348
+_CHUNK = 1 << 20
+_GZIP = 31  # zlib's word for a stream in gzip's format
+_COLOURS = (128, 2304)
+_FIELDS = {  # type, count, first byte
+    "dim": ("i2", 8, 40),
+    "datatype": ("i2", 1, 70),
+    "bitpix": ("i2", 1, 72),
+    "pixdim": ("f4", 8, 76),
+    "vox_offset": ("f4", 1, 108),
+    "scl": ("f4", 2, 112),
+    "codes": ("i2", 2, 252),
+    "quatern": ("f4", 3, 256),
+    "qoffset": ("f4", 3, 268),
+    "srow": ("f4", 12, 280),
+}
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What a header says; the fields have the names of the format.
+
+    Args:
+        order: ``<`` or ``>``, of the bytes.
+        scl: Slope and intercept.
+        codes: Of the qform and the sform.
+        packed: Whether the file is gzip's.
+    """
+
+    order: str
+    dim: tuple[int, ...]
+    datatype: int
+    bitpix: int
+    pixdim: np.ndarray
+    vox_offset: float
+    scl: tuple[float, float]
+    xyzt_units: int
+    codes: tuple[int, int]
+    quatern: np.ndarray
+    qoffset: np.ndarray
+    srow: np.ndarray
+    packed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels (x, y, z, ...), without dimensions of length 1 behind the third."""
+        sizes = list(self.dim[1 : 1 + self.dim[0]])
+        while len(sizes) > 3 and sizes[-1] == 1:
+            sizes.pop()
+        return tuple(sizes)
+
+    @property
+    def bytes_of_file(self) -> int:
+        """Bytes of the unpacked file, up to the last voxel."""
+        return int(self.vox_offset) + int(np.prod([int(size) for size in self.shape])) * self.bitpix // 8
+
+    @property
+    def is_colour(self) -> bool:
+        return self.datatype in _COLOURS
+
+    @property
+    def unit_mm(self) -> float:
+        return _UNITS.get(self.xyzt_units & 7, ("", 1.0))[1]
+
+    @property
+    def sizes_mm(self) -> list[float]:
+        """``pixdim`` of the three axes, with its signs."""
+        return [round(float(size) * self.unit_mm, 6) for size in self.pixdim[1:4]]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Slope and intercept as the format defines them: a slope of 0, or none, means stored values."""
+        slope, intercept = self.scl
+        if slope == 0 or not np.isfinite(slope):
+            return 1.0, 0.0
+        return slope, intercept if np.isfinite(intercept) else 0.0
+
+    @property
+    def not_numbers(self) -> list[str]:
+        """Fields about the place that hold NaN or infinity."""
+        return [name for name in ("quatern", "qoffset", "srow") if not np.isfinite(getattr(self, name)).all()]
+
+    def type_of(self, path: Path) -> np.dtype:
+        """The type of a voxel in the file.
+
+        Raises:
+            UserError: One that SimpleITK does not read either.
+        """
+        if self.datatype not in _TYPES:
+            raise UserError(f"{path}: its voxels have the datatype {self.datatype}, which no CT has. Save it as int16.")
+        return np.dtype(f"{self.order}{_TYPES[self.datatype]}")
+
+    def scale_notes(self, path: Path) -> list[str]:
+        """What had to be decided about slope and intercept; empty for those that every reader understands.
+
+        Raises:
+            UserError: Infinite values.
+        """
+        slope, intercept = self.scl
+        if np.isinf(slope) or np.isinf(intercept):
+            raise UserError(
+                f"{path}: the header fields scl_slope {slope:g} and scl_inter {intercept:g} are infinite, so no value"
+                " is known.\n  Export the volume again."
+            )
+        if np.isnan(slope) or slope == 0:
+            known = intercept == 0 or (np.isnan(slope) and np.isnan(intercept))
+            return [] if known and slope == 0 else [f"scl_slope {slope:g} in the header: values taken as stored"]
+        return ["scl_inter is NaN in the header: taken as 0"] if np.isnan(intercept) else []
+
+    def affine_mm(self, path: Path) -> tuple[np.ndarray | None, list[str]]:
+        """Voxel indices to millimetres right, front, up, and notes; no affine where the header does not say a place.
+
+        Raises:
+            UserError: The field that is no number, is singular, or contradicts another.
+        """
+        self._require_sizes(path)
+        notes = []
+        if min(self.sizes_mm) < 0:
+            notes.append(f"negative voxel size {self.sizes_mm} mm in the header; the affine was used instead")
+        if self.xyzt_units & 7 in _UNITS:
+            notes.append(f"lengths in {_UNITS[self.xyzt_units & 7][0]} in the header (xyzt_units); taken as mm")
+        if self.codes[1] > 0 and np.isfinite(self.srow).all():
+            affine = self._sform(path)
+            if self.codes[0] <= 0 and self.sizes_mm == [1.0, 1.0, 1.0]:
+                lengths = np.linalg.norm(affine[:3, :3], axis=0)
+                if not np.allclose(lengths, 1, rtol=_LENGTH_TOLERANCE, atol=0):
+                    notes.append("pixdim in the header was never set (1 x 1 x 1); voxel sizes of the sform were taken")
+            else:
+                self._require_one_scale(path, affine)
+            return affine, notes
+        if self.codes[0] > 0 and np.isfinite([*self.quatern, *self.qoffset]).all():
+            if self.codes[1] > 0:
+                notes.append("the sform (srow_x, srow_y, srow_z) is no number; the qform was taken")
+            return self._qform(path), notes
+        if max(self.codes) > 0:
+            raise UserError(
+                f"{path}: the header fields {' and '.join(self.not_numbers)} are NaN or infinite, so the origin and"
+                " with it the place of every voxel in the patient is not known.\n"
+                "  Write the header again, for example with the affine of the image that it was made from."
+            )
+        return None, [
+            *notes,
+            "neither qform nor sform in the header: nobody knows where the volume lies in the patient",
+        ]
+
+    def _require_sizes(self, path: Path) -> None:
+        sizes = self.sizes_mm
+        if any(size == 0 or not np.isfinite(size) for size in sizes[: self.dim[0]]):
+            raise UserError(f"{path}: the header gives voxel sizes {sizes} mm; none may be 0. Write them again.")
+        if any(not _SIZES_MM[0] <= abs(size) <= _SIZES_MM[1] for size in sizes[: min(3, self.dim[0])]):
+            raise UserError(
+                f"{path}: the header gives voxel sizes {sizes} mm (pixdim {self.pixdim[1:4].tolist()}, xyzt_units"
+                f" {self.xyzt_units}), as no scan of a patient has. Write sizes and unit again."
+            )
+
+    def _sform(self, path: Path) -> np.ndarray:
+        affine = np.vstack([self.srow * self.unit_mm, [0, 0, 0, 1]])
+        if not np.linalg.norm(affine[:3, :3], axis=0).all() or abs(np.linalg.det(affine)) < 1e-12:
+            raise UserError(
+                f"{path}: the header's affine is singular (srow_x, srow_y, srow_z), so positions are lost."
+                " Write the header again."
+            )
+        return affine
+
+    def _require_one_scale(self, path: Path, affine: np.ndarray) -> None:
+        sizes, lengths = np.abs(self.sizes_mm), np.linalg.norm(affine[:3, :3], axis=0)
+        if len(self.shape) == 3 and not np.allclose(sizes, lengths, rtol=_LENGTH_TOLERANCE, atol=0):
+            one, other = (" x ".join(f"{size:.4g}" for size in each) for each in (sizes, lengths))
+            raise UserError(
+                f"{path}: the header gives two voxel sizes, {one} mm in pixdim and {other} mm in the sform (srow_x,"
+                f" srow_y, srow_z; x, y, z),\n  so volumes differ by a factor of {lengths.prod() / sizes.prod():.3g}."
+                " Find out which one is right and write it into both."
+            )
+
+    def _qform(self, path: Path) -> np.ndarray:
+        b, c, d = self.quatern
+        length = float(np.sqrt(b * b + c * c + d * d))
+        if length > 1 + _LENGTH_TOLERANCE:
+            raise UserError(
+                f"{path}: the quaternion of the qform in the header (quatern_b, quatern_c, quatern_d) has the length"
+                f" {length:.3f}, but 1 is the most.\n  The file is not damaged: write the header's qform again."
+            )
+        if length > 1:  # by rounding
+            b, c, d = self.quatern / length
+        a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+        turn = np.array(
+            [
+                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+            ]
+        )
+        affine = np.eye(4)
+        affine[:3, :3] = turn * np.abs(self.sizes_mm) * [1, 1, -1 if self.pixdim[0] < 0 else 1]
+        affine[:3, 3] = self.qoffset * self.unit_mm
+        return affine
+
+    def contradiction(self, apart_mm: float) -> str:
+        """Why SimpleITK would place the volume elsewhere."""
+        if min(self.codes) > 0:
+            return f"qform and sform of the header lie up to {apart_mm:.3g} mm apart; the sform was taken"
+        return f"the header's affine lies up to {apart_mm:.3g} mm from where SimpleITK reads it; the affine was taken"
+
+
+def is_nifti(start: bytes) -> bool:
+    """Whether content that begins so is meant to be NIfTI-1 in one file."""
+    return start[344:347] == b"n+1"
+
+
+def read_header(path: Path, start: bytes) -> NiftiHeader:
+    """The header of a NIfTI-1 file whose unpacked content begins with ``start``.
+
+    Raises:
+        UserError: The field that no image can have.
+    """
+    order = next(
+        (order for order, name in (("<", "little"), (">", "big")) if int.from_bytes(start[:4], name) == 348), ""
+    )
+    if not order:
+        raise UserError(f"{path}: the header field sizeof_hdr is no 348, as NIfTI-1 has. Export the volume again.")
+    values = {name: np.frombuffer(start, f"{order}{kind}", count, at) for name, (kind, count, at) in _FIELDS.items()}
+    header = NiftiHeader(
+        order,
+        tuple(values["dim"].tolist()),
+        int(values["datatype"][0]),
+        int(values["bitpix"][0]),
+        values["pixdim"].astype(float),
+        float(values["vox_offset"][0]),
+        tuple(values["scl"].tolist()),
+        start[123],
+        tuple(values["codes"].tolist()),
+        values["quatern"].astype(float),
+        values["qoffset"].astype(float),
+        values["srow"].reshape(3, 4).astype(float),
+        is_packed(path),
+    )
+    if problem := _size_problem(header):
+        raise UserError(f"{path}: {problem}. Export the volume again.")
+    return header
+
+
+def _size_problem(header: NiftiHeader) -> str:
+    count = header.dim[0]
+    if not 1 <= count <= 7 or any(size < 1 for size in header.dim[1 : 1 + count]):
+        return f"the header field dim is {list(header.dim)}, which is no size of an image"
+    if not np.isfinite(header.vox_offset) or header.vox_offset < 0:
+        return f"the header field vox_offset is {header.vox_offset:g}, so nobody knows where the voxels begin"
+    wanted = np.dtype(_TYPES[header.datatype]).itemsize * 8 if header.datatype in _TYPES else header.bitpix
+    if header.bitpix != wanted or wanted < 1:
+        return f"the header field bitpix is {header.bitpix}, but datatype {header.datatype} has {wanted} bits"
+    return ""
+
+
+# --- content, unpacked
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the content is gzip's."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def opened(path: Path) -> BinaryIO:
+    """The content, unpacked where it is packed."""
+    return gzip.open(path) if is_packed(path) else path.open("rb")
+
+
+def first_bytes(path: Path) -> bytes:
+    """How the unpacked content begins.
+
+    Raises:
+        EOFError, OSError, zlib.error: A packed file that is damaged from the start.
+    """
+    with opened(path) as file:
+        return file.read(_START)
+
+
+def unpacked_size(path: Path) -> int:
+    """Bytes of the unpacked content; checks the checksums of packed content. What hangs behind it does not count.
+
+    Raises:
+        EOFError, OSError, zlib.error: Packed content that is damaged or not whole.
+    """
+    if not is_packed(path):
+        return path.stat().st_size
+    size, unpacker = 0, zlib.decompressobj(_GZIP)
+    with path.open("rb") as file:
+        data = file.read(_CHUNK)
+        while data:
+            size += len(unpacker.decompress(data, _CHUNK))
+            data = unpacker.unconsumed_tail or (b"" if unpacker.eof else file.read(_CHUNK))
+            if unpacker.eof:
+                data = unpacker.unused_data or file.read(_CHUNK)
+                if not data.startswith(b"\x1f\x8b"):
+                    return size
+                unpacker = zlib.decompressobj(_GZIP)
+    size += len(unpacker.flush())
+    if not unpacker.eof:
+        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+    return size
