@@ -66,20 +66,14 @@ HEAVY = {name: {"torch", "nnunetv2"} for name in words("imaging data evaluation 
 HEAVY["core"] = words("SimpleITK nibabel scipy skimage matplotlib torch nnunetv2")
 # modules of ours that a start reaches, with the packages they lie in
 WALKS = {
-    "cli.segment": 92,
-    "cli.attention": 64,
+    "cli.segment": 93,
+    "cli.attention": 65,
     "cli.evaluate": 50,
     "cli.two_stage": 25,
     "cli.postprocess": 47,
-<<<<<<< HEAD
-    "cli.align": 46,
-    "cli.convert": 45,
-    "discovery.livseg_trainers": 37,
-=======
     "cli.align": 43,
     "cli.convert": 42,
-    "discovery.livseg_trainers": 34,
->>>>>>> w13
+    "discovery.livseg_trainers": 37,
 }
 UPWARD = {
     ("imaging.diameters", "evaluation.surface_distances"),

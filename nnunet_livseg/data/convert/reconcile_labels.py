@@ -76,13 +76,8 @@ def _difference(image: sitk.Image, label: sitk.Image) -> str:
 
     parts = ", ".join(difference.part for difference in grid_differences(image, label))
     return (
-<<<<<<< HEAD
-        f"image and label do not lie on one grid, and nothing proves how they belong together; they differ in {parts}."
-        f"\n  image (x, y, z): {described(image)}\n  label (x, y, z): {described(label)}\n"
-=======
         "image and label do not lie on one grid, and nothing proves how they belong together;"
         f" they differ in {parts}.\n"
         f"  image (x, y, z): {described(image)}\n  label (x, y, z): {described(label)}\n"
->>>>>>> w13
         "  Take the label that was drawn on this image, or resample one of them knowingly."
     )
