@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR
 from nnunet_livseg.patient.segmentation import Lesion, Segmentation
 from nnunet_livseg.report.dicom_codes import ascii_only
-
-MOST_LESIONS = 200  # a structured report takes a tenth of a second for each, and no viewer lists more
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,7 @@ def segment_map(result: Segmentation) -> tuple[np.ndarray, tuple[Segment, ...]]:
     """Segment numbers ``(z, y, x)``, 0 for background, and the segments.
 
     Structures without a voxel have no segment; if all are empty, the first one has, so that there is one.
-
-    Raises:
-        UserError: More than ``MOST_LESIONS`` lesions.
     """
-    if (count := len(result.measurements.lesions or ())) > MOST_LESIONS:
-        raise UserError(
-            f"{count:,} lesions are more than the {MOST_LESIONS} that become segments of a DICOM object.\n"
-            "  The lesion map and measurements.json hold all of them; --postprocess may leave out the smallest."
-        )
     labels = sitk.GetArrayViewFromImage(result.labels)
     owned = _owned(result)
     names = [name for name, values in owned.items() if any((labels == value).any() for value in values)]

@@ -10,7 +10,7 @@ from known_model import drawing
 
 from nnunet_livseg import segment
 from nnunet_livseg.cli import main
-from nnunet_livseg.report import dicom_segments, result_folder
+from nnunet_livseg.report import result_folder
 from nnunet_livseg.report.result_folder import LABELS, LESIONS, PREVIEW, RECORD, REPORT, SEG, SR
 
 FAST = ("--quality", "fast", "-device", "cpu")
@@ -91,7 +91,7 @@ def test_slices_that_share_an_identifier(model, tmp_path, capsys):
 
 
 def test_more_lesions_than_dicom_objects_take(study, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dicom_segments, "MOST_LESIONS", 1)
+    monkeypatch.setattr(result_folder, "MOST_LESIONS", 1)
     assert livseg(study, "-m", model, "-o", tmp_path / "out", *FAST) == 0
     assert names(tmp_path / "out") == ALL - {SEG, SR}
     assert "no DICOM objects were written: 2 lesions are more than the 1 that" in capsys.readouterr().out
