@@ -26,6 +26,7 @@ RECORD = "measurements.json"  # written last: where it is, the result is whole
 LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"
 REPORT, PREVIEW, SEG, SR = "report.html", "preview.png", "segmentation.dcm", "report.dcm"
 OURS = (RECORD, LABELS, LESIONS, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
+MOST_LESIONS = 200  # in DICOM objects: a structured report takes a tenth of a second for each
 STAGING = ".incomplete-"  # how the hidden folder's name begins
 
 
@@ -148,6 +149,7 @@ class _Extras:
         """Both DICOM objects; or the result with a note why its series can have none."""
         seg, sr = folder / SEG, folder / SR
         try:
+            _require_few_lesions(result)
             if self.write_or_refuse(SEG, lambda: write_seg(result, seg, identifiers=identifiers)):
                 self.write_or_refuse(SR, lambda: write_sr(result, sr, seg=seg))
         except UserError as error:
@@ -171,6 +173,14 @@ class _Extras:
         if refused:
             raise refused[0]
         return made
+
+
+def _require_few_lesions(result: Segmentation) -> None:
+    if (count := len(result.measurements.lesions or ())) > MOST_LESIONS:
+        raise UserError(
+            f"{count:,} lesions are more than the {MOST_LESIONS} that become segments of a DICOM object.\n"
+            "  The lesion map and measurements.json hold all of them; --postprocess may leave out the smallest."
+        )
 
 
 def _warn(name: str, error: Exception) -> None:

@@ -204,9 +204,12 @@ def test_damaged_files_are_counted_and_named(tmp_path, livseg, share):
     """Cut in the header, or empty: the series ends earlier, and nothing else tells."""
     slices = dicom_slices(ct_array())
     save_slices(slices[:-2], tmp_path / "study")
+    slice_suffix = next((tmp_path / "study").iterdir()).suffix
     (tmp_path / "study" / "notes.txt").write_text("not DICOM")
+    for name in ("empty.txt", ".hidden"):
+        (tmp_path / "study" / name).touch()
     for number, one in enumerate(slices[-2:]):
-        path = tmp_path / "study" / f"last{number}.dcm"
+        path = tmp_path / "study" / f"last{number}{slice_suffix}"
         one.save_as(path, enforce_file_format=True)
         path.write_bytes(path.read_bytes()[: int(share * 1000)])
     _, printed = livseg("dicom", "list", tmp_path / "study")

@@ -90,6 +90,13 @@ def test_slices_that_share_an_identifier(model, tmp_path, capsys):
     assert "no DICOM objects were written: 2 slices share a SOPInstanceUID" in capsys.readouterr().out
 
 
+def test_more_lesions_than_dicom_objects_take(study, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(result_folder, "MOST_LESIONS", 1)
+    assert livseg(study, "-m", model, "-o", tmp_path / "out", *FAST) == 0
+    assert names(tmp_path / "out") == ALL - {SEG, SR}
+    assert "no DICOM objects were written: 2 lesions are more than the 1 that" in capsys.readouterr().out
+
+
 def test_a_mirrored_patient_is_noted(model, tmp_path, capsys):
     """A body with its liver on the left and its spine in front, by the header."""
     _, y, x = np.indices((12, 40, 48))

@@ -1,7 +1,7 @@
 """The series of a study: what each is, whether it can be a volume, and why not."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,15 +79,17 @@ def list_series(files: Iterable[Path]) -> list[Series]:
         twin = numbers[:index].count(numbers[index])
         letter = chr(ord("a") + twin % 26) * (1 + twin // 26) if numbers.count(numbers[index]) > 1 else ""
         series.append(_described(f"{numbers[index]}{letter}", group))
-    unreadable = tuple(file for file, found in zip(files, per_file, strict=True) if not found and _is_damaged(file))
+    lost = [file for file, found in zip(files, per_file, strict=True) if not found]
+    suffixes = {one.path.suffix for one in slices}
+    unreadable = tuple(file for file in lost if _is_damaged(file, suffixes))
     return [replace(one, unreadable=unreadable) for one in _phased(series)]
 
 
-def _is_damaged(file: Path) -> bool:
-    """Whether a file that gave no image is DICOM all the same, or an empty one of a DICOM file's name."""
+def _is_damaged(file: Path, suffixes: Collection[str]) -> bool:
+    """Whether a file that gave no image is DICOM all the same, or an empty one that is named as the others are."""
     with file.open("rb") as opened:
         start = opened.read(132)
-    return start[128:] == b"DICM" or (not start and file.suffix.lower() in ("", ".dcm", ".ima"))
+    return start[128:] == b"DICM" or (not start and file.suffix in suffixes and file.name[0] != ".")
 
 
 def choose(series: list[Series], wanted: str | int | None = None) -> Series:
