@@ -13,7 +13,7 @@ from nnunet_livseg.core.findings import Finding, error, warning
 from nnunet_livseg.data.raw_dataset import RawCase
 from nnunet_livseg.imaging.grid import GridDifference, ImageGrid, grid_differences
 from nnunet_livseg.imaging.hounsfield import AIR_BELOW_HU, judge_hounsfield
-from nnunet_livseg.imaging.images import UnreadableError, load_image
+from nnunet_livseg.imaging.images import UnreadableError, content_kind, load_image
 from nnunet_livseg.imaging.nifti import not_finite
 
 LIVER_MEAN_HU = (-30.0, 260.0)  # from fatty to late enhancement, with iron
@@ -168,7 +168,9 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
             case.name,
         )
     elif ct and (problem := judge_hounsfield(array, remedy="it with livseg convert --offset -1024").problem):
-        yield error("HU range", f"{name}: {problem}", case.name)
+        # grey values are all that a picture can hold: whoever made a dataset of pictures has chosen so
+        severity = warning if content_kind(volume.path) == "picture" else error
+        yield severity("HU range", f"{name}: {problem}", case.name)
     elif ct and low > AIR_BELOW_HU:
         yield warning(
             "HU range",

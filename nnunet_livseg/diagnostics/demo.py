@@ -109,6 +109,8 @@ class Demo:
         dataset = self.folder / "nnUNet_preprocessed" / DATASET
         few = ("-np", "1", "-npfp", "1")  # every further process imports torch again, which takes longer than these CTs
         if not (dataset / "nnUNetPlans.json").is_file() or not (dataset / f"nnUNetPlans_{CONFIGURATION}").is_dir():
+            if self.env["nnUNet_n_proc_DA"] == "0":  # nnU-Net's planner hands it to torch, which refuses 0 threads
+                self.env["nnUNet_n_proc_DA"] = "1"
             self._call("preprocess", "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", CONFIGURATION, *few)
         overrides = Overrides(
             epochs=self.epochs,
