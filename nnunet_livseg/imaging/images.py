@@ -191,9 +191,9 @@ def _check_file(path: Path) -> None:
         )
     if not path.exists():
         broken = " (a link to something that is gone)" if path.is_symlink() else ""
-        raise UserError(f"{path} does not exist{broken}.")
+        raise UnreadableError(f"{path} does not exist{broken}.", f"it does not exist{broken}")
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes). Copy or download it again.")
+        raise UnreadableError(f"{path} is empty (0 bytes). Copy or download it again.", "it is empty (0 bytes)")
     if path.name.startswith("._"):
         raise UserError(f"{path} is a hidden file of macOS, not the volume {path.name[2:]}. Delete it.")
 
