@@ -9,6 +9,10 @@ os.environ.setdefault(
 
 import pytest
 
+from nnunet_livseg.allocator import keep_pages
+
+keep_pages("cpu")  # thousands of small networks in one process: a quarter of their time went into page faults
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 

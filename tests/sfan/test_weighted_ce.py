@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,8 +134,9 @@ def test_livseg_plan_refuses_it_before_preprocessing(tmp_path, monkeypatch, caps
 
 def test_half_precision_logits_reach_it_as_float32():
     from nnunet_livseg.losses import MultiOutputLoss
+    from nnunet_livseg.networks.outputs import TrainingOutput
 
-    outputs = [SimpleNamespace(weight=1.0, stride=(1, 1))]
+    outputs = [TrainingOutput("final", (1, 1), 1.0)]
     loss = MultiOutputLoss(loss_of(LITS), outputs)
     logits = torch.tensor([[1e4, -1e4, -1e4]], dtype=torch.float16)[..., None, None]
     assert loss([logits], [torch.full((1, 1, 1, 1), 2.0)]).item() == pytest.approx(8.57 * 2e4, rel=1e-3)
