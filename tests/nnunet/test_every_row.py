@@ -12,7 +12,7 @@ from nnunet_livseg.variants import VARIANTS
 from .conftest import SIZE, SPACING_MM
 
 SCRIPT = """
-import json, multiprocessing, os, sys, torch
+import json, matplotlib, multiprocessing, os, sys, torch
 from pathlib import Path
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
@@ -22,6 +22,7 @@ fork = multiprocessing.get_context("fork")
 multiprocessing.get_context = lambda method=None: fork  # where nnU-Net exports from new interpreters
 os.cpu_count = lambda: 1  # threads of torch would not survive the fork
 torch.set_num_threads(1)
+matplotlib.rcParams["figure.dpi"] = 10  # nnU-Net draws the progress of every epoch in 16 megapixels
 dataset, images, out = sys.argv[1:4]
 plans_file = Path(sys.argv[4])
 for variant in VARIANTS:
