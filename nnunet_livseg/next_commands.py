@@ -6,11 +6,12 @@ from pickle import UnpicklingError
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.core.nnunet_folders import find_dataset
 from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.plans import KEY
 from nnunet_livseg.plans_file import WrittenPlans
-from nnunet_livseg.source_plans import dataset_number, read_json
+from nnunet_livseg.source_plans import read_json
 from nnunet_livseg.variants import Variant
 
 UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ValueError, UnpicklingError)  # what cut files end in
@@ -24,7 +25,7 @@ def next_commands(plans: WrittenPlans, dataset: Path, variant: Variant) -> list[
     lines += ["", "next:"]
     cases = _raw_cases(dataset)
     make = _not_preprocessed(plans, dataset, cases)
-    number, name = dataset_number(dataset), plans.content["plans_name"]
+    number, name = dataset_number(dataset.name), plans.content["plans_name"]
     if make:
         lines.append(f"  nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(make)}")
     network = f"-tr {variant.trainer} -p {name}"

@@ -18,6 +18,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nn
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
 
 MOST_CASES = 5
@@ -246,7 +247,7 @@ def _ranges(made: _Made, channels: int) -> Iterator[tuple[int, tuple[float, floa
 
 def _remedy(folder: Path, ours: _Made, owner: _Made | None, again: bool) -> str:
     """Commands; ``again``: the data must be made again, whatever the plans."""
-    dataset = int(folder.parent.name.removeprefix("Dataset").partition("_")[0])
+    dataset = dataset_number(folder.parent.name)
     entries = ours.configuration.configuration.get(KEY, {})
     if owner is None or "variant" not in entries:
         return f"Make them again: nnUNetv2_preprocess -d {dataset} -plans_name {ours.plans.plans_name} -c {ours.name}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import dataset_id, is_dataset_name
+from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
 
 
@@ -20,7 +20,7 @@ def read_source(dataset: Path, source: str) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(
             f"there are no plans {source} in {dataset}, and the new plans are made from nnU-Net's."
-            f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset_number(dataset)} first."
+            f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset_number(dataset.name)} first."
         )
     plans = read_json(path)
     if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
@@ -38,13 +38,8 @@ def read_source(dataset: Path, source: str) -> dict[str, Any]:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise UserError(
             f"{path} is of an older nnU-Net, or not whole; nnU-Net cannot read it ({reason})."
-            f"\n  Write it anew: nnUNetv2_plan_experiment -d {dataset_number(dataset)}"
+            f"\n  Write it anew: nnUNetv2_plan_experiment -d {dataset_number(dataset.name)}"
         ) from error
-
-
-def dataset_number(dataset: Path) -> str:
-    """What nnU-Net's commands take for the folder of a dataset: its number."""
-    return str(dataset_id(dataset.name)) if is_dataset_name(dataset.name) else dataset.name
 
 
 def _as_of_today(plans: dict[str, Any]) -> dict[str, Any]:

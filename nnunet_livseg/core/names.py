@@ -42,6 +42,11 @@ def dataset_id(name: str) -> int:
     return int(match.group(1))
 
 
+def dataset_number(name: str) -> str:
+    """What nnU-Net's commands take after ``-d`` for the dataset ``name``: its number, or the name where it has none."""
+    return str(dataset_id(name)) if is_dataset_name(name) else name
+
+
 def has_id(name: str, number: int) -> bool:
     """Whether nnU-Net takes the dataset ``name`` for ``-d number``: by how it begins, so that 101 is 1011 as well."""
     return is_dataset_name(name) and name.startswith(f"Dataset{number:03d}")
