@@ -7,7 +7,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 from nnunet_livseg.plans import settings
 from nnunet_livseg.reference_networks import build
@@ -184,7 +184,7 @@ class Dtypes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        self.seen |= {leaf.dtype for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        self.seen |= {leaf.dtype for leaf in tree_flatten(result)[0] if isinstance(leaf, torch.Tensor)}
         return result
 
 
