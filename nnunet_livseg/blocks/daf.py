@@ -3,7 +3,7 @@
 Wang et al., Deep Attentive Features for Prostate Segmentation in 3D Transrectal Ultrasound, IEEE TMI 2019.
 Comparator "DAF" of DPC-Net's Table 4. Reading (docs/papers/dpcnet.md): the head of the published network at half width
 (64 and 32 channels) on the four finest pyramid levels; 0.68M parameters, as Table 4 prints.
-Group normalisation has the authors' 32 groups everywhere.
+Group normalization has the authors' 32 groups everywhere.
 Different from the authors' code: dilations follow the axes that the plans pool, so that thick slices are not skipped.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
 
-GROUPS = 32  # of every normalisation in the authors' code, whatever the width
+GROUPS = 32  # of every normalization in the authors' code, whatever the width
 
 
 def _conv(conv_op: type[nn.Module], inputs: int, outputs: int, kernel: int) -> list[nn.Module]:

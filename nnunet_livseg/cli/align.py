@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     single.add_argument("--other-masks", type=Path, nargs="+", default=(), help="livers of the others, with --mask")
     single.add_argument("--labels", type=Path, nargs="+", default=(), help="labels of all phases, for tumor-centre")
     dataset = parser.add_argument_group("a data set")
-    dataset.add_argument("--id", type=int, help="nnU-Net's data set number, from 1")
+    dataset.add_argument("--id", type=int, help="nnU-Net's dataset number, from 1")
     dataset.add_argument("--name", help="nnU-Net's data set name (default: LiverPhases)")
     dataset.add_argument("--raw", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
     dataset.add_argument("--primary", help="column of the primary phase (default: the first)")

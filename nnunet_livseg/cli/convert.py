@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg convert``."""
     parser.add_argument("kind", choices=("lits", "msd", "ircadb", "folder"), help="what SOURCE is")
     parser.add_argument("source", type=Path, help="folder of the source; for `folder` also a CSV table image,label,...")
-    parser.add_argument("--id", type=int, required=True, help="nnU-Net's data set number, from 1")
+    parser.add_argument("--id", type=int, required=True, help="nnU-Net's dataset number, from 1")
     parser.add_argument("--name", help="nnU-Net's data set name (default: by source, e.g. LiTS)")
     parser.add_argument("--out", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
     divided = parser.add_mutually_exclusive_group()

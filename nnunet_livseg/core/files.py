@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 INCOMPLETE = ".incomplete-"  # how the names of temporary files begin
-_FORGOTTEN_AFTER_S = 3600  # nobody writes for so long without a pause
+_FORGOTTEN_AFTER_S = 3600  # seconds; a file that is being written changes more often
 _writing: set[Path] = set()  # by this process, at this moment
 _looked_through: set[Path] = set()  # folders that this process has searched for leftovers
 

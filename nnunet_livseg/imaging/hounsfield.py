@@ -1,7 +1,7 @@
 """Are these numbers Hounsfield units? Answered from the numbers alone, before anything is trained on them.
 
 Lowest and highest value alone do not tell: a few voxels of padding or of streaks beside metal hide a lost intercept,
-and values can be normalised to any range. So the whole histogram is asked, and every slice for itself.
+and values can be normalized to any range. So the whole histogram is judged, and each slice by itself.
 """
 
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def require_hounsfield(values: np.ndarray, name: str, *, remedy: str) -> tuple[s
         remedy: As in ``judge_hounsfield``.
 
     Raises:
-        UserError: Not finite, constant, windowed, normalised, or stored with the intercept lost in all or some slices.
+        UserError: Not finite, constant, windowed, normalized, or stored with the intercept lost in all or some slices.
     """
     verdict = judge_hounsfield(values, remedy=remedy)
     if verdict.problem:
