@@ -25,7 +25,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from nnunet_livseg.allocator import kept_pages
+from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR
 from nnunet_livseg.inference.ensemble import MemberOutputs, entropy, vote
