@@ -87,18 +87,11 @@ ACROSS = {
     ("planning.plans_file", "data.raw_dataset"),
     ("trainers", "data.raw_dataset"),
 }
-CIRCLES = {
-    "evaluation.columns",
-    "evaluation.comparison",
-    "evaluation.comparison_tables",
-    "evaluation.csv_tables",
-    "evaluation.folder_evaluation",
-    "evaluation.summary_markdown",
-}  # modules that import themselves by a detour
+CIRCLES = set()  # modules that import themselves by a detour
 TWINS = words(
     "Finding Line Options Picture Quality Settings Source images.py labels.py",
 )  # names of files and public classes that exist more than once
-HEAVY_STILL = {("core.workers", "SimpleITK")}
+HEAVY_STILL = set()
 MOCKS = {"cli.predict", "multiscale"}
 
 MODULES = {

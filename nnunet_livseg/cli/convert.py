@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
     parser.add_argument("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
-    stored = parser.add_mutually_exclusive_group()
-    stored.add_argument("--link", action="store_true", default=True, help="link to usable source files (default)")
-    stored.add_argument("--copy", action="store_false", dest="link", help="copy, so that the source can go away")
+    parser.add_argument(
+        "--copy", action="store_false", dest="link", help="copy usable source files, which are linked to otherwise"
+    )
     parser.add_argument("--map", nargs="+", default=(), metavar="OLD=NEW", help="label values to change, e.g. 3=2")
     parser.add_argument("--offset", type=float, default=0.0, help="HU to add to images whose intercept is lost")
     parser.add_argument("--workers", type=int, help="processes (default: half the processors, at most 4)")
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
     label_map = _label_map(args.map)
     if not args.source.exists():
         raise UserError(f"{args.source} does not exist.")
-    if not args.source.is_dir() and not (args.kind == "folder" and args.source.suffix.lower() == ".csv"):
-        raise UserError(f"{args.source} is not a folder" + (" or a .csv table." if args.kind == "folder" else "."))
+    if not args.source.is_dir() and args.kind != "folder":
+        raise UserError(f"{args.source} is not a folder.")
     source = convert.SOURCES[args.kind](args.source)
     folder = dataset_folder(args.out, args.id, args.name or source.default_name)
     done = convert.convert(

@@ -1,12 +1,16 @@
-"""Writing files whole or not at all."""
+"""Files written whole or not at all, JSON read with a reason where it cannot be."""
 
+import hashlib
 import json
+import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from nnunet_livseg.core.errors import FULL, UserError
 
 INCOMPLETE = ".incomplete-"  # how the names of temporary files begin
 _FORGOTTEN_AFTER_S = 3600  # seconds; a file that is being written changes more often
@@ -104,6 +108,11 @@ def why_no_bytes(folder: str | Path, count: int = 1 << 20) -> str:
         return error.strerror or str(error)
 
 
+def is_full(reason: str) -> bool:
+    """Whether a reason of ``why_no_bytes`` is a full disk, a quota or a limit of the file system."""
+    return reason in {os.strerror(number) for number in FULL}
+
+
 def _use_default_permissions(path: Path) -> None:
     """``mkstemp`` makes private files; give the ones of any new file."""
     umask = os.umask(0)
@@ -118,5 +127,74 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: object, *, default: Callable | None = None) -> None:
-    """Write ``content`` atomically as indented JSON, in nnU-Net's manner (keys stay in order)."""
-    write_text(path, json.dumps(content, indent=4, default=default) + "\n")
+    """Write ``content`` atomically as indented JSON, in nnU-Net's manner (keys stay in order).
+
+    JSON has no NaN and no infinity: ``null`` and ``"Infinity"`` stand for them.
+    """
+    write_text(path, json.dumps(_finite(content), indent=4, default=default) + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
+
+
+def with_floats(value: object) -> object:
+    """Numbers as they were before ``write_json`` wrote them: NaN for ``null``, infinity for its name."""
+    if isinstance(value, dict):
+        return {key: with_floats(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_floats(entry) for entry in value]
+    if value is None:
+        return math.nan
+    return {"Infinity": math.inf, "-Infinity": -math.inf}.get(value, value) if isinstance(value, str) else value
+
+
+def read_json(path: str | Path, *, keys: Collection[str] = (), remedy: str) -> dict:
+    """The object in a JSON file.
+
+    Args:
+        path: The file, UTF-8.
+        keys: Keys that it must have.
+        remedy: What to do where it cannot be used: the last line of the message.
+
+    Raises:
+        UserError: There is none, it is no JSON (with the line), holds no object, or lacks a key.
+    """
+    content = read_json_value(path, remedy=remedy)
+    if not isinstance(content, dict):
+        kind = {list: "a list", str: "text", type(None): "null"}.get(type(content), "a number")
+        raise UserError(f"{path} holds {kind}, but must hold an object: names and values in braces.\n  {remedy}")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{path} is not whole: it lacks {' and '.join(missing)}.\n  {remedy}")
+    return content
+
+
+def read_json_value(path: str | Path, *, remedy: str) -> object:
+    """``read_json`` for files that may hold a list as well."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.\n  {remedy}") from None
+    except json.JSONDecodeError as error:
+        reason = "it is empty" if not error.doc.strip() else f"line {error.lineno}: {error.msg}"
+        raise UserError(f"{path} is damaged or no JSON ({reason}).\n  {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged or no JSON ({error}).\n  {remedy}") from None
+
+
+def stamps(paths: Iterable[Path]) -> list[list]:
+    """Path, size and time of change of each file: hashing the content would take as long as working on it."""
+    stats = [(path, path.stat()) for path in paths]
+    return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def digest(content: object) -> str:
+    """SHA-256 of ``content`` as JSON."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -4,44 +4,13 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
 from nnunet_livseg.core.names import is_dataset_name
 from nnunet_livseg.evaluation.images import ENDINGS, file_ending
-
-
-@dataclass(frozen=True)
-class CasePaths:
-    """One pair of files; ``fold`` is set in a cross-validation, ``image`` where the CT was found."""
-
-    case: str
-    predicted: Path
-    reference: Path
-    fold: str = ""
-    image: Path | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A case that was left out, and why."""
-
-    case: str
-    reason: str
-
-
-@dataclass
-class Inputs:
-    """All pairs found, what was left out, and the meaning of the labels."""
-
-    method: str
-    structures: Structures
-    cases: list[CasePaths]
-    problems: list[Problem] = field(default_factory=list)
-    folds: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+from nnunet_livseg.evaluation.results import CasePaths, Inputs, Problem
 
 
 def find_inputs(

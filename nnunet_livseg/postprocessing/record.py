@@ -1,12 +1,10 @@
 """``livseg_postprocessing.json`` in a model's folder: what helps, and the figures that say so."""
 
-import json
 from pathlib import Path
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json
-from nnunet_livseg.evaluation.store import to_json
+from nnunet_livseg.core.files import read_json, write_json
 from nnunet_livseg.postprocessing.step_scores import Steps
 from nnunet_livseg.postprocessing.steps import as_dict, from_dict
 from nnunet_livseg.postprocessing.tuning_result import Trial, Tuning
@@ -40,7 +38,7 @@ def write_record(model_folder: str | Path, tuning: Tuning) -> Path:
         "notes": tuning.notes,
     }
     path = Path(model_folder) / FILE
-    write_json(path, to_json(content))
+    write_json(path, content)
     return path
 
 
@@ -66,11 +64,10 @@ def load_postprocessing(model_folder: str | Path) -> Steps:
             f"{model_folder} has no {FILE}: nobody has tried which post-processing helps this model.\n"
             f"  Run livseg postprocess tune {model_folder}, or name steps yourself: livseg postprocess apply --steps"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema, steps = content["schema"], content["steps"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}).\n  Run livseg postprocess tune {model_folder} again.") from None
-    if schema != SCHEMA:
-        raise UserError(f"{path} has the format {schema!r}, but this version reads {SCHEMA!r}.\n  Tune again.")
-    return tuple(from_dict(step) for step in steps)
+    remedy = f"Run livseg postprocess tune {model_folder} again."
+    content = read_json(path, keys=("schema", "steps"), remedy=remedy)
+    if content["schema"] != SCHEMA:
+        raise UserError(
+            f"{path} has the format {content['schema']!r}, but this version reads {SCHEMA!r}.\n  Tune again."
+        )
+    return tuple(from_dict(step) for step in content["steps"])

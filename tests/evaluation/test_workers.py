@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_livseg.core.workers import WorkerDied, memory_need_bytes, run_jobs, worker_count
+from nnunet_livseg.core.workers import WorkerDied, run_jobs, worker_count
+from nnunet_livseg.imaging.images import case_memory_bytes
 
 
 def test_memory_bounds_the_number_of_workers():
@@ -23,9 +24,9 @@ def test_memory_need_grows_with_the_image(tmp_path):
     small, large = (np.zeros(shape, dtype) for shape, dtype in (((20, 30, 40), np.uint8), ((80, 90, 100), np.float32)))
     for name, labels in (("s", small), ("l", large)):
         sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / f"{name}.nii.gz"))
-    assert memory_need_bytes(tmp_path / "l.nii.gz") - memory_need_bytes(tmp_path / "s.nii.gz") > large.nbytes
+    assert case_memory_bytes(tmp_path / "l.nii.gz") - case_memory_bytes(tmp_path / "s.nii.gz") > large.nbytes
     (tmp_path / "broken.nii.gz").write_bytes(b"")
-    assert memory_need_bytes(tmp_path / "broken.nii.gz") > 0
+    assert case_memory_bytes(tmp_path / "broken.nii.gz") > 0
 
 
 def test_results_and_exceptions_come_back():
