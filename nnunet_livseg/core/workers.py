@@ -105,6 +105,8 @@ def _pool(
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     result = future.result()
+                    if isinstance(result, Exception):  # a traceback of here would begin here
+                        result.__cause__ = RuntimeError(f"in a worker process:\n{result.traceback_text}")
                     yield flying.pop(future), result
         except BrokenProcessPool:
             suspects.extend(flying.values())
