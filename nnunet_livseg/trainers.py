@@ -23,10 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_livseg.allocator import keep_pages
 from nnunet_livseg.checkpoints import FINAL, write_checkpoint
+from nnunet_livseg.core.dataset_json import channel_names, require_trainable
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import remove_leftovers
+from nnunet_livseg.core.nnunet_folders import read_splits
 from nnunet_livseg.ct_augmentation import Window, with_ct_variation
-from nnunet_livseg.data.raw_dataset import channel_names
 from nnunet_livseg.elastic_deformation import with_elastic
 from nnunet_livseg.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
@@ -63,6 +64,7 @@ class LivSegTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
+        require_trainable(dataset_json)
         channels = channel_names(dataset_json)
         plans = plans_for_dataset(plans, configuration, dataset_json, variant=self.variant, channels=len(channels))
         chosen = self._settings(  # refuses before files are made
@@ -196,6 +198,13 @@ class LivSegTrainer(nnUNetTrainer):
         super()._set_batch_size_and_oversample()
         if self.probabilistic_oversampling:
             self.oversample_foreground_percent = share
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """As nnU-Net's, which would end in a traceback where ``splits_final.json`` is damaged."""
+        splits = Path(self.preprocessed_dataset_folder_base or "", "splits_final.json")
+        if self.fold != "all" and splits.is_file():
+            read_splits(splits)
+        return super().do_split()
 
     def get_dataloaders(self) -> tuple:
         """As nnU-Net's, with what the recipe adds to the training's augmentation."""

@@ -78,14 +78,8 @@ WALKS = {
 UPWARD = {
     ("imaging.diameters", "evaluation.surface_distances"),
     ("imaging.masks", "evaluation.mask_pair"),
-    ("multiscale", "data.raw_dataset"),
 }
-ACROSS = {
-    ("losses.weighted_ce", "data.raw_dataset"),
-    ("multiscale", "data.raw_dataset"),
-    ("plans_file", "data.raw_dataset"),
-    ("trainers", "data.raw_dataset"),
-}
+ACROSS = set()
 CIRCLES = {
     "evaluation.columns",
     "evaluation.comparison",
@@ -95,10 +89,10 @@ CIRCLES = {
     "evaluation.summary_markdown",
 }  # modules that import themselves by a detour
 TWINS = words(
-    "Finding Line Options Picture Quality Settings Source images.py labels.py",
+    "Finding Line Options Picture Quality Settings Source images.py",
 )  # names of files and public classes that exist more than once
 HEAVY_STILL = {("core.workers", "SimpleITK")}
-MOCKS = {"cli.predict", "multiscale"}
+MOCKS = set()
 
 MODULES = {
     ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path

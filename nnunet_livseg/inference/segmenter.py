@@ -16,7 +16,7 @@ import torch
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, select
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
 from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, is_cut
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
@@ -154,7 +154,7 @@ class Segmenter:
         """Contradictions between a CT's header and where its liver was found."""
         if LIVER not in structures or self.model.dataset.channels[0].lower() != "ct":
             return []
-        return mirrored_axes(image, select(values, structures[LIVER]))
+        return mirrored_axes(image, mask_of(values, structures[LIVER]))
 
     def _remarks(self) -> list[str]:
         """What limits every result of this model in this quality."""
@@ -195,7 +195,7 @@ class Segmenter:
 
     def _region(self, source: Source) -> Region | None:
         found = self.liver_predictor.predict(source.images[: len(self.finder.dataset.channels)])
-        mask = select(found.labels, self.finder.structures[LIVER])
+        mask = mask_of(found.labels, self.finder.structures[LIVER])
         return find_region(mask, spacing_mm=spacing_of(source.image), margin_mm=self.cutting.margin_mm)
 
     def _put_back(

@@ -14,11 +14,12 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, liver_values
+from nnunet_livseg.core.labels import Structures
+from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, liver_in, require_liver
 from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import is_hidden, on_grid, read_scan, write_volume
-from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, liver_of, put_back
+from nnunet_livseg.imaging.liver_crop import Region, cut_image, find_region, put_back
 from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.trained_model import TrainedModel
@@ -91,13 +92,13 @@ def predict_two_stage(
     cutting, dataset = Cutting.of_model(tumor.dataset.json), tumor.dataset
     cases = _cases(images, dataset)
     livers, finder = _predicted_livers(cases, liver, Path(out) / "liver", dataset, options)
-    values = liver_values(finder, where=str(finder.folder))
+    structures = require_liver(finder, where=str(finder.folder))
     without = []
     with TemporaryDirectory(dir=_made(out), prefix=".two-stage-") as folder:
         regions: dict[str, Region] = {}
         cut: list[Case] = []
         for case in cases:
-            region = _region(case, livers[case.name], values, cutting)
+            region = _region(case, livers[case.name], structures, cutting)
             if region is None:
                 without.append(case.name)
                 continue
@@ -154,7 +155,7 @@ def _predicted_livers(
                 f"the liver model takes {len(finder.channels)} channels as {finder.file_ending}, the tumor model "
                 f"{len(dataset.channels)} as {dataset.file_ending}: they cannot read the same images."
             )
-        liver_values(finder, where=str(liver.folder))  # refuses before the first long prediction
+        require_liver(finder, where=str(liver.folder))  # refuses before the first long prediction
         channels = len(finder.channels)
         plain = Options(options.device, options.mirroring, options.step_size, processes=options.processes)
         _predict([Case(case.name, case.images[:channels]) for case in cases], _made(folder), liver, plain)
@@ -182,11 +183,11 @@ def _predict(cases: Sequence[Case], out: Path, model: TrainedModel, options: Opt
     )
 
 
-def _region(case: Case, liver_file: Path, values: set[int], cutting: Cutting) -> Region | None:
+def _region(case: Case, liver_file: Path, structures: Structures, cutting: Cutting) -> Region | None:
     scan = read_scan(case.images[0])
     trusted = not scan.repairs  # nnU-Net passes on a header as it reads it, unrepaired
     livers = read_scan(liver_file).image
-    liver = liver_of(livers, values, scan.image, path=liver_file, compare_place=trusted)
+    liver = liver_in(liver_file, livers, structures, scan.image, trusted=trusted)
     return find_region(liver, spacing_mm=spacing_of(scan.image), margin_mm=cutting.margin_mm)
 
 
