@@ -17,8 +17,8 @@ TINY = "--epochs 1 --iterations 1 --validation-iterations 1 --patch 16 16 16 --s
 
 
 def call(source, work, *folds):
-    command = [sys.executable, SCRIPT, source, "--work", work, "--threads", 1, "--folds", *folds, "--", *TINY.split()]
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    command = [sys.executable, SCRIPT, source, "--work", work, "--threads", 2, "--folds", *folds, "--", *TINY.split()]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600)
 
 
 def test_no_image_is_written_into_the_repository(tmp_path):

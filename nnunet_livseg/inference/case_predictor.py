@@ -18,16 +18,19 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from nnunet_livseg.allocator import kept_pages
+from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
+from nnunet_livseg.inference.safe_weights import ENDING, read_safe_weights
 from nnunet_livseg.inference.trained_model import TrainedModel
 from nnunet_livseg.multiscale import predictor_with
 
@@ -113,7 +116,12 @@ class CasePredictor:
         folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
         try:
             with redirect_stdout(io.StringIO()):  # where it looks for the trainer
-                self.nnunet.initialize_from_trained_model_folder(str(self.model.folder), folds, self.model.checkpoint)
+                if self.model.checkpoint.endswith(ENDING):
+                    self._load_safe_weights(folds)
+                else:
+                    self.nnunet.initialize_from_trained_model_folder(
+                        str(self.model.folder), folds, self.model.checkpoint
+                    )
         except UserError:
             raise
         except (RuntimeError, UnpicklingError, EOFError) as error:  # no trainer of that name, or damaged weights
@@ -123,6 +131,21 @@ class CasePredictor:
                 "\n  Was it copied completely? Was it trained with an extension of nnU-Net that is not installed here?"
                 " See livseg doctor."
             ) from error
+
+    def _load_safe_weights(self, folds: Sequence[str | int]) -> None:
+        """What nnU-Net's predictor does with checkpoints, for weights that are no pickle."""
+        files = [read_safe_weights(self.model.folder / f"fold_{fold}" / self.model.checkpoint) for fold in folds]
+        plans, dataset = PlansManager(self.model.plans), self.model.dataset.json
+        configuration = plans.get_configuration(files[0].configuration)
+        inputs = determine_num_input_channels(plans, configuration, dataset)
+        heads = plans.get_label_manager(dataset).num_segmentation_heads
+        trainer = recursive_find_trainer_class_by_name(files[0].trainer)
+        network = trainer.build_network_architecture(plans, configuration, inputs, heads, enable_deep_supervision=False)
+        parameters = [file.parameters for file in files]
+        network.load_state_dict(parameters[0])
+        self.nnunet.manual_initialization(
+            network, plans, configuration, parameters, dataset, files[0].trainer, files[0].mirroring_axes
+        )
 
     def _channels(self, values: tuple[int, ...]) -> tuple[int, ...]:
         """Output channels of a structure: its labels, or the region with just its values."""

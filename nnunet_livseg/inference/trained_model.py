@@ -11,6 +11,7 @@ from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.data.raw_dataset import RawDataset
 
 CHECKPOINT = "checkpoint_final.pth"
+SAFE_CHECKPOINT = "checkpoint_final.safetensors"  # see safe_weights
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TrainedModel:
     Args:
         folder: The folder.
         folds: Folds to average.
-        checkpoint: File name of the weights.
+        checkpoint: File name of the weights, nnU-Net's or safetensors.
         dataset: Channels and labels of the dataset that it was trained on.
         requested_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
     """
@@ -37,6 +38,8 @@ class TrainedModel:
     ) -> "TrainedModel":
         """Look into a model folder; ``folds`` left out: all that are trained, without ``all``, as nnU-Net does.
 
+        A model whose weights are safetensors is found by the default ``checkpoint``, too.
+
         Raises:
             UserError: The folder is no model, or the folds or weights asked for are not in it.
         """
@@ -46,6 +49,8 @@ class TrainedModel:
                 f"{folder} is no trained model: it has no plans.json.{_models_below(folder)}"
                 "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
             )
+        if checkpoint == CHECKPOINT and not any(folder.glob(f"fold_*/{CHECKPOINT}")):
+            checkpoint = SAFE_CHECKPOINT if any(folder.glob(f"fold_*/{SAFE_CHECKPOINT}")) else checkpoint
         trained = _trained_folds(folder, checkpoint)
         named = tuple(dict.fromkeys(map(str, folds or ())))  # each once
         wanted = named or tuple(fold for fold in trained if fold != "all") or trained
