@@ -67,10 +67,10 @@ HEAVY = {name: {"torch", "nnunetv2"} for name in words("imaging data evaluation 
 HEAVY["core"] = words("SimpleITK nibabel scipy skimage matplotlib torch nnunetv2")
 # modules of ours that a start reaches, with the packages they lie in
 WALKS = {
-    "cli.segment": 94,
+    "cli.segment": 92,
     "cli.attention": 66,
     "cli.evaluate": 50,
-    "cli.two_stage": 25,
+    "cli.two_stage": 54,
     "cli.postprocess": 47,
     "cli.align": 43,
     "cli.convert": 42,
@@ -96,7 +96,7 @@ CIRCLES = {
     "evaluation.summary_markdown",
 }  # modules that import themselves by a detour
 TWINS = words(
-    "Finding Line Options Picture Quality Settings Source images.py labels.py",
+    "Finding Line Picture Quality Settings images.py labels.py",
 )  # names of files and public classes that exist more than once
 HEAVY_STILL = {("core.workers", "SimpleITK")}
 MOCKS = {"cli.predict", "multiscale"}

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import dataset_structures
+from nnunet_livseg.core.labels import Structures, dataset_structures
 from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.data.raw_dataset import RawDataset
 
@@ -23,14 +23,14 @@ class TrainedModel:
         folds: Folds to average.
         checkpoint: File name of the weights, nnU-Net's or safetensors.
         dataset: Channels and labels of the dataset that it was trained on.
-        named_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
+        requested_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
     """
 
     folder: Path
     folds: tuple[str, ...]
     checkpoint: str
     dataset: RawDataset
-    named_folds: tuple[str, ...] = ()
+    requested_folds: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -83,9 +83,9 @@ class TrainedModel:
         return plans
 
     @cached_property
-    def structures(self) -> dict[str, tuple[int, ...]]:
-        """Structure to label values; the liver includes its tumors."""
-        return dict(dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json").values)
+    def structures(self) -> Structures:
+        """What its labels are; the liver includes its tumors."""
+        return dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json")
 
     @cached_property
     def previous_configuration(self) -> str | None:
@@ -119,7 +119,7 @@ class TrainedModel:
                 f"  but {folder.name} is not beside it. Copy it there, or take another configuration."
             )
         trained = _trained_folds(folder, self.checkpoint)
-        named = tuple(fold for fold in self.named_folds if fold in trained)
+        named = tuple(fold for fold in self.requested_folds if fold in trained)
         return TrainedModel.open(folder, folds=named, checkpoint=self.checkpoint)
 
 
