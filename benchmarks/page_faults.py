@@ -2,7 +2,8 @@
 
     python benchmarks/page_faults.py [-m dpcnet] [--patch 48 64 64] [--repeats 3] [--turns 2] [--threads 2]
 
-Each measurement is a process of its own, the usual thresholds and ours in turns (``nnunet_livseg.allocator``). Linux.
+Each measurement is a process of its own, the usual thresholds and ours in turns. Linux. See
+``nnunet_livseg.core.allocator``.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def measured(args: argparse.Namespace, work: str, pages: str) -> tuple[float, fl
     """User and system seconds and page faults of one call, and the peak of the process in GiB."""
     import torch
 
-    from nnunet_livseg.allocator import kept_pages
+    from nnunet_livseg.core.allocator import kept_pages
     from nnunet_livseg.diagnostics.benchmark import Setting, Subject
     from nnunet_livseg.variants import find_variant
 

@@ -66,7 +66,7 @@ class Workplace:
 
     def _environment(self, program: str) -> dict[str, str]:
         folders = {variable: str(self.folder / variable) for variable in VARIABLES}
-        in_process = "0" if program == "nnUNetv2_train" else "1"  # nnU-Net's planner refuses 0
+        in_process = "1" if program.startswith("nnUNetv2_plan") else "0"  # nnU-Net's planner refuses 0
         single = {"nnUNet_n_proc_DA": in_process, "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1"}
         return os.environ | folders | single | {"nnUNet_extTrainer": str(TRAINERS)}
 

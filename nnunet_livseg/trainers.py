@@ -21,24 +21,23 @@ from torch import Tensor, autocast, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_livseg.allocator import keep_pages
-from nnunet_livseg.checkpoints import FINAL, write_checkpoint
-from nnunet_livseg.core.dataset_json import channel_names, require_trainable
+from nnunet_livseg.core.allocator import keep_pages
+from nnunet_livseg.core.dataset_json import channel_names, read_splits, require_trainable
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import remove_leftovers
-from nnunet_livseg.core.nnunet_folders import read_splits
-from nnunet_livseg.ct_augmentation import Window, with_ct_variation
-from nnunet_livseg.elastic_deformation import with_elastic
-from nnunet_livseg.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, Settings, settings
-from nnunet_livseg.plans_for_dataset import plans_for_dataset
-from nnunet_livseg.preprocessed_data import require_matching_data
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
-from nnunet_livseg.transfer import load_matching
+from nnunet_livseg.training.checkpoints import FINAL, write_checkpoint
+from nnunet_livseg.training.ct_augmentation import Window, with_ct_variation
+from nnunet_livseg.training.elastic_deformation import with_elastic
+from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
+from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
+from nnunet_livseg.training.preprocessed_data import require_matching_data
+from nnunet_livseg.training.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}

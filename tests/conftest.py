@@ -9,7 +9,7 @@ os.environ.setdefault(
 
 import pytest
 
-from nnunet_livseg.allocator import keep_pages
+from nnunet_livseg.core.allocator import keep_pages
 
 keep_pages("cpu")  # thousands of small networks in one process: a quarter of their time went into page faults
 

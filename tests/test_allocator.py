@@ -9,7 +9,7 @@ import pytest
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these thresholds")
 FAULTS = """
 import resource
-from nnunet_livseg.allocator import keep_pages, kept_pages
+from nnunet_livseg.core.allocator import keep_pages, kept_pages
 def work(times=10, mib=64):  # 16384 pages each time, unless they are kept
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(times): b"x" * (mib << 20)

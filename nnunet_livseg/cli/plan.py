@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what to run next."""
     from nnunet_livseg.core.nnunet_folders import find_dataset
-    from nnunet_livseg.next_commands import next_commands
+    from nnunet_livseg.planning.next_commands import next_commands
+    from nnunet_livseg.planning.plans_file import write_plans
     from nnunet_livseg.plans import RECIPES, Overrides
-    from nnunet_livseg.plans_file import write_plans
     from nnunet_livseg.variants import find_variant
 
     variant = find_variant(args.variant)
@@ -79,7 +79,18 @@ def run(args: argparse.Namespace) -> None:
     written = write_plans(
         dataset, variant, source=args.from_plans, preset=args.preset, name=args.name, overrides=overrides
     )
-    print("\n".join(next_commands(written, dataset, variant)))
+    print("\n".join(next_commands(written, dataset, variant, cases=_raw_cases(dataset))))
+
+
+def _raw_cases(dataset: Path) -> set[str] | None:
+    """The training cases of the raw dataset; ``None`` if it is not here."""
+    from nnunet_livseg.core.nnunet_folders import find_dataset
+    from nnunet_livseg.data.raw_dataset import RawDataset
+
+    try:
+        return {case.name for case in RawDataset.open(find_dataset(dataset.name, "nnUNet_raw")).cases()}
+    except UserError:
+        return None
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""``dataset.json`` of nnU-Net: read once and in one way, and whether nnU-Net can train with its labels."""
+"""``dataset.json`` and ``splits_final.json`` of nnU-Net, read in one way, and whether nnU-Net can train with labels."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,6 +116,26 @@ def channel_names(content: Mapping[str, Any]) -> list[str]:
     if not isinstance(names, Mapping) or any(not str(key).isdigit() for key in names):
         raise UserError(f'{FILE} names no channels.\n  Add for one CT: "channel_names": {{"0": "CT"}}.')
     return [str(names[key]) for key in sorted(names, key=int)]
+
+
+def read_splits(path: Path) -> list[dict[str, list[str]]]:
+    """The folds of a ``splits_final.json``, each with the cases to ``train`` on and to validate (``val``).
+
+    Raises:
+        UserError: It is damaged, or not what nnU-Net can read.
+    """
+    remedy = "Write it anew with livseg convert, or remove it: nnU-Net then divides the cases itself."
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}).\n  {remedy}") from None
+    if not isinstance(splits, list):
+        raise UserError(f"{path} is damaged: it holds no list of folds.\n  {remedy}")
+    for number, fold in enumerate(splits):
+        parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
+        if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
+            raise UserError(f"{path} is damaged: fold {number} is no lists 'train' and 'val' of cases.\n  {remedy}")
+    return splits
 
 
 # --- labels that nnU-Net can train with -------------------------------------------------------------------------------

@@ -97,23 +97,6 @@ def read_plans(path: Path) -> dict:
     return plans
 
 
-def read_splits(path: Path) -> list[dict[str, list[str]]]:
-    """The folds of a ``splits_final.json``, each with the cases to ``train`` on and to validate (``val``).
-
-    Raises:
-        UserError: It is damaged, or not what nnU-Net can read.
-    """
-    remedy = "Write it anew with livseg convert, or remove it: nnU-Net then divides the cases itself."
-    splits = _read(path, remedy)
-    if not isinstance(splits, list):
-        raise UserError(f"{path} is damaged: it holds no list of folds.\n  {remedy}")
-    for number, fold in enumerate(splits):
-        parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
-        if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
-            raise UserError(f"{path} is damaged: fold {number} is no lists 'train' and 'val' of cases.\n  {remedy}")
-    return splits
-
-
 def _read(path: Path, remedy: str) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))

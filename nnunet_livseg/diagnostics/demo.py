@@ -9,15 +9,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_livseg.allocator import ENVIRONMENT
+from nnunet_livseg.core.allocator import ENVIRONMENT
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_text
 from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.evaluation import evaluate_folder
+from nnunet_livseg.planning.plans_file import OtherPlansError, write_plans
 from nnunet_livseg.plans import Overrides
-from nnunet_livseg.plans_file import OtherPlansError, write_plans
 from nnunet_livseg.report.evaluation_report import write_report
 from nnunet_livseg.variants import Variant
 

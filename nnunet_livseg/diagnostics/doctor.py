@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 from nnunet_livseg import __version__
-from nnunet_livseg.allocator import ENVIRONMENT, on_glibc
+from nnunet_livseg.core.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.startup import OPT_OUT, VARIABLE, discovery_folder
 

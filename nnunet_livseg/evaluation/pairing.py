@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json
+from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read_splits
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, declared, structures_from_values
-from nnunet_livseg.core.nnunet_folders import fold_folders, read_splits, trained_dataset
+from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
 from nnunet_livseg.evaluation.images import ENDINGS, file_ending
 
 

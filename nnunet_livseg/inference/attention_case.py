@@ -12,7 +12,7 @@ from torch import nn
 from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
-from nnunet_livseg.data.liver_crop_dataset import is_cut
+from nnunet_livseg.data.liver_crop_dataset import is_cropped
 from nnunet_livseg.evaluation.mask_pair import bounding_box
 from nnunet_livseg.imaging.masks import numbered, only_largest
 from nnunet_livseg.inference.case_predictor import CasePredictor
@@ -38,7 +38,7 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
             f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
             "another configuration."
         )
-    if is_cut(model.dataset.json):
+    if is_cropped(model.dataset.json):
         raise UserError(
             f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
             "\n  read whole ones, and attention is shown in whole ones: take a model that was trained on them."

@@ -18,18 +18,21 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from nnunet_livseg.allocator import kept_pages
+from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR
-from nnunet_livseg.inference.ensemble import MemberOutputs, entropy, vote
+from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
-from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.reader_axes import ReaderAxes
+from nnunet_livseg.inference.safe_weights import ENDING, read_safe_weights
 from nnunet_livseg.inference.trained_model import TrainedModel
+from nnunet_livseg.multiscale import predictor_with
 
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
@@ -42,19 +45,19 @@ class Prediction:
         labels: Label values.
         probabilities: By structure, 0 to 1, half precision; those of the tumor always where there is one.
         votes: Share of the single predictions that say tumor; None unless asked for.
-        own_vote: The same for their mean, 1 or 0 on the network's grid and resampled as the votes are; None without.
+        ensemble_vote: The same for their mean, 1 or 0 on the network's grid, resampled as the votes are; None without.
         uncertainty: See ``ensemble.entropy``; None unless asked for.
     """
 
     labels: np.ndarray
     probabilities: dict[str, np.ndarray]
     votes: np.ndarray | None = None
-    own_vote: np.ndarray | None = None
+    ensemble_vote: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
 
     def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Prediction":
         """The same with all arrays changed in one way."""
-        maps = (None if m is None else change(m) for m in (self.votes, self.own_vote, self.uncertainty))
+        maps = (None if m is None else change(m) for m in (self.votes, self.ensemble_vote, self.uncertainty))
         probabilities = {name: change(values) for name, values in self.probabilities.items()}
         return Prediction(change(self.labels), probabilities, *maps)
 
@@ -66,6 +69,7 @@ class CasePredictor:
         model: The trained model.
         quality: Folds, mirroring, step.
         device: ``cuda``, ``cpu`` or ``mps``.
+        scales: Sizes in plane to predict at; see ``multiscale``.
         members: Also collect votes and uncertainty.
         progress: Show nnU-Net's progress bar.
 
@@ -74,12 +78,19 @@ class CasePredictor:
     """
 
     def __init__(
-        self, model: TrainedModel, *, quality: Quality, device: str, members: bool = False, progress: bool = False
+        self,
+        model: TrainedModel,
+        *,
+        quality: Quality,
+        device: str,
+        scales: Sequence[float] = (1.0,),
+        members: bool = False,
+        progress: bool = False,
     ) -> None:
         self.model, self.quality = model, quality
-        self.folds = model.folds if quality.every_fold else model.folds[:1]
+        self.folds = model.folds if quality.all_folds else model.folds[:1]
         with redirect_stdout(io.StringIO()):  # its remark on every device but CUDA
-            self.nnunet = nnUNetPredictor(
+            self.nnunet = predictor_with(scales)(
                 tile_step_size=quality.step_size,
                 use_mirroring=quality.mirroring,
                 device=torch.device(device),
@@ -88,7 +99,7 @@ class CasePredictor:
         self._load()
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions
-        self.channels_of = {name: self._channels(values) for name, values in model.structures.items()}
+        self.channels_of = {name: self._channels(values) for name, values in model.structures.values.items()}
         self.heads = self.label_manager.num_segmentation_heads
         self.members = members
         if members:
@@ -105,7 +116,12 @@ class CasePredictor:
         folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
         try:
             with redirect_stdout(io.StringIO()):  # where it looks for the trainer
-                self.nnunet.initialize_from_trained_model_folder(str(self.model.folder), folds, self.model.checkpoint)
+                if self.model.checkpoint.endswith(ENDING):
+                    self._load_safe_weights(folds)
+                else:
+                    self.nnunet.initialize_from_trained_model_folder(
+                        str(self.model.folder), folds, self.model.checkpoint
+                    )
         except UserError:
             raise
         except (RuntimeError, UnpicklingError, EOFError) as error:  # no trainer of that name, or damaged weights
@@ -115,6 +131,21 @@ class CasePredictor:
                 "\n  Was it copied completely? Was it trained with an extension of nnU-Net that is not installed here?"
                 " See livseg doctor."
             ) from error
+
+    def _load_safe_weights(self, folds: Sequence[str | int]) -> None:
+        """What nnU-Net's predictor does with checkpoints, for weights that are no pickle."""
+        files = [read_safe_weights(self.model.folder / f"fold_{fold}" / self.model.checkpoint) for fold in folds]
+        plans, dataset = PlansManager(self.model.plans), self.model.dataset.json
+        configuration = plans.get_configuration(files[0].configuration)
+        inputs = determine_num_input_channels(plans, configuration, dataset)
+        heads = plans.get_label_manager(dataset).num_segmentation_heads
+        trainer = recursive_find_trainer_class_by_name(files[0].trainer)
+        network = trainer.build_network_architecture(plans, configuration, inputs, heads, enable_deep_supervision=False)
+        parameters = [file.parameters for file in files]
+        network.load_state_dict(parameters[0])
+        self.nnunet.manual_initialization(
+            network, plans, configuration, parameters, dataset, files[0].trainer, files[0].mirroring_axes
+        )
 
     def _channels(self, values: tuple[int, ...]) -> tuple[int, ...]:
         """Output channels of a structure: its labels, or the region with just its values."""
@@ -129,7 +160,7 @@ class CasePredictor:
 
     def _collect_members(self) -> None:
         tumor = self.channels_of.get(TUMOR, ())
-        self.nnunet.network = MemberOutputs(self.nnunet.network, exclusive=self.exclusive, tumor=tumor)
+        self.nnunet.network = EnsembleOutputs(self.nnunet.network, exclusive=self.exclusive, tumor=tumor)
         heads = 2 * self.heads + bool(tumor)
         self.nnunet.label_manager = SimpleNamespace(num_segmentation_heads=heads)  # all that its sliding window reads
 
@@ -139,9 +170,9 @@ class CasePredictor:
         Raises:
             UserError: The model was trained on something else than volumes.
         """
-        turn = self.turn(images[0])
-        found = self._predict(turn.stacked(images), turn.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
-        return found.changed(turn.back)
+        axes = self.axes(images[0])
+        found = self._predict(axes.stacked(images), axes.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
+        return found.changed(axes.from_reader)
 
     def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""
@@ -158,9 +189,9 @@ class CasePredictor:
         probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
         return Prediction(self._whole(labels, properties), probabilities, **extra)
 
-    def turn(self, image: sitk.Image) -> Turn:
+    def axes(self, image: sitk.Image) -> ReaderAxes:
         """From the axes of ``image`` to those of the reader that the model was trained with."""
-        return Turn(image, self.nnunet.plans_manager.plans["image_reader_writer"])
+        return ReaderAxes(image, self.nnunet.plans_manager.plans["image_reader_writer"])
 
     def preprocessed(
         self, image: np.ndarray, spacing_mm: tuple[float, ...], previous: np.ndarray | None = None
@@ -216,13 +247,13 @@ class CasePredictor:
             return {}
         probabilities = outputs[self.heads : 2 * self.heads]
         tumor = self.channels_of.get(TUMOR)
-        names = ("uncertainty", "own_vote") if tumor else ("uncertainty",)
+        names = ("uncertainty", "ensemble_vote") if tumor else ("uncertainty",)
         maps = {name: torch.empty(outputs.shape[1:], dtype=torch.half) for name in names}
         for slab in _slabs(tuple(outputs.shape[1:])):
             maps["uncertainty"][slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
             if tumor:
                 own = vote(outputs[: self.heads, slab].float(), tumor, exclusive=self.exclusive)
-                maps["own_vote"][slab] = own.half()
+                maps["ensemble_vote"][slab] = own.half()
         return maps | ({"votes": outputs[-1].clone()} if tumor else {})
 
     def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:

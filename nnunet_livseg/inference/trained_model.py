@@ -5,11 +5,13 @@ from functools import cached_property
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.core.nnunet_folders import fold_folders, read_plans
 from nnunet_livseg.data.raw_dataset import RawDataset
 
 CHECKPOINT = "checkpoint_final.pth"
+SAFE_CHECKPOINT = "checkpoint_final.safetensors"  # see safe_weights
 
 
 @dataclass(frozen=True)
@@ -19,22 +21,24 @@ class TrainedModel:
     Args:
         folder: The folder.
         folds: Folds to average.
-        checkpoint: File name of the weights.
+        checkpoint: File name of the weights, nnU-Net's or safetensors.
         dataset: Channels and labels of the dataset that it was trained on.
-        named_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
+        requested_folds: Those of ``folds`` that were asked for; empty where all were taken because none was.
     """
 
     folder: Path
     folds: tuple[str, ...]
     checkpoint: str
     dataset: RawDataset
-    named_folds: tuple[str, ...] = ()
+    requested_folds: tuple[str, ...] = ()
 
     @classmethod
     def open(
         cls, folder: str | Path, *, folds: tuple[str | int, ...] | None = None, checkpoint: str = CHECKPOINT
     ) -> "TrainedModel":
         """Look into a model folder; ``folds`` left out: all that are trained, without ``all``, as nnU-Net does.
+
+        A model whose weights are safetensors is found by the default ``checkpoint``, too.
 
         Raises:
             UserError: The folder is no model, or the folds or weights asked for are not in it.
@@ -45,6 +49,8 @@ class TrainedModel:
                 f"{folder} is no trained model: it has no plans.json.{_models_below(folder)}"
                 "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
             )
+        if checkpoint == CHECKPOINT and not any(folder.glob(f"fold_*/{CHECKPOINT}")):
+            checkpoint = SAFE_CHECKPOINT if any(folder.glob(f"fold_*/{SAFE_CHECKPOINT}")) else checkpoint
         trained = _trained_folds(folder, checkpoint)
         named = tuple(dict.fromkeys(map(str, folds or ())))  # each once
         wanted = named or tuple(fold for fold in trained if fold != "all") or trained
@@ -74,9 +80,9 @@ class TrainedModel:
         return read_plans(self.folder / "plans.json")
 
     @cached_property
-    def structures(self) -> dict[str, tuple[int, ...]]:
-        """Structure to label values; the liver includes its tumors."""
-        return dict(self.dataset.structures.values)
+    def structures(self) -> Structures:
+        """What its labels are; the liver includes its tumors."""
+        return self.dataset.structures
 
     @cached_property
     def previous_configuration(self) -> str | None:
@@ -110,7 +116,7 @@ class TrainedModel:
                 f"  but {folder.name} is not beside it. Copy it there, or take another configuration."
             )
         trained = _trained_folds(folder, self.checkpoint)
-        named = tuple(fold for fold in self.named_folds if fold in trained)
+        named = tuple(fold for fold in self.requested_folds if fold in trained)
         return TrainedModel.open(folder, folds=named, checkpoint=self.checkpoint)
 
 

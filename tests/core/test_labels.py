@@ -82,7 +82,7 @@ def _checked(folder, content):
 
 
 def _segmented(folder, content):
-    return TrainedModel.open(model_folder(folder, content)).structures
+    return TrainedModel.open(model_folder(folder, content)).structures.values
 
 
 def _cropped(folder, content):

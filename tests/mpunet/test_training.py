@@ -14,10 +14,10 @@ from nnunet_livseg.losses import LOSSES, MultiOutputLoss
 from nnunet_livseg.networks.mpunet import MPUNet
 from nnunet_livseg.networks.outputs import TrainingOutput
 from nnunet_livseg.plans import KEY, Overrides, make_plans, settings
-from nnunet_livseg.plans_for_dataset import plans_for_dataset
 from nnunet_livseg.recipes import Recipe, is_best, is_best_so_far, learning_rate
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.trainers import LivSegTrainer
+from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
 from nnunet_livseg.variants import find_variant
 
 from .conftest import SIZE, geometry

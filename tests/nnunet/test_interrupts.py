@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nnunet_livseg.core.files import atomic_path
-from nnunet_livseg.interrupts import TO_BE_CONTINUED
+from nnunet_livseg.training.interrupts import TO_BE_CONTINUED
 
 DATASET = "Dataset901_Phantom"
 EPOCHS = 12

@@ -6,7 +6,14 @@ import torch
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_livseg.ct_augmentation import Contrast, CutFieldOfView, ScannerNoise, ThickSlices, Window, with_ct_variation
+from nnunet_livseg.training.ct_augmentation import (
+    Contrast,
+    CutFieldOfView,
+    ScannerNoise,
+    ThickSlices,
+    Window,
+    with_ct_variation,
+)
 
 WINDOW = Window(low=0.0, high=4.0, per_hu=0.02)
 STEPS = [CutFieldOfView(), ThickSlices(), Contrast(WINDOW), ScannerNoise(WINDOW)]

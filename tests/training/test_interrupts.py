@@ -13,11 +13,11 @@ from typing import ClassVar
 import pytest
 import torch
 
-from nnunet_livseg.checkpoints import write_checkpoint
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, remove_leftovers
-from nnunet_livseg.interrupts import TO_BE_CONTINUED, StopSignals
 from nnunet_livseg.trainers import TRAINERS
+from nnunet_livseg.training.checkpoints import write_checkpoint
+from nnunet_livseg.training.interrupts import TO_BE_CONTINUED, StopSignals
 
 from .conftest import RandomBatches, WithRandomBatches, make, plans
 
@@ -156,7 +156,7 @@ def test_an_error_without_a_signal_is_an_error(place):
 DDP = """
 import os, signal, sys, torch, torch.distributed as dist
 from types import SimpleNamespace
-from nnunet_livseg.interrupts import AskedToLeave, StopSignals
+from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=sys.argv[2], rank=rank, world_size=2)

@@ -6,8 +6,8 @@ import pytest
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.plans import KEY
-from nnunet_livseg.preprocessed_data import require_matching_data
 from nnunet_livseg.trainers import TRAINERS
+from nnunet_livseg.training.preprocessed_data import require_matching_data
 
 from .conftest import CASES, dataset_json, make, plans, preprocess
 

@@ -11,11 +11,11 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.elastic_deformation import deform_elastically
 from nnunet_livseg.plans import KEY, Overrides, make_plans
 from nnunet_livseg.recipes import Recipe
 from nnunet_livseg.reference_networks import stock_configuration
 from nnunet_livseg.trainers import TRAINERS, LivSegTrainer
+from nnunet_livseg.training.elastic_deformation import deform_elastically
 from nnunet_livseg.variants import find_variant
 
 DATASET = "Dataset901_Sampling"

@@ -5,7 +5,7 @@ import torch
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.reference_networks import build, stock_configuration
-from nnunet_livseg.transfer import load_matching
+from nnunet_livseg.training.transfer import load_matching
 from nnunet_livseg.variants import find_variant
 
 CONFIGURATION = stock_configuration(2, patch=(32, 32), features=(4, 6, 8, 8))

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nnunet_livseg
+from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR
 from nnunet_livseg.core.names import share_a_number
 from nnunet_livseg.core.nnunet_folders import folder as nnunet_folder
-from nnunet_livseg.core.nnunet_folders import read_splits
 from nnunet_livseg.data.convert.convert_case import files_of
 from nnunet_livseg.data.convert.source_cases import SourceDataset
 from nnunet_livseg.data.splits import Split

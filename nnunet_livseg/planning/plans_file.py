@@ -14,8 +14,8 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.names import did_you_mean, file_name
 from nnunet_livseg.phases import require_phases
+from nnunet_livseg.planning.source_plans import read_json, read_source
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
-from nnunet_livseg.source_plans import read_json, read_source
 from nnunet_livseg.variants import Variant
 
 # what nnU-Net finds out about a dataset; it changes with the dataset alone
@@ -112,7 +112,7 @@ def _require_networks(plans: Mapping[str, Any], overrides: Overrides) -> dict[st
     import torch
 
     from nnunet_livseg.reference_networks import build
-    from nnunet_livseg.transfer import matching, read_weights
+    from nnunet_livseg.training.transfer import matching, read_weights
 
     source = Path(overrides.init or "")
     weights = None if overrides.init is None else read_weights(source, "meta")

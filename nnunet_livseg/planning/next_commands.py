@@ -5,25 +5,27 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_number
-from nnunet_livseg.core.nnunet_folders import find_dataset, read_splits
-from nnunet_livseg.data.raw_dataset import RawDataset
+from nnunet_livseg.planning.plans_file import WrittenPlans
+from nnunet_livseg.planning.source_plans import read_json
 from nnunet_livseg.plans import KEY
-from nnunet_livseg.plans_file import WrittenPlans
-from nnunet_livseg.source_plans import read_json
 from nnunet_livseg.variants import Variant
 
 UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ValueError, UnpicklingError)  # what cut files end in
 FOLDS = 5  # that nnU-Net divides into where there is no splits_final.json
 
 
-def next_commands(plans: WrittenPlans, dataset: Path, variant: Variant) -> list[str]:
-    """Lines for the user: what was written, what was left out, and what to run next."""
+def next_commands(plans: WrittenPlans, dataset: Path, variant: Variant, *, cases: set[str] | None) -> list[str]:
+    """Lines for the user: what was written, what was left out, and what to run next.
+
+    Args:
+        cases: The training cases of the raw dataset; ``None`` if it is not here.
+    """
     lines = [f"{STATES[plans.state]} {plans.path}"]
     lines += [f"left out {name}: {reason}" for name, reason in plans.left_out.items()]
     lines += ["", "next:"]
-    cases = _raw_cases(dataset)
     make = _not_preprocessed(plans, dataset, cases)
     number, name = dataset_number(dataset.name), plans.content["plans_name"]
     if make:
@@ -96,7 +98,7 @@ def _not_preprocessed(plans: WrittenPlans, dataset: Path, cases: set[str] | None
     """Configurations without data that were made with these plans; one for each folder of data."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_livseg.preprocessed_data import require_matching_data
+    from nnunet_livseg.training.preprocessed_data import require_matching_data
 
     manager = PlansManager(dict(plans.content))
     described = read_json(dataset / "dataset.json") if (dataset / "dataset.json").is_file() else None
@@ -122,11 +124,3 @@ def _is_older(folder: Path, plans: WrittenPlans) -> bool:
     if not folder.name.startswith(plans.path.stem):
         return False
     return max(path.stat().st_mtime for path in folder.glob("*.pkl")) < plans.path.stat().st_mtime
-
-
-def _raw_cases(dataset: Path) -> set[str] | None:
-    """The training cases of the raw dataset; ``None`` where it is not here."""
-    try:
-        return {case.name for case in RawDataset.open(find_dataset(dataset.name, "nnUNet_raw")).cases()}
-    except UserError:
-        return None

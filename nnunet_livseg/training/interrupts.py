@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_livseg.checkpoints import LATEST
+from nnunet_livseg.training.checkpoints import LATEST
 
 TO_BE_CONTINUED = 75  # exit status: EX_TEMPFAIL of sysexits.h, "try again later"
 

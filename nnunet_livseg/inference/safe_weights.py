@@ -1,0 +1,92 @@
+"""Weights of a trained model without pickle: safetensors, with what nnU-Net reads beside the weights as text.
+
+A model folder with ``fold_F/checkpoint_final.safetensors`` in place of ``checkpoint_final.pth`` runs no code of
+strangers when it is loaded. The starter model in the package is such a folder.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import atomic_path
+
+ENDING = ".safetensors"
+
+
+@dataclass(frozen=True)
+class SafeWeights:
+    """What nnU-Net's predictor takes from a checkpoint.
+
+    Args:
+        parameters: Name to tensor, float32.
+        trainer: Name of the trainer's class.
+        configuration: Name of the plans' configuration.
+        mirroring_axes: Axes along which predictions may be mirrored; None for none.
+    """
+
+    parameters: Mapping[str, Any]
+    trainer: str
+    configuration: str
+    mirroring_axes: tuple[int, ...] | None
+
+
+def write_safe_weights(weights: SafeWeights, path: Path, *, half: bool = False) -> None:
+    """Write ``path``; ``half``: in half precision, in half of the space.
+
+    Tensors that the network has under two names are written once.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    tensors, names, aliases = {}, {}, {}
+    for name, tensor in weights.parameters.items():
+        first = names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name)
+        if first == name:
+            tensors[name] = tensor.detach().to(torch.float16 if half else torch.float32).contiguous().clone()
+        else:
+            aliases[name] = first
+    axes = weights.mirroring_axes and list(weights.mirroring_axes)
+    notes = {"trainer": weights.trainer, "configuration": weights.configuration}
+    notes |= {"mirroring_axes": json.dumps(axes), "aliases": json.dumps(aliases)}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=notes)
+
+
+def read_safe_weights(path: Path) -> SafeWeights:
+    """Read what ``write_safe_weights`` wrote.
+
+    Raises:
+        UserError: The file is damaged, or holds weights without the notes.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            parameters = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (it is no dict)
+        aliases, axes = json.loads(notes["aliases"]), json.loads(notes["mirroring_axes"])
+        trainer, configuration = notes["trainer"], notes["configuration"]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"the weights in {path} cannot be read: {_reason(error)}."
+            "\n  The file is damaged or was not written by this package. Copy the model again, or install it again."
+        ) from error
+    parameters |= {name: parameters[first] for name, first in aliases.items()}
+    return SafeWeights(parameters, trainer, configuration, axes and tuple(axes))
+
+
+def weights_of_checkpoint(path: Path) -> SafeWeights:
+    """Those of nnU-Net's ``checkpoint_*.pth``, which is a pickle: read only checkpoints of your own trainings."""
+    import torch
+
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    axes = content.get("inference_allowed_mirroring_axes")
+    configuration = content["init_args"]["configuration"]
+    return SafeWeights(content["network_weights"], content["trainer_name"], configuration, axes and tuple(axes))
+
+
+def _reason(error: Exception) -> str:
+    return f"no {error} in it" if isinstance(error, KeyError) else str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""What only a training uses: checkpoints, signals, augmentation, checks of the preprocessed data, initial weights."""
