@@ -198,7 +198,7 @@ def test_the_second_model_of_a_cascade_is_refused(place, stages):
 @pytest.mark.parametrize("step_size", ["0", "-1", "2", "nan"])
 def test_step_sizes_out_of_range_are_refused(place, stages, step_size, capsys):
     folders = ["-i", place / "Dataset301_Drawn/imagesTr", "-o", place / "out", "--livers", place]
-    models = ["--tumor-model", model_folder(place, "tumor")]
+    models = ["-m", model_folder(place, "tumor")]
     assert main(["two-stage", "predict", *map(str, folders + models), "-step_size", step_size]) == 1
     assert "it is a share of the patch, above 0 and at most 1" in capsys.readouterr().err
 
@@ -212,8 +212,8 @@ def test_the_device_is_the_best_that_is_here_and_another_is_refused(monkeypatch)
 
 def test_the_command(place, stages, capsys):
     images, out = place / "Dataset301_Drawn/imagesTr", place / "out"
-    models = ["--liver-model", str(model_folder(place, "liver")), "--tumor-model", str(model_folder(place, "tumor"))]
-    further = ["--liver-folds", "0", "--tumor-folds", "0", "--scales", "0.5", "1", "-device", "cpu"]
+    models = ["--liver-model", str(model_folder(place, "liver")), "-m", str(model_folder(place, "tumor"))]
+    further = ["--liver-folds", "0", "-f", "0", "--scales", "0.5", "1", "-device", "cpu"]
     assert main(["two-stage", "predict", "-i", str(images), "-o", str(out), *models, *further]) == 0
     assert stages[1][2] == Options("cpu", scales=(0.5, 1.0))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(out / "b.nii.gz"))), drawing(3))
