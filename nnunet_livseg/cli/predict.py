@@ -1,6 +1,6 @@
-"""predict with nnU-Net's nnUNetv2_predict, at several scales if asked
+"""predict with nnU-Net's nnUNetv2_predict, at several scales if you ask for them
 
-All other arguments are those of nnUNetv2_predict (nnUNetv2_predict -h), or of nnUNetv2_predict_from_modelfolder where
+All other arguments are those of nnUNetv2_predict (nnUNetv2_predict -h), or of nnUNetv2_predict_from_modelfolder if
 -m names a model folder. Without --scales this is nnU-Net's own prediction.
 
 --scales resizes the preprocessed image in plane, predicts it at every size and averages the probabilities, as SFAN
@@ -16,15 +16,16 @@ from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 
+from nnunet_livseg.cli.shared_options import add
+
+STEP = "predict"
 PASSES_ON = True
 _NAMES = {"-d": None, "-c": None, "-tr": "nnUNetTrainer", "-p": "nnUNetPlans"}  # what names a training, and defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg predict`` that are not nnU-Net's."""
-    parser.add_argument(
-        "--scales", type=float, nargs="+", default=[1.0], metavar="S", help="sizes in plane (default: 1, nnU-Net's own)"
-    )
+    add(parser, "scales", default=[1.0], says="1, nnU-Net's own")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
         )
     remedy = {
         "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",
-        "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom --out DIR/Dataset901_Phantom",
+        "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom -o DIR/Dataset901_Phantom",
         "nnUNet_results": "Train a model first.",
     }[variable]
     raise UserError(

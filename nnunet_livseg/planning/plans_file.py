@@ -201,7 +201,7 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
     trained = _trainings(path)
     if ours[0] == ours[1] and not trained and any(there.get(key) != new.get(key) for key in OF_THE_DATASET):
         return "renewed"
-    remedy = "Choose another name with -o" + ("." if trained else ", or remove that file if nothing needs it.")
+    remedy = "Choose another name with -plans_name" + ("." if trained else ", or remove that file if nothing needs it.")
     models = f"\n  Trained with them: {', '.join(trained)}." if trained else ""
     raise OtherPlansError(
         f"{path} holds other plans ({_what_differs(there, new)}), which stay as they are.{models}\n  {remedy}"

@@ -173,7 +173,7 @@ def _link(source: Path, path: Path) -> None:
         temporary.symlink_to(source)
     except OSError as error:
         raise UserError(
-            f"{path}: this file system takes no symbolic links ({error.strerror}).\n  Use --copy instead of --link."
+            f"{path}: this file system takes no symbolic links ({error.strerror}).\n  Use --copy."
         ) from error
     temporary.replace(path)
 
