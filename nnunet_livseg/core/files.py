@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from nnunet_livseg.core.errors import FULL, UserError
 
@@ -155,38 +156,40 @@ def with_floats(value: object) -> object:
     return {"Infinity": math.inf, "-Infinity": -math.inf}.get(value, value) if isinstance(value, str) else value
 
 
-def read_json(path: str | Path, *, keys: Collection[str] = (), remedy: str) -> dict:
+def read_json(path: str | Path, *, keys: Collection[str] = (), remedy: str, by_hand: bool = False) -> dict:
     """The object in a JSON file.
 
     Args:
         path: The file, UTF-8.
         keys: Keys that it must have.
         remedy: What to do where it cannot be used: the last line of the message.
+        by_hand: People write it, so that a mistake in it is no damage.
 
     Raises:
         UserError: There is none, it is no JSON (with the line), holds no object, or lacks a key.
     """
-    content = read_json_value(path, remedy=remedy)
+    content = read_json_value(path, remedy=remedy, by_hand=by_hand)
+    damaged = "" if by_hand else "is damaged: it "
     if not isinstance(content, dict):
-        kind = {list: "a list", str: "text", type(None): "null"}.get(type(content), "a number")
-        raise UserError(f"{path} holds {kind}, but must hold an object: names and values in braces.\n  {remedy}")
-    missing = [key for key in keys if key not in content]
+        raise UserError(f"{path} {damaged}holds no object but {type(content).__name__}.\n  {remedy}")
+    missing = [repr(key) for key in keys if key not in content]
     if missing:
-        raise UserError(f"{path} is not whole: it lacks {' and '.join(missing)}.\n  {remedy}")
+        raise UserError(f"{path} {damaged}has no {' and no '.join(missing)}.\n  {remedy}")
     return content
 
 
-def read_json_value(path: str | Path, *, remedy: str) -> object:
-    """``read_json`` for files that may hold a list as well."""
+def read_json_value(path: str | Path, *, remedy: str, by_hand: bool = False) -> Any:
+    """``read_json`` for a file that may hold a list."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.\n  {remedy}") from None
-    except json.JSONDecodeError as error:
-        reason = "it is empty" if not error.doc.strip() else f"line {error.lineno}: {error.msg}"
-        raise UserError(f"{path} is damaged or no JSON ({reason}).\n  {remedy}") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged or no JSON ({error}).\n  {remedy}") from None
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg} (line {error.lineno})" if error.doc.strip("\0 \r\n\t") else "the file is empty"
+        wrong = "is not valid JSON" if by_hand else "is damaged"
+        raise UserError(f"{path} {wrong}: {reason}.\n  {remedy}") from None
 
 
 def stamps(paths: Iterable[Path]) -> list[list]:
