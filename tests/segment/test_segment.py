@@ -1,5 +1,6 @@
 """One call for one patient: every form of input, every geometry, every sort of model, against a known answer."""
 
+import json
 import zipfile
 
 import nibabel
@@ -294,6 +295,15 @@ def test_a_model_of_an_extension_that_is_not_here(model):
     content = torch.load(path, weights_only=False)
     torch.save(content | {"trainer_name": "SomebodysTrainer"}, path)
     with pytest.raises(UserError, match=r"(?s)cannot be loaded.*SomebodysTrainer.*livseg doctor"):
+        segment(as_image(drawing()[0]), model, device="cpu")
+
+
+def test_a_network_class_that_is_not_here(model):
+    plans = json.loads((model / "plans.json").read_text())
+    for name, one in plans["configurations"].items():
+        one["architecture"]["network_class_name"] = f"mednext.create.MedNeXt_{name}"
+    (model / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(UserError, match=r"(?s)cannot be loaded: its network, mednext.create.MedNeXt.*livseg doctor"):
         segment(as_image(drawing()[0]), model, device="cpu")
 
 
