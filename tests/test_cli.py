@@ -297,6 +297,7 @@ def test_a_reader_that_goes_away_is_no_fault(command, unbuffered):
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "Check the permissions"),
         (OSError(errno.EIO, "Input/output error"), "Check disk, network drive"),
         (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
         (UserError("no such file"), "no such file"),
         (IndexError("list index out of range"), "a fault of this program (IndexError: list index out of range)"),
     ],

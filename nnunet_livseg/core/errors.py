@@ -29,6 +29,10 @@ class WriteError(UserError):
     """A file could not be written completely; going on with other files would not help."""
 
 
+class OptionError(UserError, TypeError):
+    """A keyword argument that a function does not have."""
+
+
 class WorkerDied(RuntimeError):
     """A worker process was killed from outside, most often for its memory."""
 
@@ -37,7 +41,13 @@ def is_fault(error: BaseException) -> bool:
     """Whether ``error`` is a bug of ours, and nothing that input, disk or memory have brought about."""
     if isinstance(error, OSError):
         return error.errno not in FULL | _NOT_ALLOWED | _WRONG_PATH | _MACHINE
-    return not isinstance(error, (UserError, WorkerDied, MemoryError))
+    return not isinstance(error, (UserError, WorkerDied)) and not _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's own error, or torch's, which is a RuntimeError on a CPU and a kind of it on a GPU."""
+    in_torch = isinstance(error, RuntimeError) and ("out of memory" in str(error) or "alloc" in str(error))
+    return isinstance(error, MemoryError) or in_torch
 
 
 def explain(error: BaseException) -> str:
@@ -47,7 +57,7 @@ def explain(error: BaseException) -> str:
     """
     if isinstance(error, (UserError, WorkerDied)):
         return str(error)
-    if isinstance(error, MemoryError):
+    if _is_out_of_memory(error):
         return "there was not enough memory for it.\n  Run fewer at once, or take a larger machine."
     if not is_fault(error):
         return f"{error.strerror or error}{_place(error)}\n  Nothing incomplete was kept. {_remedy(error)}"

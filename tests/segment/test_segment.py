@@ -288,6 +288,14 @@ def test_wrong_inputs_are_explained(model, given, options, message):
         segment(given, model, device="cpu", **options)
 
 
+def test_an_option_that_is_none_is_refused(model):
+    for call in (segment, Segmenter(model, device="cpu").segment):
+        with pytest.raises(UserError, match=r"segment\(\) has no argument 'serie'. Did you mean series"):
+            call(as_image(drawing()[0]), *([model] if call is segment else []), serie=3)
+    with pytest.raises(UserError, match=r"Segmenter\(\) has no argument 'qualty'. Did you mean quality"):
+        Segmenter(model, qualty="fast")
+
+
 def test_a_model_of_an_extension_that_is_not_here(model):
     import torch
 

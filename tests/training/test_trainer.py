@@ -189,7 +189,11 @@ def test_checkpoints_of_compiled_and_plain_networks_are_the_same(make_trainer, t
 @pytest.mark.parametrize(
     ("change", "recipe", "message"),
     [
-        (lambda c: c["network_weights"].popitem(), {}, "of another network (.|\\n)*put its plans back(.|\n)*leave out --c"),
+        (
+            lambda c: c["network_weights"].popitem(),
+            {},
+            "of another network (.|\\n)*put its plans back(.|\n)*leave out --c",
+        ),
         (lambda c: None, {"optimizer": "sgd"}, "of another optimizer than the plans"),
         (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "of another optimizer than the plans"),
         (lambda c: c.pop("network_weights"), {}, r"damaged, or no checkpoint of this trainer \(KeyError"),
