@@ -83,7 +83,7 @@ UPWARD = {
 ACROSS = set()
 CIRCLES = set()  # modules that import themselves by a detour
 TWINS = words(
-    "Finding Line Picture Quality Settings images.py",
+    "Line Picture Quality Settings images.py",
 )  # names of files and public classes that exist more than once
 HEAVY_STILL = set()
 MOCKS = set()
