@@ -115,5 +115,19 @@ def finish(results: list, out: Path) -> int:
         print(f"left out: {method}: {problem.case}: {problem.reason}")
     if len(problems) > 20:
         print(f"  and {len(problems) - 20} more, all in summary.json")
+    notes = _notes(results)
+    print(*(f"note: {note}" for note in notes[:20]), sep="\n", end="\n" if notes else "")
+    if len(notes) > 20:
+        print(f"  and {len(notes) - 20} more, all in summary.md")
     print(f"written to {out}")
     return LEFT_OUT if problems else 0
+
+
+def _notes(results: list) -> list[str]:
+    """What a reader should know, each note once and with the cases that it is about."""
+    cases: dict[str, list[str]] = {note: [] for result in results for note in result.inputs.notes}
+    for case in (case for result in results for case in result.cases):
+        for note in case.notes:
+            cases.setdefault(note, []).append(case.case)
+    several = {note: f"{len(found)} cases, such as " for note, found in cases.items() if len(found) > 1}
+    return [several.get(note, "") + "".join(f"{case}: " for case in found[:1]) + note for note, found in cases.items()]
