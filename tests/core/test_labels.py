@@ -67,7 +67,7 @@ def written(folder, content):
 
 def model_folder(folder, content):
     (written(folder, content) / "fold_0").mkdir()
-    (folder / "plans.json").write_text("{}")
+    (folder / "plans.json").write_text('{"configurations": {}}')
     (folder / "fold_0" / "checkpoint_final.pth").touch()
     return folder
 
