@@ -169,13 +169,10 @@ def test_folds_in_every_form(tmp_path, folds):
 
 def test_a_region_of_liver_and_tumor_is_the_liver(tmp_path):
     labels = {"background": 0, "liver_and_tumor": [1, 2], "tumor": 2}
-    hu, truth = drawing()
-    found = [
-        segment(
-            as_image(hu), make_model(tmp_path / name, outputs="regions", dataset=more), device="cpu", quality="fast"
-        )
-        for name, more in (("named", {"labels": labels}), ("usual", {}))
-    ]
+    ct, found = as_image(drawing()[0]), []
+    for name, more in (("named", {"labels": labels}), ("usual", {})):
+        model = make_model(tmp_path / name, outputs="regions", dataset=more)
+        found.append(segment(ct, model, device="cpu", quality="fast"))
     assert found[0].structures == found[1].structures
     assert found[0].measurements.liver_ml == found[1].measurements.liver_ml > found[0].measurements.tumor_ml > 0
 
