@@ -97,6 +97,25 @@ def test_wrong_arguments(drawn, tmp_path):
     assert not out.exists()
 
 
+def test_livers_with_values_that_nobody_declared_are_refused(drawn, tmp_path):
+    livers = tmp_path / "livers"
+    livers.mkdir()
+    for name in ("a", "b", "none"):
+        sitk.WriteImage(as_image((drawing() > 0) * np.uint8(255)), str(livers / f"{name}.nii.gz"))
+    with pytest.raises(UserError, match=r"map .*a\.nii\.gz holds the labels \[255\], but .* only knows \[0, 1, 2\]"):
+        write(drawn, tmp_path / "Dataset302_InLiver", livers=livers)
+
+
+def test_all_kinds_of_tumor_belong_to_the_liver(drawn, tmp_path):
+    """Once only the first kind did, and the box was cut without the others."""
+    content = json.loads((drawn / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "liver": 3, "hcc": 1, "metastasis": 2}
+    (drawn / "dataset.json").write_text(json.dumps(content))
+    write(drawn, tmp_path / "Dataset302_InLiver")
+    said = json.loads((tmp_path / "Dataset302_InLiver" / "dataset.json").read_text())["livseg"]["two_stage"]
+    assert said["boxes"]["b"] == [[3, 6], [9, 14], [6, 28]]
+
+
 def test_no_case_with_a_liver(drawn, tmp_path):
     for name in ("a", "b"):
         (drawn / f"labelsTr/{name}.nii.gz").write_bytes((drawn / "labelsTr/none.nii.gz").read_bytes())
