@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.images import ending, on_grid
+from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
 
 MODES = ("crop", "mask")
 MARGIN_MM = 10.0
@@ -71,13 +71,12 @@ def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm:
     The smaller parts of a predicted liver are mistakes as a rule, and one in a far corner would make the box useless.
     ``None`` if there is no liver.
     """
-    outer = ndimage.find_objects(liver.astype(np.uint8, copy=False))  # its box first: the rest costs 12 bytes a voxel
-    if not outer:
+    if not liver.any():
         return None
-    parts, _ = ndimage.label(liver[outer[0]])
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    found = ndimage.find_objects(parts, max_label=largest)[largest - 1]
-    bounds = [slice(o.start + f.start, o.start + f.stop) for o, f in zip(outer[0], found, strict=True)]
+    outer = bounding_box(liver)  # its box first: the rest costs 12 bytes a voxel
+    largest = only_largest(*label_components(liver[outer], neighbours=6))
+    found = bounding_box(largest)
+    bounds = [slice(o.start + f.start, o.start + f.stop) for o, f in zip(outer, found, strict=True)]
     box = []
     for bound, size, step in zip(bounds, liver.shape, spacing_mm, strict=True):
         margin = int(np.ceil(margin_mm / step))
@@ -85,7 +84,7 @@ def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm:
         box.append((start, stop - start))
     inside = np.zeros([count for _, count in box], dtype=bool)
     place = tuple(slice(b.start - first, b.stop - first) for b, (first, _) in zip(bounds, box, strict=True))
-    inside[place] = parts[found] == largest
+    inside[place] = largest[found]
     return LiverBox(tuple(box), inside)
 
 

@@ -6,10 +6,10 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.evaluation.case_evaluation import CaseResult, on_one_grid
+from nnunet_livseg.evaluation.case_evaluation import CaseResult, read_on_one_grid
 from nnunet_livseg.evaluation.csv_tables import metrics_of, number, size_unit
 from nnunet_livseg.evaluation.folder_evaluation import FolderResult
-from nnunet_livseg.evaluation.images import read_image, read_labels
+from nnunet_livseg.imaging.images import read_scan
 from nnunet_livseg.report import page
 from nnunet_livseg.report.case_pictures import PREDICTED_COLOUR, REFERENCE_COLOUR, Scene, pictures
 
@@ -49,10 +49,11 @@ def _case_pictures(result: FolderResult, case: CaseResult, focus: str) -> str:
 
 def _scene(result: FolderResult, case: CaseResult, focus: str) -> Scene:
     paths = next(paths for paths in result.inputs.cases if paths.case == case.case)
-    predicted, reference, _ = on_one_grid(read_labels(paths.predicted), read_labels(paths.reference), result.options)
+    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, result.options)
     ct = None
     if paths.image is not None:
-        found = sitk.GetArrayFromImage(read_image(paths.image))
+        image = read_scan(paths.image).image
+        found = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image)
         ct = found if found.shape == reference.labels.shape else None
     names = [name for name in (LIVER, focus) if name in result.inputs.structures.values]
     structures = {name: result.inputs.structures.values[name] for name in dict.fromkeys(names)}
