@@ -16,10 +16,13 @@ from nnunet_livseg.core.labels import LIVER, TUMOR, select
 from nnunet_livseg.imaging.orientation import AXIAL, CORONAL, Box, Cut, PatientView
 from nnunet_livseg.patient.segmentation import Lesion, Segmentation
 from nnunet_livseg.report.case_pictures import WINDOW_HU, crop_window
-from nnunet_livseg.report.marked_image import Label, Line, MarkedImage, Outline, grey_levels
+from nnunet_livseg.report.marked_image import Label, MarkedImage, MeasureLine, Outline, grey_levels
+from nnunet_livseg.report.projections import Solid, projections
 from nnunet_livseg.report.svg import PALETTE
 
 LIVER_COLOUR, LESION_COLOUR = PALETTE[4], PALETTE[5]
+N_PICTURED = 12  # lesions with pictures; the others are in the table
+_THINNEST = 2  # slices, rows or columns below which a liver has no shape
 _NAMES = {AXIAL: "axial", CORONAL: "coronal"}
 _OWN_NAMES = ("slice", "row", "column")  # along the axes of the image's own array
 _SURROUNDINGS_MM = 18.0
@@ -82,6 +85,22 @@ class KeySlices:
             return WINDOW_HU
         low, high = np.percentile(self.image[self.box][::_SPARSE, ::_SPARSE, ::_SPARSE], (1, 99))
         return float(low), float(max(high, low + 1))
+
+    @property
+    def pictured(self) -> tuple[Lesion, ...]:
+        """The largest lesions, which have pictures, and numbers in the projections."""
+        return (self.result.measurements.lesions or ())[:N_PICTURED]
+
+    @cached_property
+    def projections(self) -> tuple[tuple[str, MarkedImage], ...]:
+        """Titles and pictures of the liver from three sides; none where there is none."""
+        result, box = self.result, self.own_box
+        if LIVER not in result.structures or box is None or min(s.stop - s.start for s in box) < _THINNEST:
+            return ()
+        inside = Solid(result.labels, result.structures[TUMOR], LESION_COLOUR) if self.pictured else None
+        numbers = {lesion.number: lesion.center_mm for lesion in self.pictured}
+        liver = Solid(result.labels, result.structures[LIVER], LIVER_COLOUR)
+        return tuple(projections(liver, inside, box, numbers=numbers))
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -147,10 +166,10 @@ class KeySlices:
         for number, mask in reversed(lesions.items()):
             yield Outline(mask, LESION_COLOUR, 1.7, structure=f"lesion {number}")
 
-    def _diameter(self, cut: Cut, lesion: Lesion) -> Iterator[Line]:
+    def _diameter(self, cut: Cut, lesion: Lesion) -> Iterator[MeasureLine]:
         ends = [self.view.point(end) for end in lesion.axial_diameter.ends_mm]
         if all(abs(end[cut.axis] - cut.position - 0.5) < _IN_SLICE for end in ends):
-            yield Line(*(cut.place(end) for end in ends))
+            yield MeasureLine(*(cut.place(end) for end in ends))
 
 
 def _largest(mask: np.ndarray, box: Box, axis: int) -> int:
