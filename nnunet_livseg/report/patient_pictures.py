@@ -26,7 +26,8 @@ def slice_section(slices: KeySlices) -> str:
     if pictured:
         lead += " The white line is the longest diameter within a slice."
     if len(lesions) > len(pictured):
-        lead += f" Shown are the {len(pictured)} largest of {len(lesions)} lesions; {'the others are' if len(lesions) <= LISTED_LESIONS else f'{LISTED_LESIONS} are'} in the table."
+        rest = "the others are" if len(lesions) <= LISTED_LESIONS else f"{LISTED_LESIONS} are"
+        lead += f" Shown are the {len(pictured)} largest of {len(lesions)} lesions; {rest} in the table."
     return page.section("Key slices", _legend(slices), *(parts or [_pictures("", slices.of_liver())]), lead=lead)
 
 

@@ -190,8 +190,8 @@ def _unlisted(result: Segmentation, files: ResultFiles) -> list[str]:
     if count <= LISTED_LESIONS or not (files.report or (files.dicom and result.series)):
         return []
     return [
-        f"{count:,} lesions: the {LISTED_LESIONS} largest are listed one by one in the report and in DICOM objects, where"
-        f" the others are one segment; {LESION_TABLE} and {RECORD} hold all"
+        f"{count:,} lesions: the {LISTED_LESIONS} largest are listed one by one in the report and in DICOM objects,"
+        f" where the others are one segment; {LESION_TABLE} and {RECORD} hold all"
     ]
 
 
