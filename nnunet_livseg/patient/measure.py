@@ -5,7 +5,7 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.core.labels import TUMOR, select
+from nnunet_livseg.core.labels import TUMOR, mask_of
 from nnunet_livseg.imaging.diameters import VoxelLine, axial_line, longest_line
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.masks import bounding_box, components_by_size
@@ -36,7 +36,7 @@ def measure(
     """
     values, hu = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(image)
     voxel_ml = math.prod(labels.GetSpacing()) / 1000
-    masks = {name: select(values, wanted) for name, wanted in structures.items()}
+    masks = {name: mask_of(values, wanted) for name, wanted in structures.items()}
     sizes = {name: _size(mask, hu, voxel_ml) for name, mask in masks.items()}
     cut_off = tuple(name for name, mask in masks.items() if _touches_border(mask))
     if TUMOR not in masks:

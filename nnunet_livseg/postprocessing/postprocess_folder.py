@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, write_json
-from nnunet_livseg.core.labels import Structures
+from nnunet_livseg.core.labels import Structures, require_known
 from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
 from nnunet_livseg.evaluation.folder_evaluation import reason
 from nnunet_livseg.evaluation.pairing import Problem
@@ -100,6 +100,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
         UserError: The file is damaged or no label map.
     """
     found = read_label_map(path)
+    require_known(found.labels, structures, "prediction")
     stored_as = sitk.GetArrayViewFromImage(found.image).dtype
     changed, changes = apply(found.labels, found.spacing_mm, structures, steps)
     write_volume(on_grid(changed.astype(stored_as, copy=False), found.image), out / path.name)
