@@ -67,8 +67,8 @@ HEAVY = {name: {"torch", "nnunetv2"} for name in words("imaging data evaluation 
 HEAVY["core"] = words("SimpleITK nibabel scipy skimage matplotlib torch nnunetv2")
 # modules of ours that a start reaches, with the packages they lie in
 WALKS = {
-    "cli.segment": 94,
-    "cli.attention": 66,
+    "cli.segment": 91,
+    "cli.attention": 64,
     "cli.evaluate": 54,
     "cli.two_stage": 53,
     "cli.postprocess": 50,
@@ -87,7 +87,7 @@ CIRCLES = {
     "evaluation.summary_markdown",
 }  # modules that import themselves by a detour
 TWINS = words(
-    "Finding Picture Quality Settings",
+    "Finding Settings",
 )  # names of files and public classes that exist more than once
 HEAVY_STILL = {("core.workers", "SimpleITK")}
 MOCKS = set()

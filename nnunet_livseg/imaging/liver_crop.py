@@ -4,7 +4,7 @@ Image geometry (origin, spacing, direction) always comes from SimpleITK, which k
 are in the order of nnU-Net and numpy, (z, y, x); 2D images have (y, x).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.imaging.grid import grid_differences, spelled
+from nnunet_livseg.imaging.hounsfield import AIR_HU
 from nnunet_livseg.imaging.images import ending, on_grid
 from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
 
 MODES = ("crop", "mask")
 MARGIN_MM = 10.0
-AIR_HU = -1024.0
+KEY = "livseg"  # of the dataset.json that nnU-Net copies into trained models
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class LiverCrop:
             raise UserError(f"the margin around the liver is {self.margin_mm:g} mm; it must be from 0 to below 1000.")
         return self
 
+    @classmethod
+    def from_dataset_json(cls, content: Mapping) -> "LiverCrop":
+        """How the images were cropped that a model was trained on.
+
+        Raises:
+            UserError: What stands there makes no sense.
+        """
+        found = content[KEY]["two_stage"]
+        return cls(found["mode"], float(found["margin_mm"])).checked()
+
 
 @dataclass(frozen=True)
 class LiverBox:
@@ -63,6 +74,16 @@ class LiverBox:
     def slices(self) -> tuple[slice, ...]:
         """The box as an index into arrays."""
         return tuple(slice(start, start + count) for start, count in self.box)
+
+
+def is_cropped(content: Mapping) -> bool:
+    """Whether a dataset with this ``dataset.json`` was cut to the liver by ``livseg two-stage data``."""
+    return "two_stage" in content.get(KEY, {})
+
+
+def fill_values(channels: Sequence[str]) -> list[float | None]:
+    """What stands outside the liver, per channel: air in a CT, otherwise the image's own minimum (``None``)."""
+    return [AIR_HU if name.lower() == "ct" else None for name in channels]
 
 
 def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: float = MARGIN_MM) -> LiverBox | None:

@@ -20,7 +20,7 @@ _THINNED = 4  # every fourth voxel in plane is enough for centres of mass
 _CLEAR_MM = 10.0
 
 
-class PatientView:
+class PatientAxes:
     """How the arrays of one grid are turned. Indices in the view are ``(z, y, x)`` along the patient's axes.
 
     Args:
@@ -69,7 +69,7 @@ AXIAL, CORONAL = 0, 1  # axes of a view that a slice can be at right angles to
 
 
 @dataclass(frozen=True)
-class Cut:
+class SlicePlane:
     """A slice of a view as it is shown: front or head up, the patient's right on the left.
 
     Args:
@@ -83,7 +83,7 @@ class Cut:
     box: Box
 
     @property
-    def plane(self) -> tuple[int, int]:
+    def axes(self) -> tuple[int, int]:
         """Axes of the view along the rows' order and along the columns'."""
         return tuple(i for i in range(3) if i != self.axis)
 
@@ -94,7 +94,7 @@ class Cut:
 
     def place(self, point: np.ndarray) -> tuple[float, float]:
         """(row, column) of a point of the view, edge to edge."""
-        rows, columns = self.plane
+        rows, columns = self.axes
         row, column = point[rows] - self.box[rows].start, point[columns] - self.box[columns].start
         if self.axis == CORONAL:
             row = self.box[rows].stop - self.box[rows].start - row

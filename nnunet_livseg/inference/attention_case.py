@@ -12,7 +12,7 @@ from torch import nn
 from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
-from nnunet_livseg.data.liver_crop_dataset import is_cropped
+from nnunet_livseg.imaging.liver_crop import is_cropped
 from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
 from nnunet_livseg.inference.case_predictor import CasePredictor
 from nnunet_livseg.inference.devices import require_device

@@ -16,11 +16,13 @@ from PIL import Image
 from skimage.measure import find_contours
 
 WIDTH = 320
+DISPLAY_WINDOW_HU = (-100.0, 240.0)  # black and white in pictures of the liver
 DARK, LIGHT = "#14181d", "#e8edf2"
 _STEP = 4  # 64 levels: finer ones are noise of the CT that no eye sees and no PNG packs
 _BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 _LETTER, _LINE_HEIGHT = 6.6, 13  # extent of text of size 11
 _AROUND = np.array([(-0.7, 0.7), (-0.7, -0.7), (0.7, 0.7), (0.7, -0.7), (0, 1), (0, -1), (-1, 0), (1, 0)])
+_MARGIN_MM, _LEAST_MM = 12.0, 90.0  # around what is labelled; a picture shows this much at least
 _GAPS = (1, 12, 26, 44)  # between a thing and its text
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right
@@ -254,3 +256,16 @@ def grey_levels(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """CT values ``(rows, columns)`` as 8-bit grey, black below ``window`` and white above."""
     low, high = window
     return (np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def crop_window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
+    """The part of a slice around everything labelled, with a margin; the whole slice where nothing is."""
+    if not anything.any():
+        return slice(None), slice(None)
+    parts = []
+    for axis, spacing in enumerate(spacing_mm):
+        hit = np.flatnonzero(anything.any(axis=1 - axis))
+        extent = (hit[-1] - hit[0] + 1) * spacing
+        margin = int(np.ceil(max(_MARGIN_MM, (_LEAST_MM - extent) / 2) / spacing))
+        parts.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
+    return parts[0], parts[1]

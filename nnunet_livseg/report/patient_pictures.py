@@ -35,7 +35,7 @@ def uncertainty_section(slices: KeySlices) -> str:
     """The most uncertain slice with its scale; empty where uncertainty was not asked for."""
     if slices.result.uncertainty is None:
         return ""
-    found = slices.of_doubt()
+    found = slices.most_uncertain_slice()
     if found is None:
         return page.section("Uncertainty", lead="Nowhere in this CT is the prediction in doubt.")
     lead = "The axial slice that holds most of it: entropy of the averaged prediction, in colour."
