@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.check_dataset import check_dataset
-from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, require_liver, write_region_dataset
+from nnunet_livseg.data.liver_crop_dataset import require_liver, write_region_dataset
 from nnunet_livseg.data.raw_dataset import RawDataset
-from nnunet_livseg.imaging.liver_crop import LiverCrop
+from nnunet_livseg.imaging.liver_crop import LiverCrop, fill_values
 
 from .conftest import as_image, drawing
 
@@ -35,7 +35,7 @@ def test_cases_are_cut_and_those_without_a_liver_left_out(drawn, tmp_path):
     said = made.json["livseg"]["two_stage"]
     assert said["boxes"]["b"] == [[3, 6], [9, 14], [6, 28]]
     assert (said["mode"], said["margin_mm"], said["source"]) == ("crop", 4, "Dataset301_Drawn")
-    assert crop_of_model(made.json) == LiverCrop("crop", 4.0)
+    assert LiverCrop.from_dataset_json(made.json) == LiverCrop("crop", 4.0)
 
 
 def test_livers_from_predictions(drawn, tmp_path):
