@@ -109,7 +109,7 @@ def test_air_stands_outside_the_liver_in_a_ct_only():
 
 def test_the_dataset_passes_the_check_and_the_command_writes_it(drawn, tmp_path, capsys):
     out = tmp_path / "Dataset302_InLiver"
-    assert main(["two-stage", "data", "-d", str(drawn), "--out", str(out), "--crop-mode", "mask", "--margin", "2"]) == 0
+    assert main(["two-stage", "data", "-d", str(drawn), "--out", str(out), "--crop-mode", "mask", "--margin", "2"]) == 3
     said = capsys.readouterr().out
     assert "skipped, because no liver was found: none" in said
     assert "nnUNetv2_plan_and_preprocess -d 302" in said
