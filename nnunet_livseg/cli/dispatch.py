@@ -65,7 +65,7 @@ def _overview() -> str:
     ]
     for step in STEPS:
         lines += ["", f"{step}:"]
-        lines += [f"  {command:<12} {_summary(command)}" for command in commands() if step == _module(command).STEP]
+        lines += [f"  {command:<12} {summary(command)}" for command in commands_of(step)]
     lines += [
         "",
         "livseg COMMAND --help explains one command; livseg --version prints the version.",
