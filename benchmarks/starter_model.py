@@ -1,12 +1,15 @@
 """The starter model, made from the 25 patients of ``lits_window`` with nnU-Net's commands and ours, on a CPU.
 
-    python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--folds 0 1 2 3 4 all]
+    python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--folds 0 1 2 3 4 all] [--ship FOLDER]
 
 SOURCE is the nnU-Net raw dataset. DIR, outside the repository, gets links to its images and all that is made from
 them. Run the same command again after an interruption: finished steps are skipped, and a training continues from its
 last checkpoint (at most five minutes and an epoch are lost). At the end the output and DIR/starter_model.json say how
 long every step took, on which machine, and the Dice of the folds' own patients. What follows ``--`` goes to
 ``livseg plan`` (``-- --epochs 20``).
+
+The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew. ``--ship`` then
+writes it as the package ships it: weights without pickle in half precision, plans, dataset.json.
 """
 
 import argparse
@@ -22,12 +25,16 @@ from workplace import Workplace  # beside this script
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
+from nnunet_livseg.inference.safe_weights import weights_of_checkpoint, write_safe_weights
+from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT
 from nnunet_livseg.variants import find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
 DATASET, NUMBER, CONFIGURATION = "Dataset811_LiTSWindow", 811, "3d_fullres"
 FOLDS = ("0", "1", "2", "3", "4", "all")
+EPOCHS_OF_ALL = 30  # after those of fold 0
+AVERAGE_TO_MM = 2.0  # lits_window's pixels are averages of two by two; those of a whole CT become ones as large
 
 
 @dataclass(frozen=True)
@@ -41,19 +48,29 @@ class Stage:
     def trainer(self) -> str:
         return find_variant(self.variant).trainer
 
-    @property
-    def plans(self) -> str:
-        return f"{self.trainer.removesuffix('Trainer')}{self.preset.capitalize()}Plans"
+    def plans(self, fold: str) -> str:
+        """Those of the folds; the training on all patients starts from weights, so it has its own."""
+        init = "Init" if fold == "all" else ""
+        return f"{self.trainer.removesuffix('Trainer')}{self.preset.capitalize()}{init}Plans"
 
-    def folder(self, place: Workplace) -> Path:
-        """Where nnU-Net keeps the trainings."""
-        return place.folder / "nnUNet_results" / DATASET / f"{self.trainer}__{self.plans}__{CONFIGURATION}"
+    def folder(self, place: Workplace, fold: str) -> Path:
+        """Where nnU-Net keeps the training."""
+        model = f"{self.trainer}__{self.plans(fold)}__{CONFIGURATION}"
+        return place.folder / "nnUNet_results" / DATASET / model / f"fold_{fold}"
 
 
 WHOLE_CT = Stage("dpcnet-unet", "starter")  # liver and tumors at 4 mm
 
 
-def make(source: Path, work: Path, *, folds: Sequence[str], threads: int, plan: Sequence[str] = ()) -> dict[str, Any]:
+def make(
+    source: Path,
+    work: Path,
+    *,
+    folds: Sequence[str],
+    threads: int,
+    plan: Sequence[str] = (),
+    ship_to: Path | None = None,
+) -> dict[str, Any]:
     """Everything, in ``work``; what starter_model.json holds.
 
     Raises:
@@ -65,9 +82,14 @@ def make(source: Path, work: Path, *, folds: Sequence[str], threads: int, plan: 
     link(source, place)
     prepare(place, WHOLE_CT, plan)
     for fold in folds:
+        if fold == "all":
+            plan_for_all(place, WHOLE_CT, plan)
         train(place, WHOLE_CT, fold, threads)
-    found = {"stages": {WHOLE_CT.plans: outcome(place, WHOLE_CT)}, "steps": place.steps, "machine": _machine(threads)}
+    name = f"{WHOLE_CT.variant} {WHOLE_CT.preset}"
+    found = {"stages": {name: outcome(place, WHOLE_CT)}, "steps": place.steps, "machine": _machine(threads)}
     write_json(work / "starter_model.json", found)
+    if ship_to is not None:
+        ship(place, WHOLE_CT, ship_to)
     return found
 
 
@@ -101,16 +123,50 @@ def prepare(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:
     stock = ("nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
     place.call("fingerprint", *stock)
     ours = ("livseg", "plan", "-d", NUMBER, "-m", stage.variant, "--preset", stage.preset, *plan)
-    place.call(f"{stage.plans}/plan", *ours)
-    preprocess = ("nnUNetv2_preprocess", "-d", NUMBER, "-plans_name", stage.plans, "-c", CONFIGURATION, "-np", 1)
-    place.call(f"{stage.plans}/preprocess", *preprocess)
+    place.call(f"{stage.plans('0')}/plan", *ours)
+    preprocess(place, stage.plans("0"))
+
+
+def preprocess(place: Workplace, plans: str) -> None:
+    """nnU-Net's preprocessed data of the plans."""
+    words = ("nnUNetv2_preprocess", "-d", NUMBER, "-plans_name", plans, "-c", CONFIGURATION, "-np", 1)
+    place.call(f"{plans}/preprocess", *words)
+
+
+def plan_for_all(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:
+    """Plans and data of the training on all patients.
+
+    Raises:
+        UserError: Fold 0 is not trained.
+    """
+    first = stage.folder(place, "0") / "checkpoint_final.pth"
+    if not first.is_file():
+        raise UserError(f"the training on all patients starts from fold 0, but {first} is not there.\n  --folds 0 all")
+    model = ("-m", stage.variant, "--preset", stage.preset, *plan)
+    epochs = () if "--epochs" in plan else ("--epochs", EPOCHS_OF_ALL)
+    place.call(f"{stage.plans('all')}/plan", "livseg", "plan", "-d", NUMBER, *model, *epochs, "--init", first)
+    preprocess(place, stage.plans("all"))
 
 
 def train(place: Workplace, stage: Stage, fold: str, threads: int) -> None:
     """One training and nnU-Net's validation of it; ``--c`` starts it, too."""
-    model = ("-tr", stage.trainer, "-p", stage.plans)
+    model = ("-tr", stage.trainer, "-p", stage.plans(fold))
     words = ("python", TRAIN, "--threads", threads, NUMBER, CONFIGURATION, fold, *model, "--c")
-    place.call(f"{stage.plans}/fold_{fold}", *words)
+    place.call(f"{stage.plans(fold)}/fold_{fold}", *words)
+
+
+def ship(place: Workplace, stage: Stage, folder: Path) -> None:
+    """The training on all patients as a model folder without pickle, in place of what ``folder`` holds of it."""
+    training = stage.folder(place, "all")
+    weights = weights_of_checkpoint(training / "checkpoint_final.pth")
+    model = folder / training.parent.name
+    write_safe_weights(weights, model / training.name / SAFE_CHECKPOINT, half=True)
+    plans = json.loads((training.parent / "plans.json").read_text())
+    plans["configurations"] = {CONFIGURATION: plans["configurations"][CONFIGURATION]}
+    plans["configurations"][CONFIGURATION]["livseg"]["recipe"]["init"] = None  # a path of this machine
+    write_json(model / "plans.json", plans)
+    dataset = json.loads((training.parent / "dataset.json").read_text())
+    write_json(model / "dataset.json", dataset | {"livseg": {"average_to_mm": AVERAGE_TO_MM}})
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -118,8 +174,9 @@ def train(place: Workplace, stage: Stage, fold: str, threads: int) -> None:
 
 def outcome(place: Workplace, stage: Stage) -> dict[str, Any]:
     """Per fold: epochs, seconds of training (interruptions not counted), and nnU-Net's mean Dice of its patients."""
-    folds = sorted(path.parent for path in stage.folder(place).glob("fold_*/checkpoint_final.pth"))
-    return {folder.name: _training(folder) | _validation(folder) for folder in folds}
+    folders = [stage.folder(place, fold) for fold in FOLDS]
+    ended = [folder for folder in folders if (folder / "checkpoint_final.pth").is_file()]
+    return {folder.name: _training(folder) | _validation(folder) for folder in ended}
 
 
 def _training(folder: Path) -> dict[str, Any]:
@@ -152,11 +209,11 @@ def said(found: dict[str, Any]) -> str:
     machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     lines = [f"on {machine}:"]
     lines += [f"  {name}: {step['wall_s']:.0f} s" for name, step in found["steps"].items() if "fold_" not in name]
-    for plans, folds in found["stages"].items():
+    for name, folds in found["stages"].items():
         for fold, result in folds.items():
             dice = ", ".join(f"label {label} Dice {value:.3f}" for label, value in result.get("dice", {}).items())
             minutes = result["train_s"] / 60
-            lines.append(f"  {plans} {fold}: {result['epochs']} epochs in {minutes:.1f} min; {dice or 'no validation'}")
+            lines.append(f"  {name} {fold}: {result['epochs']} epochs in {minutes:.1f} min; {dice or 'no validation'}")
     return "\n".join(lines)
 
 
@@ -166,11 +223,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
     parser.add_argument("--folds", nargs="*", default=FOLDS, choices=FOLDS, help="trainings, in this order (all six)")
     parser.add_argument("--threads", type=int, default=2, help="of one training (default: %(default)s)")
+    parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the trained model as the package ships it")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:at])
     plan = words[at + 1 :]  # for livseg plan
-    print(said(make(args.source, args.work.resolve(), folds=args.folds, threads=args.threads, plan=plan)))
+    found = make(args.source, args.work.resolve(), folds=args.folds, threads=args.threads, plan=plan, ship_to=args.ship)
+    print(said(found))
 
 
 if __name__ == "__main__":

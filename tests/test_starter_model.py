@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nnunet_livseg import segment
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.reference_networks import build
 
@@ -16,8 +17,9 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "starter_model.py"
 TINY = "--epochs 1 --iterations 1 --validation-iterations 1 --patch 16 16 16 --spacing 16 16 16 --features 2 4 6"
 
 
-def call(source, work, *folds):
-    command = [sys.executable, SCRIPT, source, "--work", work, "--threads", 2, "--folds", *folds, "--", *TINY.split()]
+def call(source, work, *folds, options=()):
+    words = ["--work", work, "--threads", 2, "--folds", *folds, *options, "--", *TINY.split()]
+    command = [sys.executable, SCRIPT, source, *words]
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600)
 
 
@@ -51,5 +53,15 @@ def test_made_from_nothing_and_continued(tmp_path):
     assert not network.load_state_dict(weights, strict=False).unexpected_keys
     trained = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
     torch.testing.assert_close(dict(network.state_dict()), dict(trained))
-    third = call(source, work, "0")
-    assert third.stdout == second.stdout[second.stdout.index("on cpu") :]  # nothing was run again
+    third = call(source, work, "0", "all", options=("--ship", tmp_path / "starter"))
+    assert third.returncode == 0, third.stderr
+    commands = [line for line in third.stdout.splitlines() if " -tr " in line]
+    assert len(commands) == 1 and " all " in commands[0], "fold 0 was trained again"
+    assert "Initial weights from" in (work / "logs" / "DPCNetUNetStarterInitPlans_fold_all.log").read_text()
+    (shipped,) = (tmp_path / "starter").iterdir()
+    assert {path.suffix for path in shipped.rglob("*.*")} == {".json", ".safetensors"}
+    assert str(tmp_path) not in (shipped / "plans.json").read_text()
+    image = next((source / "imagesTr").iterdir())
+    trained = work / "nnUNet_results" / "Dataset811_LiTSWindow" / shipped.name
+    results = [segment(image, model, folds="all", device="cpu") for model in (trained, shipped)]
+    assert results[0].labels.GetSize() == results[1].labels.GetSize()

@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from nnunet_livseg.postprocessing.record import write_record
     from nnunet_livseg.postprocessing.table import tuning_text
     from nnunet_livseg.postprocessing.tuning import require_writable, tune
+    from nnunet_livseg.postprocessing.tuning_result import write_record
 
     require_writable(args.model)
     tuning = tune(

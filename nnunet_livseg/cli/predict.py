@@ -15,7 +15,6 @@ import sys
 from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
-from unittest.mock import patch
 
 from nnunet_livseg.cli.shared_options import add
 
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2.inference import predict_from_raw_data
 
     from nnunet_livseg.inference.image_folder import without_hidden_files
-    from nnunet_livseg.multiscale import nnunet_predicts_at
+    from nnunet_livseg.multiscale import nnunet_predicts_at, replaced
 
     options = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         for images in _values(options, "-i"):
             options[options.index("-i") + 1] = str(stack.enter_context(without_hidden_files(Path(images))))
         stack.enter_context(nnunet_predicts_at(args.scales))
-        stack.enter_context(patch.object(sys, "argv", ["livseg predict", *options]))
+        stack.enter_context(replaced(sys, "argv", ["livseg predict", *options]))
         command()
 
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.inference.quality import quality_of
     from nnunet_livseg.inference.segment_jobs import segment_all
     from nnunet_livseg.inference.segmenter import Segmenter
-    from nnunet_livseg.report.result_folder import Contents
+    from nnunet_livseg.report.result_folder import ResultFiles
 
     inputs = [tuple(args.inputs)] if args.channels else args.inputs
     if args.name and len(inputs) > 1:
@@ -78,12 +78,12 @@ def run(args: argparse.Namespace) -> None:
         uncertainty=args.uncertainty,
         postprocess=args.postprocess,
     )
-    contents = Contents(report=not args.no_report, dicom=not args.no_dicom, identifiers=args.identifiers)
+    files = ResultFiles(report=not args.no_report, dicom=not args.no_dicom, identifiers=args.identifiers)
     segment_all(
         inputs,
         segmenter,
         args.out,
-        contents=contents,
+        files=files,
         overwrite=args.overwrite,
         name=args.name,
         series=args.series,

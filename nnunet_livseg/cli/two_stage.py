@@ -52,11 +52,12 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _data(args: argparse.Namespace) -> int:
     from nnunet_livseg.core.names import dataset_id
-    from nnunet_livseg.data.liver_crop_dataset import Cutting, write_region_dataset
+    from nnunet_livseg.data.liver_crop_dataset import write_region_dataset
     from nnunet_livseg.data.raw_dataset import find_raw_dataset
+    from nnunet_livseg.imaging.liver_crop import LiverCrop
 
     source = find_raw_dataset(args.dataset)
-    without = write_region_dataset(source, args.out, cutting=Cutting(args.crop_mode, args.margin), livers=args.livers)
+    without = write_region_dataset(source, args.out, cutting=LiverCrop(args.crop_mode, args.margin), livers=args.livers)
     print(f"wrote {args.out}")
     if without:
         print(f"skipped, because no liver was found: {', '.join(without)}")
@@ -64,19 +65,26 @@ def _data(args: argparse.Namespace) -> int:
     return DONE_BUT if without else 0
 
 
-def _predict(args: argparse.Namespace) -> None:
+def _predict(args: argparse.Namespace) -> int:
     from nnunet_livseg.core.errors import UserError
-    from nnunet_livseg.inference.devices import best_device
-    from nnunet_livseg.inference.two_stage import Options, predict_two_stage, stage_model
-    from nnunet_livseg.multiscale import checked_scales
+    from nnunet_livseg.inference.folder_prediction import LiverFiles, predict_folder
+    from nnunet_livseg.inference.quality import quality_of
+    from nnunet_livseg.inference.segmenter import NOTHING_SEGMENTED, Segmenter
 
     if (args.liver_model is None) == (args.livers is None):
         raise UserError("give either --liver-model or --livers: the first stage needs one way to find the liver.")
-    device = args.device or best_device()
-    options = Options(device, not args.disable_tta, args.step_size, checked_scales(args.scales))
-    liver = args.livers or stage_model(args.liver_model, args.liver_folds)
-    tumor = stage_model(args.model, args.folds)
-    without = predict_two_stage(args.input, args.out, liver=liver, tumor=tumor, options=options)
+    options = {
+        "quality": quality_of(mirroring=not args.disable_tta, step_size=args.step_size),
+        "device": args.device,
+    }
+    if args.livers:
+        liver = LiverFiles(args.livers, args.model)
+    else:
+        liver = Segmenter(args.liver_model, folds=args.liver_folds, **options)
+    segmenter = Segmenter(args.model, folds=args.folds, scales=args.scales, liver_model=liver, **options)
+    notes = predict_folder(args.input, args.out, segmenter)
     print(f"wrote {args.out}")
+    without = [name for name, found in notes.items() if NOTHING_SEGMENTED in found]
     if without:
         print(f"no liver found, so written as background: {', '.join(without)}")
+    return DONE_BUT if without else 0

@@ -5,74 +5,46 @@ so prediction cuts new images in the same way.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
 from tqdm import tqdm
 
+from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.labels import LIVER, Structures, require_known
 from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
-from nnunet_livseg.data.raw_dataset import RawCase, RawDataset, read_dataset_json
+from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import read_scan, write_volume
 from nnunet_livseg.imaging.liver_crop import (
     AIR_HU,
-    MARGIN_MM,
-    MODES,
-    cut_image,
-    cut_labels,
-    find_region,
+    LiverCrop,
+    crop_image,
+    crop_labels,
+    find_liver_box,
     liver_of,
 )
 
 KEY = "livseg"
 
 
-@dataclass(frozen=True)
-class Cutting:
-    """How images are cut to the liver.
-
-    Args:
-        mode: ``"crop"``: the liver's box (SFAN); ``"mask"``: the box with everything outside the liver blanked
-            (SAM + URIM).
-        margin_mm: How far the box reaches beyond the liver.
-    """
-
-    mode: str = "crop"
-    margin_mm: float = MARGIN_MM
-
-    def checked(self) -> "Cutting":
-        """This cutting, if it makes sense.
-
-        Raises:
-            UserError: It does not.
-        """
-        if self.mode not in MODES:
-            raise UserError(f"there is no mode {self.mode!r} of cutting to the liver; known are {', '.join(MODES)}.")
-        if not 0 <= self.margin_mm < 1000:
-            raise UserError(f"the margin around the liver is {self.margin_mm:g} mm; it must be from 0 to below 1000.")
-        return self
-
-    @classmethod
-    def of_model(cls, dataset_json: dict) -> "Cutting":
-        """How the dataset was cut that a model was trained on, from its ``dataset.json``.
-
-        Raises:
-            UserError: It was not cut by ``livseg two-stage data``.
-        """
-        found = dataset_json.get(KEY, {}).get("two_stage")
-        if found is None:
-            raise UserError(
-                "the tumor model was trained on whole images: its dataset.json does not say how they were cut."
-                "\n  Train it on a dataset of livseg two-stage data, or predict with nnUNetv2_predict alone."
-            )
-        return cls(found["mode"], float(found["margin_mm"])).checked()
-
-
-def is_cut(dataset_json: dict) -> bool:
+def is_cropped(dataset_json: dict) -> bool:
     """Whether a dataset was cut to the liver by ``livseg two-stage data``."""
     return "two_stage" in dataset_json.get(KEY, {})
+
+
+def crop_of_model(dataset_json: dict) -> LiverCrop:
+    """How the images were cropped that a model was trained on, from its ``dataset.json``.
+
+    Raises:
+        UserError: What stands there makes no sense.
+    """
+    found = dataset_json[KEY]["two_stage"]
+    return LiverCrop(found["mode"], float(found["margin_mm"])).checked()
 
 
 def fill_values(channels: list[str]) -> list[float | None]:
@@ -80,22 +52,32 @@ def fill_values(channels: list[str]) -> list[float | None]:
     return [AIR_HU if name.lower() == "ct" else None for name in channels]
 
 
-def liver_values(dataset: RawDataset, *, where: str) -> set[int]:
-    """Label values that are liver, tumors included.
+def require_liver(dataset: RawDataset, *, where: str) -> Structures:
+    """What the labels of livers mean.
 
     Raises:
         UserError: No label is liver by its name.
     """
-    if not dataset.liver_values:
+    if LIVER not in dataset.structures.values:
         raise UserError(
             f"{where}: no label is the liver by its name; the labels are {', '.join(dataset.labels)}."
             '\n  Name it "liver" in dataset.json, or take livers from another model\'s predictions.'
         )
-    return dataset.liver_values | dataset.tumor_values
+    return dataset.structures
+
+
+def liver_in(path: Path, labels: sitk.Image, structures: Structures, image: sitk.Image, *, trusted: bool) -> np.ndarray:
+    """The liver of a label map ``labels``, read from ``path``, on ``image``: ``(Z, Y, X)``.
+
+    Raises:
+        UserError: The label map lies elsewhere, or holds values that nobody has declared.
+    """
+    require_known(sitk.GetArrayViewFromImage(labels), structures, f"label map {path}", may_ignore=True)
+    return liver_of(labels, structures.values[LIVER], image, path=path, compare_place=trusted)
 
 
 def write_region_dataset(
-    source: RawDataset, out: Path, *, cutting: Cutting, livers: Path | None = None, progress: bool = True
+    source: RawDataset, out: Path, *, cutting: LiverCrop, livers: Path | None = None, progress: bool = True
 ) -> list[str]:
     """Write the dataset ``out`` (a folder ``DatasetNNN_Name``); what an interrupted run has finished is kept.
 
@@ -115,8 +97,8 @@ def write_region_dataset(
     """
     out = Path(out)
     content = _open(source, out, cutting.checked(), livers)
-    finder = source if livers is None else _predictions(livers, source)
-    values = liver_values(finder, where=str(livers or source.name))
+    finder = source if livers is None else predicted_livers(livers, source)
+    structures = require_liver(finder, where=str(livers or source.name))
     finished, without = content[KEY]["two_stage"]["boxes"], []
     cases = source.cases()
     for case in tqdm(cases, desc="crop to the liver", unit="case", disable=not progress):
@@ -124,7 +106,7 @@ def write_region_dataset(
         if case.name in finished and all(path.is_file() for path in (*target.images, target.label)):
             continue
         liver_file = case.label if livers is None else livers / f"{case.name}{source.file_ending}"
-        box = _cut_case(case, target, liver_file, values, source, cutting)
+        box = _cut_case(case, target, liver_file, structures, source, cutting)
         if box is None:
             without.append(case.name)
             continue
@@ -136,24 +118,24 @@ def write_region_dataset(
 
 
 def _cut_case(
-    case: RawCase, target: RawCase, liver_file: Path, values: set[int], source: RawDataset, cutting: Cutting
+    case: RawCase, target: RawCase, liver_file: Path, structures: Structures, source: RawDataset, cutting: LiverCrop
 ) -> list[list[int]] | None:
     scans = [read_scan(path) for path in case.images]
     images = [scan.image for scan in scans]
     trusted = not scans[0].repairs  # predicted livers have the header that nnU-Net read, unrepaired
     livers = read_scan(liver_file).image
-    liver = liver_of(livers, values, images[0], path=liver_file, compare_place=trusted)
-    region = find_region(liver, spacing_mm=spacing_of(images[0]), margin_mm=cutting.margin_mm)
+    liver = liver_in(liver_file, livers, structures, images[0], trusted=trusted)
+    region = find_liver_box(liver, spacing_mm=spacing_of(images[0]), margin_mm=cutting.margin_mm)
     if region is None:
         return None
     for image, path, fill in zip(images, target.images, fill_values(source.channels), strict=True):
-        write_volume(cut_image(image, region, mode=cutting.mode, fill=fill), path)
+        write_volume(crop_image(image, region, mode=cutting.mode, fill=fill), path)
     labels = livers if liver_file == case.label else read_scan(case.label).image
-    write_volume(cut_labels(labels, region, mode=cutting.mode, ignore_label=source.ignore_label), target.label)
+    write_volume(crop_labels(labels, region, mode=cutting.mode, ignore_label=source.structures.ignore), target.label)
     return [list(axis) for axis in region.box]
 
 
-def _open(source: RawDataset, out: Path, cutting: Cutting, livers: Path | None) -> dict:
+def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None) -> dict:
     """``dataset.json`` of the new dataset: a new one, or that of an interrupted run with the same arguments."""
     if not is_dataset_name(out.name):
         raise UserError(
@@ -163,7 +145,7 @@ def _open(source: RawDataset, out: Path, cutting: Cutting, livers: Path | None) 
     said = {**asdict(cutting), "source": source.name, "livers": "labels" if livers is None else str(livers.absolute())}
     path = out / "dataset.json"
     if path.is_file():
-        content = read_dataset_json(out)
+        content = dict(read_dataset_json(out).content)
         found = content.get(KEY, {}).get("two_stage", {})
         if {key: found.get(key) for key in said} != said:
             raise UserError(f"{out} holds another dataset, which stays as it is.\n  Choose another --out.")
@@ -175,7 +157,7 @@ def _open(source: RawDataset, out: Path, cutting: Cutting, livers: Path | None) 
     return content
 
 
-def _predictions(folder: Path, source: RawDataset) -> RawDataset:
+def predicted_livers(folder: Path, source: RawDataset) -> RawDataset:
     """The liver model's labels: nnU-Net leaves its ``dataset.json`` beside the predictions."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} with predicted livers.")

@@ -1,4 +1,4 @@
-"""The liver as the region that a second model looks at: its box, its mask, cutting out and putting back.
+"""The liver as the part of an image that a second model looks at: its box, its mask, cropping and putting back.
 
 Image geometry (origin, spacing, direction) always comes from SimpleITK, which keeps it while cutting. Arrays and boxes
 are in the order of nnU-Net and numpy, (z, y, x); 2D images have (y, x).
@@ -22,7 +22,33 @@ AIR_HU = -1024.0
 
 
 @dataclass(frozen=True)
-class Region:
+class LiverCrop:
+    """How images are cropped to the liver.
+
+    Args:
+        mode: ``"crop"``: the liver's box (SFAN); ``"mask"``: the box with everything outside the liver blanked
+            (SAM + URIM).
+        margin_mm: How far the box reaches beyond the liver.
+    """
+
+    mode: str = "crop"
+    margin_mm: float = MARGIN_MM
+
+    def checked(self) -> "LiverCrop":
+        """This one, if it makes sense.
+
+        Raises:
+            UserError: It does not.
+        """
+        if self.mode not in MODES:
+            raise UserError(f"there is no mode {self.mode!r} of cutting to the liver; known are {', '.join(MODES)}.")
+        if not 0 <= self.margin_mm < 1000:
+            raise UserError(f"the margin around the liver is {self.margin_mm:g} mm; it must be from 0 to below 1000.")
+        return self
+
+
+@dataclass(frozen=True)
+class LiverBox:
     """Where the liver is in one image.
 
     Args:
@@ -39,7 +65,7 @@ class Region:
         return tuple(slice(start, start + count) for start, count in self.box)
 
 
-def find_region(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: float = MARGIN_MM) -> Region | None:
+def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: float = MARGIN_MM) -> LiverBox | None:
     """Box of the largest connected part of ``liver (Z, Y, X)``, widened by a margin inside the image.
 
     The smaller parts of a predicted liver are mistakes as a rule, and one in a far corner would make the box useless.
@@ -60,47 +86,42 @@ def find_region(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: fl
     inside = np.zeros([count for _, count in box], dtype=bool)
     place = tuple(slice(b.start - first, b.stop - first) for b, (first, _) in zip(bounds, box, strict=True))
     inside[place] = parts[found] == largest
-    return Region(tuple(box), inside)
+    return LiverBox(tuple(box), inside)
 
 
-def cut_image(image: sitk.Image, region: Region, *, mode: str, fill: float | None) -> sitk.Image:
+def crop_image(image: sitk.Image, box: LiverBox, *, mode: str, fill: float | None) -> sitk.Image:
     """The box of ``image`` at its place in the patient; with mode ``"mask"``, ``fill`` outside the liver.
 
     Where ``fill`` is ``None`` or less than the image's type can hold, the image's own minimum stands outside.
     """
-    box = _cut(image, region)
+    cropped = _cropped(image, box)
     if mode == "crop":
-        return box
-    array = sitk.GetArrayViewFromImage(box)
+        return cropped
+    array = sitk.GetArrayViewFromImage(cropped)
     holds = fill is not None and (array.dtype.kind == "f" or np.iinfo(array.dtype).min <= fill)
     outside = fill if holds else sitk.GetArrayViewFromImage(image).min()
-    return _with_voxels(np.where(region.inside, array, outside), box)
+    return _with_voxels(np.where(box.inside, array, outside), cropped)
 
 
-def cut_labels(labels: sitk.Image, region: Region, *, mode: str, ignore_label: int | None = None) -> sitk.Image:
+def crop_labels(labels: sitk.Image, box: LiverBox, *, mode: str, ignore_label: int | None = None) -> sitk.Image:
     """The box of a label map; with mode ``"mask"``, background outside the liver (voxels to ignore stay)."""
-    box = _cut(labels, region)
+    cropped = _cropped(labels, box)
     if mode == "crop":
-        return box
-    array = sitk.GetArrayViewFromImage(box)
-    keep = region.inside if ignore_label is None else region.inside | (array == ignore_label)
-    return _with_voxels(np.where(keep, array, 0), box)
+        return cropped
+    array = sitk.GetArrayViewFromImage(cropped)
+    keep = box.inside if ignore_label is None else box.inside | (array == ignore_label)
+    return _with_voxels(np.where(keep, array, 0), cropped)
 
 
-def put_back(labels: np.ndarray, region: Region, *, mode: str, like: sitk.Image) -> sitk.Image:
-    """Labels of the box on the grid of the image that it was cut from; background elsewhere."""
-    return on_grid(placed(labels, region, mode=mode, shape=like.GetSize()[::-1]), like)
-
-
-def placed(values: np.ndarray, region: Region, *, mode: str, shape: Sequence[int]) -> np.ndarray:
-    """``values`` of the box at its place in an array of ``shape``; 0 elsewhere."""
+def uncrop(values: np.ndarray, box: LiverBox, *, mode: str, shape: Sequence[int]) -> np.ndarray:
+    """``values`` of the box at their place in an array of ``shape``; 0 elsewhere."""
     whole = np.zeros(shape, values.dtype)
-    whole[region.slices] = values if mode == "crop" else np.where(region.inside, values, 0)
+    whole[box.slices] = values if mode == "crop" else np.where(box.inside, values, 0)
     return whole
 
 
-def _cut(image: sitk.Image, region: Region) -> sitk.Image:
-    return image[tuple(reversed(region.slices))]  # SimpleITK counts (x, y, z)
+def _cropped(image: sitk.Image, box: LiverBox) -> sitk.Image:
+    return image[tuple(reversed(box.slices))]  # SimpleITK counts (x, y, z)
 
 
 def _with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:

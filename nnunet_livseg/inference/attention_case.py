@@ -11,8 +11,8 @@ from torch import nn
 
 from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, select
-from nnunet_livseg.data.liver_crop_dataset import is_cut
+from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
+from nnunet_livseg.data.liver_crop_dataset import is_cropped
 from nnunet_livseg.evaluation.mask_pair import bounding_box
 from nnunet_livseg.imaging.masks import numbered, only_largest
 from nnunet_livseg.inference.case_predictor import CasePredictor
@@ -38,7 +38,7 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
             f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
             "another configuration."
         )
-    if is_cut(model.dataset.json):
+    if is_cropped(model.dataset.json):
         raise UserError(
             f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
             "\n  read whole ones, and attention is shown in whole ones: take a model that was trained on them."
@@ -85,7 +85,7 @@ def predicted_centre(
     logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data))
     labels = np.asarray(predictor.label_manager.convert_logits_to_segmentation(logits.float().cpu()))
     for name in (TUMOR, LIVER):
-        mask = select(labels, structures.get(name, ()))
+        mask = mask_of(labels, structures.get(name, ()))
         if mask.any():
             return deepest(mask), f"middle of the largest {name} that the network predicts"
     return tuple(n // 2 for n in labels.shape), "middle of the image, as the network predicts neither liver nor tumor"

@@ -16,9 +16,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_livseg.blocks.attention_spec import PHASES, VECTOR, Shown, observe
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.inference.attention_case import given_centre, load, maps_of, predicted_centre
-from nnunet_livseg.inference.ct_input import open_source
+from nnunet_livseg.inference.ct_input import read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device
-from nnunet_livseg.inference.fit import require_fit
 from nnunet_livseg.inference.patch_grid import PatchGrid, cut_patch, whole_grid
 from nnunet_livseg.inference.trained_model import TrainedModel
 
@@ -101,7 +100,7 @@ def attention_maps(
     """All attention maps of one case.
 
     Args:
-        images: One per channel of the model, each anything that ``ct_input.open_source`` reads.
+        images: One per channel of the model, each anything that ``ct_input.read_ct`` reads.
         model: The trained model, or its folder; of several folds the first.
         point: Voxel (z, y, x) of the image to look at; left out, the middle of the largest tumor that the network
             predicts, else of the liver, else of the image.
@@ -114,15 +113,15 @@ def attention_maps(
     loaded = load(model, device or best_device())
     predictor = loaded.nnunet
     shown = maps_of(predictor.network, model.folder.name)
-    source, names = open_source(tuple(images)), _told_apart(model.dataset.channels)
-    require_fit(source, model)
-    turn = loaded.turn(source.image)
-    data, properties = loaded.preprocessed(turn.stacked(source.images), turn.spacing_mm)
+    ct, names = read_ct(tuple(images)), _told_apart(model.dataset.channels)
+    require_model_input(ct, model)
+    axes = loaded.axes(ct.image)
+    data, properties = loaded.preprocessed(axes.stacked(ct.images), axes.spacing_mm)
     transposed = predictor.plans_manager.transpose_forward
-    shape = source.image.GetSize()[::-1]
-    whole = whole_grid(shape, data.shape[1:], properties=properties, transposed=transposed, turn=turn)
+    shape = ct.image.GetSize()[::-1]
+    whole = whole_grid(shape, data.shape[1:], properties=properties, transposed=transposed, axes=axes)
     if point is None:
-        centre, reason = predicted_centre(data, predictor, model.structures)
+        centre, reason = predicted_centre(data, predictor, model.structures.values)
         point = whole.to_image(centre)
     else:
         centre, reason, point = given_centre(point, whole), "as given", tuple(int(p) for p in point)
@@ -130,9 +129,9 @@ def attention_maps(
     labels, maps = _observed(predictor, patch, shown, _shares(grid, point))
     named = [one for group in zip(shown, maps, strict=True) for one in _named(*group, names)]
     return CaseAttention(
-        name=source.name,
-        channels=dict(zip(names, source.images, strict=True)),
-        structures=model.structures,
+        name=ct.name,
+        channels=dict(zip(names, ct.images, strict=True)),
+        structures=model.structures.values,
         maps=tuple(_from_coarse_to_fine(named)),
         labels=labels,
         grid=grid,

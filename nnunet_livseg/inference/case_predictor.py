@@ -18,7 +18,6 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -28,11 +27,12 @@ from torch.overrides import TorchFunctionMode
 from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR
-from nnunet_livseg.inference.ensemble import MemberOutputs, entropy, vote
+from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
-from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.reader_axes import ReaderAxes
 from nnunet_livseg.inference.safe_weights import ENDING, read_safe_weights
 from nnunet_livseg.inference.trained_model import TrainedModel
+from nnunet_livseg.multiscale import predictor_with
 
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
@@ -45,19 +45,19 @@ class Prediction:
         labels: Label values.
         probabilities: By structure, 0 to 1, half precision; those of the tumor always where there is one.
         votes: Share of the single predictions that say tumor; None unless asked for.
-        own_vote: The same for their mean, 1 or 0 on the network's grid and resampled as the votes are; None without.
+        ensemble_vote: The same for their mean, 1 or 0 on the network's grid, resampled as the votes are; None without.
         uncertainty: See ``ensemble.entropy``; None unless asked for.
     """
 
     labels: np.ndarray
     probabilities: dict[str, np.ndarray]
     votes: np.ndarray | None = None
-    own_vote: np.ndarray | None = None
+    ensemble_vote: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
 
     def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Prediction":
         """The same with all arrays changed in one way."""
-        maps = (None if m is None else change(m) for m in (self.votes, self.own_vote, self.uncertainty))
+        maps = (None if m is None else change(m) for m in (self.votes, self.ensemble_vote, self.uncertainty))
         probabilities = {name: change(values) for name, values in self.probabilities.items()}
         return Prediction(change(self.labels), probabilities, *maps)
 
@@ -69,6 +69,7 @@ class CasePredictor:
         model: The trained model.
         quality: Folds, mirroring, step.
         device: ``cuda``, ``cpu`` or ``mps``.
+        scales: Sizes in plane to predict at; see ``multiscale``.
         members: Also collect votes and uncertainty.
         progress: Show nnU-Net's progress bar.
 
@@ -77,12 +78,19 @@ class CasePredictor:
     """
 
     def __init__(
-        self, model: TrainedModel, *, quality: Quality, device: str, members: bool = False, progress: bool = False
+        self,
+        model: TrainedModel,
+        *,
+        quality: Quality,
+        device: str,
+        scales: Sequence[float] = (1.0,),
+        members: bool = False,
+        progress: bool = False,
     ) -> None:
         self.model, self.quality = model, quality
-        self.folds = model.folds if quality.every_fold else model.folds[:1]
+        self.folds = model.folds if quality.all_folds else model.folds[:1]
         with redirect_stdout(io.StringIO()):  # its remark on every device but CUDA
-            self.nnunet = nnUNetPredictor(
+            self.nnunet = predictor_with(scales)(
                 tile_step_size=quality.step_size,
                 use_mirroring=quality.mirroring,
                 device=torch.device(device),
@@ -91,7 +99,7 @@ class CasePredictor:
         self._load()
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions
-        self.channels_of = {name: self._channels(values) for name, values in model.structures.items()}
+        self.channels_of = {name: self._channels(values) for name, values in model.structures.values.items()}
         self.heads = self.label_manager.num_segmentation_heads
         self.members = members
         if members:
@@ -152,7 +160,7 @@ class CasePredictor:
 
     def _collect_members(self) -> None:
         tumor = self.channels_of.get(TUMOR, ())
-        self.nnunet.network = MemberOutputs(self.nnunet.network, exclusive=self.exclusive, tumor=tumor)
+        self.nnunet.network = EnsembleOutputs(self.nnunet.network, exclusive=self.exclusive, tumor=tumor)
         heads = 2 * self.heads + bool(tumor)
         self.nnunet.label_manager = SimpleNamespace(num_segmentation_heads=heads)  # all that its sliding window reads
 
@@ -162,9 +170,9 @@ class CasePredictor:
         Raises:
             UserError: The model was trained on something else than volumes.
         """
-        turn = self.turn(images[0])
-        found = self._predict(turn.stacked(images), turn.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
-        return found.changed(turn.back)
+        axes = self.axes(images[0])
+        found = self._predict(axes.stacked(images), axes.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
+        return found.changed(axes.from_reader)
 
     def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""
@@ -181,9 +189,9 @@ class CasePredictor:
         probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
         return Prediction(self._whole(labels, properties), probabilities, **extra)
 
-    def turn(self, image: sitk.Image) -> Turn:
+    def axes(self, image: sitk.Image) -> ReaderAxes:
         """From the axes of ``image`` to those of the reader that the model was trained with."""
-        return Turn(image, self.nnunet.plans_manager.plans["image_reader_writer"])
+        return ReaderAxes(image, self.nnunet.plans_manager.plans["image_reader_writer"])
 
     def preprocessed(
         self, image: np.ndarray, spacing_mm: tuple[float, ...], previous: np.ndarray | None = None
@@ -239,13 +247,13 @@ class CasePredictor:
             return {}
         probabilities = outputs[self.heads : 2 * self.heads]
         tumor = self.channels_of.get(TUMOR)
-        names = ("uncertainty", "own_vote") if tumor else ("uncertainty",)
+        names = ("uncertainty", "ensemble_vote") if tumor else ("uncertainty",)
         maps = {name: torch.empty(outputs.shape[1:], dtype=torch.half) for name in names}
         for slab in _slabs(tuple(outputs.shape[1:])):
             maps["uncertainty"][slab] = entropy(probabilities[:, slab], exclusive=self.exclusive).half()
             if tumor:
                 own = vote(outputs[: self.heads, slab].float(), tumor, exclusive=self.exclusive)
-                maps["own_vote"][slab] = own.half()
+                maps["ensemble_vote"][slab] = own.half()
         return maps | ({"votes": outputs[-1].clone()} if tumor else {})
 
     def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:

@@ -1,12 +1,15 @@
 """What people have a CT in: DICOM folders and zips, volume files, images of SimpleITK and nibabel, arrays.
 
-Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own grid.
+Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own grid, which a model then can or cannot
+take.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,14 +17,17 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import file_name
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
+from nnunet_livseg.data.dicom.study_files import opened_folder
 from nnunet_livseg.imaging.grid import distance_mm, grid_differences
+from nnunet_livseg.imaging.hounsfield import require_hounsfield
 from nnunet_livseg.imaging.images import ending, is_hidden, is_no_dicom, list_volumes, read_volume, stem
+from nnunet_livseg.inference.trained_model import TrainedModel
 
 _TEXTS = (".json", ".txt", ".csv", ".md", ".pkl")
 
 
 @dataclass(frozen=True)
-class Source:
+class CTInput:
     """A CT as read.
 
     Args:
@@ -41,25 +47,33 @@ class Source:
         return self.images[0]
 
 
-def open_source(
-    given: object, *, name: str | None = None, spacing_mm: Sequence[float] | None = None, **dicom
-) -> Source:
+def read_ct(
+    given: object,
+    *,
+    name: str | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    series: str | int | None = None,
+    interpolate: bool = False,
+    intercept: float | None = None,
+) -> CTInput:
     """Read one CT; a tuple or list of inputs is one CT with several channels.
 
     Args:
         given: Path of a DICOM folder, zip or multi-frame file or of a volume file; a SimpleITK or nibabel image; an
             array ``(Z, Y, X)`` in HU.
         name: Instead of the one made from the path.
-        spacing_mm: (z, y, x), for an array.
-        dicom: ``series``, ``interpolate`` and ``intercept`` of ``data.dicom.reading.read_series``; a volume refuses a
-            series or an intercept.
+        spacing_mm: (z, y, x), for an array alone.
+        series: Which series of a DICOM study; volumes have none.
+        interpolate: Fill missing slices of a DICOM series; a volume lacks none.
+        intercept: Of a DICOM series that lost it, in HU; values of volumes are taken as they are.
 
     Raises:
-        UserError: What cannot be read and why.
+        UserError: What cannot be read and why, or an option that means nothing for this input.
     """
+    dicom = {"series": series, "interpolate": interpolate, "intercept": intercept}
     if not isinstance(given, tuple | list):
-        source = _one(given, spacing_mm, dicom)
-        return Source(file_name(name or source.name), source.images, source.series, source.notes)
+        ct = _one(given, spacing_mm, dicom)
+        return CTInput(file_name(name or ct.name), ct.images, ct.series, ct.notes)
     if not given:
         raise UserError("no image was given.")
     parts = [_one(part, spacing_mm, dicom) for part in given]
@@ -67,34 +81,72 @@ def open_source(
     for index, image in enumerate(images[1:], start=1):
         _require_one_grid(images[0], image, index)
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return Source(file_name(name or parts[0].name), images, parts[0].series, notes)
+    return CTInput(file_name(name or parts[0].name), images, parts[0].series, notes)
 
 
-def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> Source:
+@contextmanager
+def unpacked(given: object) -> Iterator[object]:
+    """An input with its zips unpacked while the block runs: DICOM objects are written from the slices' own headers."""
+    several = isinstance(given, tuple | list)
+    parts = list(given) if several else [given]
+    with ExitStack() as stack:
+        for index, part in enumerate(parts):
+            if isinstance(part, str | Path) and not is_no_dicom(Path(part)) and is_zipfile(part):
+                parts[index] = stack.enter_context(opened_folder(part))
+        yield tuple(parts) if several else parts[0]
+
+
+def require_model_input(ct: CTInput, model: TrainedModel) -> tuple[str, ...]:
+    """Refuse another number of channels than the model's and values that are no Hounsfield units; returns remarks.
+
+    Raises:
+        UserError: What does not fit.
+    """
+    channels = model.dataset.channels
+    if len(ct.images) != len(channels):
+        raise UserError(
+            f"{ct.name} has {len(ct.images)} channel(s), but {model.folder.name} was trained on"
+            f" {len(channels)} ({', '.join(channels)}).\n  Give one image per channel, in this order."
+        )
+    remarks: dict[str, None] = {}
+    for name, image in zip(channels, ct.images, strict=True):
+        values = sitk.GetArrayViewFromImage(image)
+        if name.lower() == "ct":
+            remedy = "-1024 to its values" if ct.series is None else "--intercept -1024"
+            remarks |= dict.fromkeys(require_hounsfield(values, ct.name, remedy=remedy))
+        elif not np.isfinite(values).all():
+            raise UserError(f"{ct.name}: voxels of channel {name} are NaN or infinite. Replace them.")
+    return tuple(remarks)
+
+
+def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> CTInput:
+    if isinstance(given, np.ndarray):
+        _refuse_dicom_options("the image is one volume", dicom)
+        return CTInput("ct", (_from_array(given, spacing_mm),))
+    if spacing_mm is not None:
+        raise UserError("spacing_mm is for an array; what was given has voxel sizes of its own. Leave it out.")
     if isinstance(given, str | Path):
         return _from_path(Path(given), dicom)
     _refuse_dicom_options("the image is one volume", dicom)
     if isinstance(given, sitk.Image):
-        return Source("ct", (_scalar_volume(given),))
-    if isinstance(given, np.ndarray):
-        return Source("ct", (_from_array(given, spacing_mm),))
+        return CTInput("ct", (_scalar_volume(given),))
     if hasattr(given, "affine") and hasattr(given, "dataobj"):
-        return Source("ct", (_from_nibabel(given),))
+        return CTInput("ct", (_from_nibabel(given),))
     raise UserError(
         f"a {type(given).__name__} is no CT. Give a path, a SimpleITK or nibabel image, or an array with spacing_mm."
     )
 
 
-def _from_path(path: Path, dicom: dict) -> Source:
+def _from_path(path: Path, dicom: dict) -> CTInput:
     if path.is_file() and is_no_dicom(path):
         _refuse_dicom_options(f"{path} is one volume file", dicom)
         volume = read_volume(path)
-        return Source(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
+        return CTInput(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
     if path.is_dir():
         _refuse_folder_of_volumes(path)
     image, info = read_series(path, **dicom)
     digest = hashlib.sha256(info.series_uid.encode()).hexdigest()[:8]
-    return Source(f"ct-{digest}", (image,), info, info.notes)
+    return CTInput(f"ct-{digest}", (image,), info, info.notes)
 
 
 def _refuse_folder_of_volumes(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-class MemberOutputs(nn.Module):
+class EnsembleOutputs(nn.Module):
     """A network with two sorts of output channels more: probabilities, and the vote for tumor.
 
     Args:

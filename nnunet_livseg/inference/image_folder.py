@@ -14,16 +14,19 @@ from nnunet_livseg.imaging.hounsfield import require_hounsfield
 from nnunet_livseg.imaging.images import is_hidden, read_scan
 
 
-def require_images(folder: Path, dataset: RawDataset) -> None:
-    """Refuse a folder whose images nnU-Net would not find, not read, or read as something else than they are.
+def require_images(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
+    """Files of every case, by channel; refuses what nnU-Net would not find, not read, or read as something else.
 
     Args:
         folder: Images ``CASE_0000.ending``, a file per channel.
         dataset: What the model was trained on.
 
     Raises:
-        UserError: The first file that is missing, is named otherwise, is damaged, or holds no Hounsfield units.
+        UserError: There is no such folder, or the first file that is missing, is named otherwise, is damaged, or holds
+            no Hounsfield units.
     """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}.\n  -i takes a folder of images named CASE_0000.nii.gz.")
     cases = _cases(folder, dataset)
     for paths in cases.values():
         first = None
@@ -38,6 +41,7 @@ def require_images(folder: Path, dataset: RawDataset) -> None:
                     f" the patient.\n  {spelled(differences, path.name, paths[0].name)}\n"
                     "  Register the phases first: livseg align."
                 )
+    return cases
 
 
 def _cases(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:

@@ -13,7 +13,7 @@ import numpy as np
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from scipy import ndimage
 
-from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.reader_axes import ReaderAxes
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def whole_grid(
     *,
     properties: Mapping[str, Any],
     transposed: Sequence[int],
-    turn: Turn,
+    axes: ReaderAxes,
 ) -> PatchGrid:
     """The whole preprocessed image as one patch.
 
@@ -89,12 +89,12 @@ def whole_grid(
         preprocessed: Sizes after preprocessing, turned.
         properties: What nnU-Net's preprocessor notes about the case.
         transposed: The plans' ``transpose_forward``.
-        turn: What the model's reader does to the image.
+        axes: What the model's reader does to the image.
     """
-    axes = _axes(turn)
+    own_axes = _own_axes(axes)
     order, limits, scale, offset = [], [], [], []
     for axis, (low, high), n in zip(transposed, properties["bbox_used_for_cropping"], preprocessed, strict=True):
-        own, backwards = axes[axis]
+        own, backwards = own_axes[axis]
         low, high = (shape[own] - high, shape[own] - low) if backwards else (low, high)
         edge, per_voxel = (high, -n / (high - low)) if backwards else (low, n / (high - low))
         order.append(own)
@@ -104,9 +104,9 @@ def whole_grid(
     return PatchGrid(tuple(shape), tuple(order), tuple(limits), tuple(scale), tuple(offset), tuple(preprocessed))
 
 
-def _axes(turn: Turn) -> list[tuple[int, bool]]:
+def _own_axes(axes: ReaderAxes) -> list[tuple[int, bool]]:
     """For each axis (z, y, x) of the reader the axis of the image, and whether it runs backwards there."""
-    corners = turn.to_reader(np.arange(8).reshape(2, 2, 2))  # neighbours differ by 4, 2, 1 along z, y, x of the image
+    corners = axes.to_reader(np.arange(8).reshape(2, 2, 2))  # neighbours differ by 4, 2, 1 along z, y, x of the image
     steps = [int(corners[end] - corners[0, 0, 0]) for end in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
     return [((4, 2, 1).index(abs(step)), step < 0) for step in steps]
 

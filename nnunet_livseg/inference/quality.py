@@ -12,13 +12,13 @@ class Quality:
 
     Args:
         name: Name of the preset, or ``custom``.
-        every_fold: Average all folds that are trained; else the first alone.
+        all_folds: Average all folds that are trained; else the first alone.
         mirroring: Predict mirrored copies too (eight in 3D, four in 2D) and average.
         step_size: Step of the sliding window over the patch size, above 0 to 1; smaller overlaps more.
     """
 
     name: str
-    every_fold: bool
+    all_folds: bool
     mirroring: bool
     step_size: float
 
@@ -26,9 +26,9 @@ class Quality:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Quality("fast", every_fold=False, mirroring=False, step_size=0.75),
-        Quality("standard", every_fold=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
-        Quality("best", every_fold=True, mirroring=True, step_size=0.3),
+        Quality("fast", all_folds=False, mirroring=False, step_size=0.75),
+        Quality("standard", all_folds=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
+        Quality("best", all_folds=True, mirroring=True, step_size=0.3),
     )
 }
 

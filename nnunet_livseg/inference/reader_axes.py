@@ -13,7 +13,7 @@ _KEEPING = ("SimpleITKIO", "NibabelIO")
 _TURNING = ("SimpleITKIOWithReorient", "NibabelIOWithReorient")
 
 
-class Turn:
+class ReaderAxes:
     """From an image's own axis order to that of one of nnU-Net's readers, and back.
 
     Args:
@@ -51,6 +51,6 @@ class Turn:
         """``(Z, Y, X)`` of the image to the reader's order."""
         return array if self._to_reader is None else apply_orientation(array.T, self._to_reader).T
 
-    def back(self, array: np.ndarray) -> np.ndarray:
+    def from_reader(self, array: np.ndarray) -> np.ndarray:
         """The reader's order to ``(Z, Y, X)`` of the image."""
         return array if self._back is None else np.ascontiguousarray(apply_orientation(array.T, self._back).T)

@@ -3,51 +3,50 @@
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from fnmatch import fnmatch
+from inspect import signature
 from itertools import islice
 from pathlib import Path
-from zipfile import is_zipfile
 
 from nnunet_livseg.core.errors import DoneButError, UserError
 from nnunet_livseg.core.names import numbered
-from nnunet_livseg.data.dicom.study_files import opened_folder
-from nnunet_livseg.imaging.images import WriteError, is_no_dicom
-from nnunet_livseg.inference.ct_input import open_source
+from nnunet_livseg.imaging.images import WriteError
+from nnunet_livseg.inference.ct_input import read_ct, unpacked
 from nnunet_livseg.inference.segmenter import Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, Contents, require_writable, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, require_writable, write_result
 
-READING = ("name", "spacing_mm", "series", "interpolate", "intercept")
-Given = object  # whatever ``ct_input.open_source`` takes
+READING = signature(read_ct).parameters.keys() - {"given"}
 
 
-def segment(given: Given, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
+def segment(given: object, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
     """Segment one CT: ``segment("study.zip", MODEL_FOLDER, output="result", quality="fast")``.
 
     For several CTs make one ``Segmenter`` and call its ``segment``: the model is then loaded once.
 
     Args:
-        given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.open_source``.
+        given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.read_ct``.
         model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
         output: Folder to write; left out, nothing is written.
-        options: Those of ``Contents`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.open_source``
+        options: Those of ``ResultFiles`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.read_ct``
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
 
     Raises:
         UserError: The model cannot be used, the CT not be read, or the folder not be written.
     """
     reading = {key: options.pop(key) for key in READING if key in options}
-    contents = Contents(**{field.name: options.pop(field.name) for field in fields(Contents) if field.name in options})
+    files = ResultFiles(
+        **{field.name: options.pop(field.name) for field in fields(ResultFiles) if field.name in options}
+    )
     segmenter = Segmenter(model, **options)
     if output is not None:
         require_writable(output)
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
         if output is not None:
-            write_result(result, output, contents=contents)
+            write_result(result, output, files=files)
     return result
 
 
@@ -56,7 +55,7 @@ def segment_all(
     segmenter: Segmenter,
     out: Path,
     *,
-    contents: Contents | None = None,
+    files: ResultFiles | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
     **reading,
@@ -67,10 +66,10 @@ def segment_all(
         inputs: Paths; a tuple is one CT with several channels.
         segmenter: The model.
         out: For one input its folder; for several the folder of their folders, which are named as the results are.
-        contents: What is written beside label map and measurements.
+        files: What is written beside label map and measurements.
         overwrite: Segment again what the same call has finished before.
         say: Takes one line of progress.
-        reading: Options of ``ct_input.open_source``.
+        reading: Options of ``ct_input.read_ct``.
 
     Returns:
         Folders of the results, in the order of the inputs; an input that is given twice has one.
@@ -80,7 +79,7 @@ def segment_all(
             inputs failed and why.
         DoneButError: All is done but for a report, preview or DICOM object.
     """
-    alone, contents = len(inputs) == 1, contents or Contents()
+    alone, files = len(inputs) == 1, files or ResultFiles()
     _require_apart(inputs, out)
     require_writable(out)
     whole = _finished([out] if alone else sorted(out.glob("*/")))
@@ -96,16 +95,16 @@ def segment_all(
         broken.append(f"{folder / name}: {_reason(error)}")
 
     for mark, given in {_mark(given): given for given in inputs}.items():  # an input that is given twice counts once
-        request = _request(given, segmenter, contents, reading)
+        request = _request(given, segmenter, files, reading)
         if request in finished:
             say(f"{finished[request]}: finished before; --overwrite segments it again")
             folders.append(finished[request])
             continue
         try:
             with unpacked(given) as place:
-                result = segmenter.segment(open_source(place, **reading))
+                result = segmenter.segment(read_ct(place, **reading))
                 folder = out if alone else _place(out / result.name, mark, holders)
-                write_result(result, folder, contents=contents, request=request, given=mark, on_failure=note_broken)
+                write_result(result, folder, files=files, request=request, given=mark, on_failure=note_broken)
         except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
             if alone or isinstance(error, WriteError):
                 raise
@@ -125,18 +124,6 @@ def segment_all(
     return folders
 
 
-@contextmanager
-def unpacked(given: Given) -> Iterator[Given]:
-    """An input with its zips unpacked while the block runs: DICOM objects are written from the slices' own headers."""
-    several = isinstance(given, tuple | list)
-    parts = list(given) if several else [given]
-    with ExitStack() as stack:
-        for index, part in enumerate(parts):
-            if isinstance(part, str | Path) and not is_no_dicom(Path(part)) and is_zipfile(part):
-                parts[index] = stack.enter_context(opened_folder(part))
-        yield tuple(parts) if several else parts[0]
-
-
 def summary(result: Segmentation) -> str:
     """One line about what was found."""
     found = result.measurements
@@ -146,17 +133,15 @@ def summary(result: Segmentation) -> str:
     return f"{', '.join(parts)} in {result.provenance.seconds:.0f} s"
 
 
-def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, contents: Contents, reading: dict) -> str:
+def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, files: ResultFiles, reading: dict) -> str:
     """Digest of everything that a result depends on. Paths of inputs may name patients, so nothing else is kept."""
     paths = given if isinstance(given, tuple) else (given,)
     wish = {
         "inputs": [_state(path) for path in paths],
         "model": [_state(path) for path in segmenter.weights()],
-        "quality": asdict(segmenter.quality),
-        "wishes": asdict(segmenter.wishes),
-        "contents": asdict(contents),
+        "settings": segmenter.settings(),
+        "files": asdict(files),
         "reading": reading,
-        "versions": segmenter.versions,
     }
     return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.core.labels import TUMOR, select
+from nnunet_livseg.core.labels import TUMOR, mask_of
 from nnunet_livseg.evaluation.mask_pair import bounding_box
 from nnunet_livseg.imaging.diameters import Line, axial_line, longest_line
 from nnunet_livseg.imaging.images import on_grid
@@ -22,7 +22,7 @@ def measure(
     *,
     tumor_probability: np.ndarray | None = None,
     tumor_votes: np.ndarray | None = None,
-    own_vote: np.ndarray | None = None,
+    ensemble_vote: np.ndarray | None = None,
 ) -> tuple[Measurements, sitk.Image | None]:
     """Measure a segmented CT; the second value numbers the lesions as ``Segmentation.lesions`` (16 bit).
 
@@ -32,18 +32,18 @@ def measure(
         structures: Structure to label values.
         tumor_probability: ``(Z, Y, X)``, 0 to 1; the confidence of a lesion is its mean.
         tumor_votes: ``(Z, Y, X)``, 0 to 1; share of the single predictions that say tumor.
-        own_vote: The same for their mean, resampled in the same way: a lesion's agreement is the mean of the votes over
-            the mean of this, so that interpolation between the network's voxels does not look like disagreement.
+        ensemble_vote: The same for their mean, resampled in the same way: a lesion's agreement is the mean of the votes
+            over the mean of this, so that interpolation between the network's voxels does not look like disagreement.
     """
     values, hu = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(image)
     voxel_ml = math.prod(labels.GetSpacing()) / 1000
-    masks = {name: select(values, wanted) for name, wanted in structures.items()}
+    masks = {name: mask_of(values, wanted) for name, wanted in structures.items()}
     sizes = {name: _size(mask, hu, voxel_ml) for name, mask in masks.items()}
     cut_off = tuple(name for name, mask in masks.items() if _touches_border(mask))
     if TUMOR not in masks:
         return Measurements(sizes, None, cut_off), None
     numbered, boxes = _numbered_by_size(masks[TUMOR])
-    of = _Lesions(image, hu, numbered, voxel_ml, (tumor_probability, tumor_votes, own_vote))
+    of = _Lesions(image, hu, numbered, voxel_ml, (tumor_probability, tumor_votes, ensemble_vote))
     lesions = tuple(of.lesion(number, box) for number, box in enumerate(boxes, start=1))
     return Measurements(sizes, lesions, cut_off), on_grid(numbered, labels)
 
@@ -99,7 +99,7 @@ class _Lesions:
         certainty: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None],
     ) -> None:
         self.image, self.hu, self.numbered, self.voxel_ml = image, hu, numbered, voxel_ml
-        self.probability, self.votes, self.own_vote = certainty
+        self.probability, self.votes, self.ensemble_vote = certainty
         self.spacing_mm = image.GetSpacing()[::-1]
 
     def lesion(self, number: int, box: Box) -> Lesion:
@@ -118,7 +118,7 @@ class _Lesions:
         )
 
     def _agreement(self, box: Box, mask: np.ndarray) -> float | None:
-        votes, own = _mean(self.votes, box, mask), _mean(self.own_vote, box, mask)
+        votes, own = _mean(self.votes, box, mask), _mean(self.ensemble_vote, box, mask)
         return min(1.0, votes / own) if votes is not None and own else votes
 
     def _diameter(self, line: Line, box: Box, slice_index: int | None = None) -> Diameter:

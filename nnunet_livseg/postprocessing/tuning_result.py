@@ -1,11 +1,18 @@
-"""What a tuning found: the nouns that are written down and shown."""
+"""What a tuning found: the nouns that are shown, and written into the model's folder."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from nnunet_livseg import __version__
+from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.evaluation.pairing import Problem
+from nnunet_livseg.evaluation.store import to_json
 from nnunet_livseg.postprocessing.step_scores import Steps, Summary
-from nnunet_livseg.postprocessing.steps import Step
+from nnunet_livseg.postprocessing.steps import Step, as_dict
+from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
+
+CAUTION = "the steps were chosen on the same cases that these scores are of; leave_one_fold_out is not"
 
 
 @dataclass(frozen=True)
@@ -78,3 +85,41 @@ class Tuning:
     n_cases: int
     left_out: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def write_record(model_folder: str | Path, tuning: Tuning) -> Path:
+    """Write the outcome into the model's folder, whole or not at all; returns the file."""
+    held = tuning.held_out
+    content = {
+        "schema": SCHEMA,
+        "created_with": f"nnunet-livseg {__version__}",
+        "steps": [as_dict(step) for step in tuning.steps],
+        "labels": tuning.structures.as_dict(),
+        "folds": tuning.folds,
+        "n_cases": tuning.n_cases,
+        "left_out": [{"case": problem.case, "reason": problem.reason} for problem in tuning.left_out],
+        "caution": CAUTION,
+        "before": tuning.before.as_dict(),
+        "after": tuning.after.as_dict(),
+        "leave_one_fold_out": held
+        and {
+            "gain": held.gain,
+            "gain_ci95": held.gain_ci95,
+            "steps": {fold: [as_dict(step) for step in steps] for fold, steps in held.steps.items()},
+        },
+        "trials": [_trial(trial) for trial in tuning.trials],
+        "notes": tuning.notes,
+    }
+    path = Path(model_folder) / FILE
+    write_json(path, to_json(content))
+    return path
+
+
+def _trial(trial: Trial) -> dict:
+    return as_dict(trial.step) | {
+        "verdict": trial.verdict,
+        "gain": trial.gain,
+        "gain_ci95": trial.gain_ci95,
+        "before": trial.before.as_dict(),
+        "after": trial.after.as_dict(),
+    }

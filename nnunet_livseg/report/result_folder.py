@@ -31,7 +31,7 @@ STAGING = ".incomplete-"  # how the hidden folder's name begins
 
 
 @dataclass(frozen=True)
-class Contents:
+class ResultFiles:
     """What a folder holds beside label map and measurements.
 
     Args:
@@ -49,7 +49,7 @@ def write_result(
     result: Segmentation,
     folder: str | Path,
     *,
-    contents: Contents | None = None,
+    files: ResultFiles | None = None,
     request: str = "",
     given: str = "",
     on_failure: Callable[[str, Exception], None] | None = None,
@@ -59,7 +59,7 @@ def write_result(
     Args:
         result: The segmented CT; the files of its DICOM series must still be there.
         folder: Where to; it is made.
-        contents: What to write.
+        files: What to write.
         request: Digest of what was asked for, to recognise a finished result by.
         given: Digest of the input alone, to recognise other results of it by.
         on_failure: Takes the name of an extra that could not be made, and why; default: a warning. The record then
@@ -68,25 +68,25 @@ def write_result(
     Returns:
         The files, in the folder.
     """
-    contents, folder = contents or Contents(), Path(folder)
+    files, folder = files or ResultFiles(), Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     _clear_unfinished(folder)
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))  # its own file system: moving cannot fail
     try:
         _write_images(result, staging)
-        identifiers = read_identifiers(result.series) if contents.identifiers and result.series else None
-        has_dicom = contents.dicom and result.series is not None
-        alone = not (has_dicom or contents.report)
+        identifiers = read_identifiers(result.series) if files.identifiers and result.series else None
+        has_dicom = files.dicom and result.series is not None
+        alone = not (has_dicom or files.report)
         record = as_record(result, identifiers=identifiers)
         write_json(staging / RECORD, record | {"request": request if alone else "", "input": given})
-        files = _move(staging, folder)
+        moved = _move(staging, folder)
         if alone:
-            return files
+            return moved
         extras = _Extras(on_failure or _warn)
         if has_dicom:
-            result = extras.write_dicom(result, staging, identifiers=contents.identifiers)
-        if contents.report:
+            result = extras.write_dicom(result, staging, identifiers=files.identifiers)
+        if files.report:
             extras.write(REPORT, lambda: write_report(result, staging / REPORT, identifiers=identifiers))
             extras.write(PREVIEW, lambda: write_preview(result, staging / PREVIEW))
         result = replace(result, notes=(*result.notes, *extras.notes))
@@ -94,7 +94,7 @@ def write_result(
         record = as_record(result, identifiers=identifiers)
         marks = {"request": "" if extras.notes else request, "input": given}
         extras.write(RECORD, lambda: write_json(folder / RECORD, record | marks))
-        return [*made, *files]
+        return [*made, *moved]
     finally:
         _clear_unfinished(folder)
         if is_new and not any(folder.iterdir()):

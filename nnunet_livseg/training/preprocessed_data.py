@@ -17,6 +17,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_livseg.core.dataset_json import channel_names
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
@@ -140,10 +141,10 @@ def _contradiction(cases: list[_Case], made: _Made, dataset_json: Mapping) -> st
 
 
 def _other_channels(case: _Case, dataset_json: Mapping) -> str | None:
-    names = dataset_json.get("modality", dataset_json.get("channel_names"))  # as nnU-Net counts them
+    names = channel_names(dataset_json)
     if case.shape[0] == len(names):
         return None
-    return f"{case.name} has {case.shape[0]} channels, but dataset.json has {len(names)} ({', '.join(names.values())})"
+    return f"{case.name} has {case.shape[0]} channels, but dataset.json has {len(names)} ({', '.join(names)})"
 
 
 def _other_size(case: _Case, made: _Made) -> str | None:

@@ -8,7 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional as F
 
 from nnunet_livseg.inference.patch_grid import cut_patch, whole_grid
-from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.reader_axes import ReaderAxes
 from nnunet_livseg.reference_networks import stock_configuration
 
 from .conftest import plans
@@ -32,22 +32,22 @@ def turned(reader, direction, spacing_mm=SPACING_MM):
     image = sitk.Image(2, 2, 2, sitk.sitkUInt8)
     image.SetDirection(direction)
     image.SetSpacing(spacing_mm[::-1])
-    return Turn(image, reader)
+    return ReaderAxes(image, reader)
 
 
-def prepared(voxels, *, order, spacing_mm, patch, turn=None):
+def prepared(voxels, *, order, spacing_mm, patch, axes=None):
     """Preprocessed image, and its grid, by nnU-Net's preprocessor with plans of these axes and this spacing."""
-    turn = turn or turned("SimpleITKIO", STRAIGHT)
+    axes = axes or turned("SimpleITKIO", STRAIGHT)
     configuration = stock_configuration(len(patch), patch=patch, features=(4,) * 5) | {"spacing": list(spacing_mm)}
     manager = PlansManager(plans(configuration, order=order))
     (key,) = manager.plans["configurations"]
     chosen = manager.get_configuration(key)
-    properties = {"spacing": list(turn.spacing_mm)}
+    properties = {"spacing": list(axes.spacing_mm)}
     labels = {"background": 0, "liver": 1}
     data, _, properties = chosen.preprocessor_class(verbose=False).run_case_npy(
-        turn.to_reader(voxels)[None], None, properties, manager, chosen, {"labels": labels}
+        axes.to_reader(voxels)[None], None, properties, manager, chosen, {"labels": labels}
     )
-    return data, whole_grid(SHAPE, data.shape[1:], properties=properties, transposed=order, turn=turn)
+    return data, whole_grid(SHAPE, data.shape[1:], properties=properties, transposed=order, axes=axes)
 
 
 def marked(voxel):
@@ -64,8 +64,8 @@ def marked(voxel):
 @pytest.mark.parametrize(("reader", "direction"), READ)
 def test_a_marker_lands_within_a_cell(marker, order, spacing_mm, reader, direction):
     read_mm = turned(reader, direction, spacing_mm).spacing_mm
-    turn, planned_mm = turned(reader, direction), [read_mm[axis] for axis in order]
-    data, whole = prepared(marked(marker), order=order, spacing_mm=planned_mm, patch=(16, 32, 32), turn=turn)
+    axes, planned_mm = turned(reader, direction), [read_mm[axis] for axis in order]
+    data, whole = prepared(marked(marker), order=order, spacing_mm=planned_mm, patch=(16, 32, 32), axes=axes)
     centre = [int(i) for i in np.unravel_index(data[0].argmax(), data.shape[1:])]
     patch, grid = cut_patch(data, whole, centre, (16, 32, 32))
     assert patch.shape == (1, 16, 32, 32)
@@ -89,9 +89,9 @@ def test_what_the_network_sees_comes_back_as_it_was_read(reader, direction):
     """Without resampling every voxel has its own value again, in a box that is not in the middle."""
     voxels = marked((11, 30, 41))
     voxels[2:-3, 5:-1, 4:-9] += np.random.default_rng(0).normal(0, 5, (19, 44, 77))
-    order, turn = (2, 0, 1), turned(reader, direction)
-    planned_mm = [turn.spacing_mm[axis] for axis in order]
-    data, whole = prepared(voxels, order=order, spacing_mm=planned_mm, patch=(16, 32, 32), turn=turn)
+    order, axes = (2, 0, 1), turned(reader, direction)
+    planned_mm = [axes.spacing_mm[axis] for axis in order]
+    data, whole = prepared(voxels, order=order, spacing_mm=planned_mm, patch=(16, 32, 32), axes=axes)
     assert whole.box == (slice(2, 21), slice(5, 49), slice(4, 81))
     expected = np.clip(voxels, -1000, 1000) / 100  # as the plans say
     assert np.allclose(whole.place(data[0]), expected[whole.box], atol=1e-5)

@@ -16,7 +16,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.evaluation.images import read_labels
 from nnunet_livseg.imaging import images
 from nnunet_livseg.imaging.images import read_volume, stem, write_volume
-from nnunet_livseg.inference.ct_input import open_source
+from nnunet_livseg.inference.ct_input import read_ct
 
 CT = ct_array()
 NAN = float("nan")
@@ -104,7 +104,7 @@ def test_every_field_of_a_header_is_right_or_named(tmp_path, name):
             read_volume(path)
         if name != "magic":
             assert "it is damaged" not in str(caught.value)
-        for reader in (read_labels, open_source):
+        for reader in (read_labels, read_ct):
             with pytest.raises(UserError, match=f"(?s){message}"):
                 reader(path)
         return
@@ -165,7 +165,7 @@ def test_content_comes_before_the_name(tmp_path, source, name):
     shutil.copy(tmp_path / source, path)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(path).image), CT)
     np.testing.assert_array_equal(read_labels(path).labels, CT)
-    assert open_source(path).image.GetSize() == (48, 40, 12)
+    assert read_ct(path).image.GetSize() == (48, 40, 12)
     assert [file.name for file in path.parent.iterdir()] == [name]
 
 
@@ -253,7 +253,7 @@ def test_a_folder_of_volumes_is_named_as_one(tmp_path):
         write(CT, tmp_path / "imagesTs/x.nii.gz").rename(tmp_path / "imagesTs" / name)
         (tmp_path / "imagesTs" / f"._{name}").write_bytes(bytes(200))
     with pytest.raises(UserError, match=r"holds 2 volumes, no DICOM series.*imagesTs/\*\.nii\.gz"):
-        open_source(tmp_path / "imagesTs")
+        read_ct(tmp_path / "imagesTs")
 
 
 def raw_dataset(folder):

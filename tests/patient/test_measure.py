@@ -82,7 +82,7 @@ def test_confidence_is_the_mean_over_the_lesion():
     assert lesion.confidence == pytest.approx(probability[array == 2].astype(float).mean())
     assert lesion.agreement == 0.75
     own = np.where(array == 2, 0.9, 0).astype(np.float32)
-    (lesion,) = measure(as_image(array), as_image(array), STRUCTURES, **maps, own_vote=own)[0].lesions
+    (lesion,) = measure(as_image(array), as_image(array), STRUCTURES, **maps, ensemble_vote=own)[0].lesions
     assert lesion.agreement == pytest.approx(0.75 / 0.9)
 
 

@@ -15,7 +15,7 @@ from nnunet_livseg.data.phantom import make_case
 from nnunet_livseg.data.phantom.layers import TISSUE_CODES
 from nnunet_livseg.evaluation import evaluate_folder
 from nnunet_livseg.postprocessing import LargestLiver, load_postprocessing
-from nnunet_livseg.postprocessing.record import FILE
+from nnunet_livseg.postprocessing.steps_file import FILE
 from nnunet_livseg.postprocessing.table import gain_text
 
 

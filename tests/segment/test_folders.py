@@ -22,12 +22,12 @@ from nnunet_livseg.inference.segment_jobs import segment_all
 from nnunet_livseg.inference.segmenter import Segmenter
 from nnunet_livseg.patient.segmentation import Lesion
 from nnunet_livseg.postprocessing import SmallestLesion
-from nnunet_livseg.postprocessing.record import SCHEMA
 from nnunet_livseg.postprocessing.steps import as_dict
-from nnunet_livseg.report.result_folder import RECORD, SEG, SR, Contents, write_result
+from nnunet_livseg.postprocessing.steps_file import SCHEMA
+from nnunet_livseg.report.result_folder import RECORD, SEG, SR, ResultFiles, write_result
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
-BARE = Contents(report=False)
+BARE = ResultFiles(report=False)
 
 
 def livseg(*args):
@@ -64,7 +64,7 @@ def test_maps_of_structures_that_would_share_a_file_name(ct, model, tmp_path):
     result = segment(ct, model, device="cpu", quality="fast")
     names = ("vessel (portal)", "vessel [portal]", "Vessel portal")
     maps = {name: as_image(np.full(drawing()[0].shape, value, np.float32)) for value, name in enumerate(names)}
-    write_result(replace(result, probabilities=maps), tmp_path / "out", contents=BARE)
+    write_result(replace(result, probabilities=maps), tmp_path / "out", files=BARE)
     files = ("vessel-portal", "vessel-portal-2", "Vessel-portal-3")
     for value, file in enumerate(files):
         assert sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"out/probability_{file}.nii.gz")).max() == value
@@ -167,7 +167,7 @@ class Fragile(Segmenter):
 def test_no_error_of_one_ct_keeps_others_from_being_segmented(model, tmp_path):
     strange, good = (write(as_image(drawing()[0]), tmp_path / f"{name}.nii.gz") for name in ("strange", "good"))
     with pytest.raises(UserError, match=r"(?s)1 of 2 inputs failed.*strange.nii.gz: ValueError: could not convert"):
-        segment_all([strange, good], Fragile(model, device="cpu", quality="fast"), tmp_path / "out", contents=BARE)
+        segment_all([strange, good], Fragile(model, device="cpu", quality="fast"), tmp_path / "out", files=BARE)
     assert (tmp_path / "out" / "good" / RECORD).exists()
 
 

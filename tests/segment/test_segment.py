@@ -14,7 +14,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunet_livseg import segment
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.quality import Quality
-from nnunet_livseg.inference.reader_axes import Turn
+from nnunet_livseg.inference.reader_axes import ReaderAxes
 from nnunet_livseg.inference.segmenter import Segmenter
 
 SPACING_MM = (2.5, 0.8, 0.7)
@@ -76,10 +76,10 @@ def test_the_model_sees_what_its_reader_would_read(tmp_path, reader, direction):
     hu, _ = drawing()
     sitk.WriteImage(as_image(hu, direction=direction), str(tmp_path / "ct.nii.gz"))
     read, properties = recursive_find_reader_writer_by_name(reader)().read_images([str(tmp_path / "ct.nii.gz")])
-    turn = Turn(sitk.ReadImage(tmp_path / "ct.nii.gz"), reader)
-    assert np.array_equal(turn.to_reader(hu), read[0])
-    assert turn.spacing_mm == pytest.approx(properties["spacing"])
-    assert np.array_equal(turn.back(turn.to_reader(hu)), hu)
+    axes = ReaderAxes(sitk.ReadImage(tmp_path / "ct.nii.gz"), reader)
+    assert np.array_equal(axes.to_reader(hu), read[0])
+    assert axes.spacing_mm == pytest.approx(properties["spacing"])
+    assert np.array_equal(axes.from_reader(axes.to_reader(hu)), hu)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -192,7 +192,7 @@ def test_the_liver_first_keeps_the_other_model_from_looking_elsewhere(tmp_path, 
     hu[0:12, 34:38, 40:46] = 300
     cut = {"livseg": {"two_stage": {"mode": mode, "margin_mm": 2.0}}}
     liver = make_model(tmp_path / "liver", outputs="liver")
-    hu[0:12, 34:38, 40:46] = 300  # the smaller of two parts: find_region takes the largest
+    hu[0:12, 34:38, 40:46] = 300  # the smaller of two parts: find_liver_box takes the largest
     model = make_model(tmp_path / "tumor", outputs="labels", dataset=cut)
     result = segment(as_image(hu), model, device="cpu", quality="fast", liver_model=liver)
     assert np.array_equal(labels_of(result), labels)

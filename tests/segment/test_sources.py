@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from io_samples import SPACING_MM, as_image, ct_array, rotated, write
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.inference.ct_input import open_source
+from nnunet_livseg.inference.ct_input import read_ct
 
 FLAT = np.full((4, 512, 512), -1000, np.int16)
 
@@ -22,7 +22,7 @@ def test_channels_whose_corners_lie_apart_are_refused(other):
     with pytest.raises(
         UserError, match=r"channel 1 lies on another grid than channel 0 .*corners up to [\d.]+ mm apart"
     ):
-        open_source((first, as_image(FLAT, **{"spacing_mm": (2, 0.7, 0.7)} | other)))
+        read_ct((first, as_image(FLAT, **{"spacing_mm": (2, 0.7, 0.7)} | other)))
 
 
 def test_channels_that_differ_by_rounding_are_one_ct():
@@ -31,7 +31,7 @@ def test_channels_that_differ_by_rounding_are_one_ct():
     other = as_image(
         FLAT, spacing_mm=(2, 0.7031, 0.7031), direction=rotated((10, -20, 30.001)), origin_mm=(-17.01, -23, -110)
     )
-    assert len(open_source((first, other)).images) == 2
+    assert len(read_ct((first, other)).images) == 2
 
 
 @pytest.mark.parametrize("kind", ["file", "image", "array"])
@@ -43,8 +43,16 @@ def test_options_of_dicom_are_refused_for_volumes(tmp_path, kind):
     with pytest.raises(
         UserError, match=r"is one volume.*, whose values are taken as they are: the intercept -1024 is for"
     ):
-        open_source(given, intercept=-1024, **options)
+        read_ct(given, intercept=-1024, **options)
     with pytest.raises(UserError, match=r"is one volume.*: there is no series '3' to choose in it"):
-        open_source(given, series=3, **options)
-    nothing_to_fill = open_source(given, series=None, intercept=None, interpolate=True, **options)
+        read_ct(given, series=3, **options)
+    nothing_to_fill = read_ct(given, series=None, intercept=None, interpolate=True, **options)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(nothing_to_fill.image), ct_array())
+
+
+def test_options_that_would_mean_nothing_are_refused():
+    """A misspelled option, and a voxel size for an image that has its own."""
+    with pytest.raises(TypeError, match="intercpt"):
+        read_ct(as_image(ct_array()), intercpt=-1024)
+    with pytest.raises(UserError, match="spacing_mm is for an array"):
+        read_ct(as_image(ct_array()), spacing_mm=SPACING_MM)

@@ -9,13 +9,14 @@ import SimpleITK as sitk
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.check_dataset import check_dataset
-from nnunet_livseg.data.liver_crop_dataset import Cutting, fill_values, liver_values, write_region_dataset
+from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, require_liver, write_region_dataset
 from nnunet_livseg.data.raw_dataset import RawDataset
+from nnunet_livseg.imaging.liver_crop import LiverCrop
 
 from .conftest import as_image, drawing
 
 
-def write(drawn, out, cutting=Cutting(margin_mm=4), **options):  # noqa: B008 - frozen
+def write(drawn, out, cutting=LiverCrop(margin_mm=4), **options):  # noqa: B008 - frozen
     return write_region_dataset(RawDataset.open(drawn), out, cutting=cutting, progress=False, **options)
 
 
@@ -34,7 +35,7 @@ def test_cases_are_cut_and_those_without_a_liver_left_out(drawn, tmp_path):
     said = made.json["livseg"]["two_stage"]
     assert said["boxes"]["b"] == [[3, 6], [9, 14], [6, 28]]
     assert (said["mode"], said["margin_mm"], said["source"]) == ("crop", 4, "Dataset301_Drawn")
-    assert Cutting.of_model(made.json) == Cutting("crop", 4.0)
+    assert crop_of_model(made.json) == LiverCrop("crop", 4.0)
 
 
 def test_livers_from_predictions(drawn, tmp_path):
@@ -49,7 +50,7 @@ def test_livers_from_predictions(drawn, tmp_path):
         predicted[7] = 0
         sitk.WriteImage(as_image(predicted), str(livers / f"{name}.nii.gz"))
     out = tmp_path / "Dataset302_Masked"
-    assert write(drawn, out, Cutting("mask", 0), livers=livers) == []
+    assert write(drawn, out, LiverCrop("mask", 0), livers=livers) == []
     image = array(out / "imagesTr/none_0000.nii.gz")
     assert image.shape == (3, 10, 20)
     assert set(array(out / "imagesTr/a_0000.nii.gz").ravel()) == {60, 200}
@@ -72,7 +73,7 @@ def test_another_dataset_is_left_alone(drawn, tmp_path):
     out = tmp_path / "Dataset302_InLiver"
     write(drawn, out)
     with pytest.raises(UserError, match="holds another dataset, which stays as it is"):
-        write(drawn, out, Cutting("mask", 4))
+        write(drawn, out, LiverCrop("mask", 4))
     with pytest.raises(UserError, match="holds another dataset"):
         write(drawn, drawn)
     (tmp_path / "Dataset303_Full").mkdir()
@@ -86,13 +87,13 @@ def test_wrong_arguments(drawn, tmp_path):
         write(drawn, tmp_path / "InLiver")
     out = tmp_path / "Dataset302_InLiver"
     with pytest.raises(UserError, match="there is no mode 'box' of cutting to the liver; known are crop, mask"):
-        write(drawn, out, Cutting("box"))
+        write(drawn, out, LiverCrop("box"))
     with pytest.raises(UserError, match="the margin around the liver is -1 mm"):
-        write(drawn, out, Cutting(margin_mm=-1))
+        write(drawn, out, LiverCrop(margin_mm=-1))
     with pytest.raises(UserError, match=r"there is no folder .* with predicted livers"):
         write(drawn, out, livers=tmp_path / "nowhere")
     with pytest.raises(UserError, match="no label is the liver by its name; the labels are background, tumor"):
-        liver_values(RawDataset(drawn, {"labels": {"background": 0, "tumor": 1}}), where="x")
+        require_liver(RawDataset(drawn, {"labels": {"background": 0, "tumor": 1}}), where="x")
     assert not out.exists()
 
 

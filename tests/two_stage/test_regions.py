@@ -6,13 +6,13 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.imaging.images import read_scan, write_volume
-from nnunet_livseg.imaging.liver_crop import cut_image, cut_labels, find_region, liver_of, put_back
+from nnunet_livseg.imaging.liver_crop import crop_image, crop_labels, find_liver_box, liver_of, uncrop
 
 from .conftest import SPACING_MM, as_image, ct_of, drawing
 
 
 def region_of(labels, margin_mm):
-    return find_region(labels > 0, spacing_mm=SPACING_MM, margin_mm=margin_mm)
+    return find_liver_box(labels > 0, spacing_mm=SPACING_MM, margin_mm=margin_mm)
 
 
 def test_the_margin_is_in_millimetres():
@@ -41,7 +41,7 @@ def test_no_liver():
 
 def test_two_dimensions():
     labels = drawing()[5]
-    assert find_region(labels > 0, spacing_mm=SPACING_MM[1:], margin_mm=4).box == ((6, 14), (6, 28))
+    assert find_liver_box(labels > 0, spacing_mm=SPACING_MM[1:], margin_mm=4).box == ((6, 14), (6, 28))
 
 
 @pytest.mark.parametrize("mode", ["crop", "mask"])
@@ -49,7 +49,7 @@ def test_a_voxel_stays_at_its_place_in_the_patient(mode):
     labels = drawing()
     image = as_image(ct_of(labels))
     region = region_of(labels, 4)
-    cut = cut_image(image, region, mode=mode, fill=-1024)
+    cut = crop_image(image, region, mode=mode, fill=-1024)
     tumor = (15, 11, 6)  # x y z
     place = image.TransformIndexToPhysicalPoint(tumor)
     assert cut.GetPixel(cut.TransformPhysicalPointToIndex(place)) == image.GetPixel(tumor) == 200
@@ -59,7 +59,7 @@ def test_a_voxel_stays_at_its_place_in_the_patient(mode):
 def test_masking_blanks_what_is_not_liver():
     labels = drawing()
     region = region_of(labels, 4)
-    cut = sitk.GetArrayFromImage(cut_image(as_image(ct_of(labels)), region, mode="mask", fill=-1024))
+    cut = sitk.GetArrayFromImage(crop_image(as_image(ct_of(labels)), region, mode="mask", fill=-1024))
     inside = (labels > 0)[region.slices]
     assert set(cut[~inside]) == {-1024} and set(cut[inside]) == {60, 200}
 
@@ -67,7 +67,7 @@ def test_masking_blanks_what_is_not_liver():
 def test_types_that_cannot_hold_air_take_the_images_minimum():
     labels = drawing()
     image = as_image((ct_of(labels) + 200).astype(np.uint16))
-    cut = sitk.GetArrayFromImage(cut_image(image, region_of(labels, 4), mode="mask", fill=-1024))
+    cut = sitk.GetArrayFromImage(crop_image(image, region_of(labels, 4), mode="mask", fill=-1024))
     assert cut[0, 0, 0] == sitk.GetArrayFromImage(image).min()
 
 
@@ -75,27 +75,24 @@ def test_labels_outside_the_liver_are_background_but_voxels_to_ignore_stay():
     labels = drawing()
     region = region_of(labels, 4)
     labels[3, 6, 6], labels[3, 6, 7] = 2, 3  # outside the liver, in the box
-    cut = sitk.GetArrayFromImage(cut_labels(as_image(labels), region, mode="mask", ignore_label=3))
+    cut = sitk.GetArrayFromImage(crop_labels(as_image(labels), region, mode="mask", ignore_label=3))
     assert (cut[0, 0, 0], cut[0, 0, 1]) == (0, 3)
-    assert sitk.GetArrayFromImage(cut_labels(as_image(labels), region, mode="crop"))[0, 0, 0] == 2
+    assert sitk.GetArrayFromImage(crop_labels(as_image(labels), region, mode="crop"))[0, 0, 0] == 2
 
 
 @pytest.mark.parametrize("mode", ["crop", "mask"])
 def test_cut_and_put_back_is_the_whole(mode):
     labels = drawing()
     image, region = as_image(labels), region_of(labels, 4)
-    cut = sitk.GetArrayFromImage(cut_labels(image, region, mode=mode))
-    back = put_back(cut, region, mode=mode, like=image)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(back), labels)
-    assert back.GetDirection() == image.GetDirection() and back.GetOrigin() == image.GetOrigin()
+    cut = sitk.GetArrayFromImage(crop_labels(image, region, mode=mode))
+    np.testing.assert_array_equal(uncrop(cut, region, mode=mode, shape=labels.shape), labels)
 
 
 def test_put_back_keeps_out_what_lies_outside_the_mask():
     labels = drawing()
     region = region_of(labels, 4)
     found = np.full([count for _, count in region.box], 2, np.uint8)
-    back = sitk.GetArrayFromImage(put_back(found, region, mode="mask", like=as_image(labels)))
-    np.testing.assert_array_equal(back > 0, labels > 0)
+    np.testing.assert_array_equal(uncrop(found, region, mode="mask", shape=labels.shape) > 0, labels > 0)
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".nii.gz", ".nrrd", ".gipl"])
