@@ -80,7 +80,7 @@ def write_region_dataset(
     structures = require_liver(finder, where=str(livers or source.name))
     finished, without = content[KEY]["two_stage"]["boxes"], []
     cases = source.cases()
-    for case in tqdm(cases, desc="cutting to the liver", disable=not progress):
+    for case in tqdm(cases, desc="crop to the liver", unit="case", disable=not progress):
         target = RawDataset(out, content).case(case.name)
         if case.name in finished and all(path.is_file() for path in (*target.images, target.label)):
             continue

@@ -81,7 +81,7 @@ def apply_to_folder(
                 shutil.copyfile(predictions / name, temporary)
     work = partial(apply_to_file, out=out, steps=tuple(steps), structures=structures)
     n_workers = worker_count(len(todo), max(map(memory_need_bytes, todo), default=1), workers=workers)
-    with tqdm(total=len(files), initial=done.n_reused, unit="case", disable=not progress) as bar:
+    with tqdm(total=len(files), initial=done.n_reused, desc="postprocess", unit="case", disable=not progress) as bar:
         for path, result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):

@@ -99,7 +99,7 @@ class ScoreTable:
         work = partial(score_case, structures=self.structures, many=many)
         need = int(_MORE_THAN_EVALUATION * max(memory_need_bytes(paths.predicted) for paths in self.cases))
         workers = worker_count(len(self.cases), need, workers=self._workers)
-        with tqdm(total=len(self.cases), unit="case", disable=not self._progress) as bar:
+        with tqdm(total=len(self.cases), desc="tune", unit="case", disable=not self._progress) as bar:
             for paths, result in run_jobs(work, self.cases, workers=workers):
                 bar.update()
                 if isinstance(result, Exception):

@@ -302,7 +302,7 @@ def test_command_finds_a_dataset_by_id(sound, monkeypatch, capsys):
     assert main(["check", "Dataset901_Fantom"]) == 1
     assert "Did you mean Dataset901_Phantom?" in capsys.readouterr().err
     assert main(["check", "901", "-np", "0"]) == 1
-    assert "0 processes were asked for" in capsys.readouterr().err
+    assert "--workers 0: give at least 1" in capsys.readouterr().err
 
 
 def test_two_dimensional_pictures_are_read(tmp_path, capsys):

@@ -159,10 +159,3 @@ def test_compare_reads_trainings_and_names_them_by_what_differs(folders, monkeyp
 def test_compare_needs_references(folders, capsys):
     assert main(["compare", str(folders / "a"), str(folders / "b"), "--out", str(folders / "cmp")]) == 1
     assert "two folders of predictions and one of references" in capsys.readouterr().err
-
-
-def test_help_explains_exit_statuses(capsys):
-    for command in ("evaluate", "compare"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        assert "Exit status: 0" in capsys.readouterr().out

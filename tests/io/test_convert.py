@@ -72,7 +72,7 @@ def test_without_a_wish_there_are_as_many_folds_as_patients_allow(tmp_path, pati
     assert len(json.loads(splits.read_text()) if splits.exists() else []) == folds
     assert len(done.records) == patients
     for asked in (0, 1):  # a wish is a wish
-        with pytest.raises(UserError, match=f"--folds {asked}: cross-validation needs at least 2"):
+        with pytest.raises(UserError, match=f"--cv-folds {asked}: cross-validation needs at least 2"):
             convert(SOURCES["lits"](source), folder, division=Division(folds=asked))
 
 
