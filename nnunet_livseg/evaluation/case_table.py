@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.tables import read_csv
-from nnunet_livseg.evaluation.images import file_ending
+from nnunet_livseg.imaging.label_maps import label_map_stem
 
 
 def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -23,8 +23,7 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
     key = "case" if "case" in found.columns else found.columns[0]
     table: dict[str, dict[str, str]] = {}
     for row in found.rows:
-        case = row.values.pop(key)
-        case = case[: -len(file_ending(case) or "") or None]
+        case = label_map_stem(row.values.pop(key))
         if case in table:
             raise UserError(f"the case table {path} has two rows for the case {case!r}, the second in line {row.line}.")
         table[case] = row.values

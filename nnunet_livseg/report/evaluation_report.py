@@ -7,10 +7,9 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.files import write_text
 from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.core.tables import interval, mean_sd, number
-from nnunet_livseg.evaluation.case_evaluation import CaseResult
 from nnunet_livseg.evaluation.csv_tables import RULES, definitions
 from nnunet_livseg.evaluation.lesion_table import REFERENCE
-from nnunet_livseg.evaluation.results import FolderResult
+from nnunet_livseg.evaluation.results import CaseResult, FolderResult
 from nnunet_livseg.evaluation.summary_markdown import (
     DETECTION_HEADER,
     detection_rows,

@@ -9,7 +9,6 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import structures_from_values
-from nnunet_livseg.evaluation.case_evaluation import CaseResult
 from nnunet_livseg.evaluation.comparison import compare, compare_results
 from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
 from nnunet_livseg.evaluation.folder_evaluation import FolderResult
@@ -17,6 +16,7 @@ from nnunet_livseg.evaluation.metrics import metric_table
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import Inputs
 from nnunet_livseg.evaluation.printed_tables import TABLES, paper_table, render
+from nnunet_livseg.evaluation.results import CaseResult
 from nnunet_livseg.evaluation.summary import summarise
 
 STRUCTURES = structures_from_values((), (2,))
