@@ -218,7 +218,7 @@ BOTH = {  # labels of predictions, of references, and the structures; None: they
 def test_predictions_and_references_with_labels_of_their_own(predicted, reference, expected):
     sides = [structures_from_labels({"background": 0, **labels}) for labels in (predicted, reference)]
     if expected is None:
-        with pytest.raises(UserError, match="the label 1 is liver in dataset.json, but .*do not mean the same"):
+        with pytest.raises(UserError, match=r"the label 1 is liver in dataset.json, but .*do not mean the same"):
             of_both(*sides)
     else:
         assert of_both(*sides).values == expected and of_both(*sides).known == sides[0].known | sides[1].known
