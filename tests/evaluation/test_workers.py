@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.workers import WorkerDied, run_jobs, worker_count
-from nnunet_livseg.imaging.images import case_memory_bytes
+from nnunet_livseg.imaging.images import case_memory_bytes, read_volume
 
 
 def test_memory_bounds_the_number_of_workers():
@@ -68,3 +69,11 @@ def _root(x: float) -> float:
 
 def test_root_is_what_it_says():
     assert _root(4.0) == pytest.approx(2.0)
+
+
+def test_an_error_that_cannot_travel_between_processes_ends_its_own_job_alone(tmp_path):
+    files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    for path in files:
+        path.touch()
+    found = dict(run_jobs(read_volume, files, workers=2))  # UnreadableError takes two arguments, and pickles one
+    assert all(isinstance(found[path], UserError) and "is empty" in str(found[path]) for path in files)
