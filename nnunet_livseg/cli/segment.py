@@ -1,16 +1,18 @@
 """segment CTs with a trained model: label map, measurements, report, DICOM objects
 
 INPUT is a DICOM folder or zip, or a volume file (NIfTI, NRRD, MetaImage). The model is a folder
-TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training. One INPUT is written to OUT itself, several
-to OUT/NAME each, with the model loaded once; finished ones are kept when the same command runs again.
+TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training; without -m the small starter model of the
+package is used (research only, see docs/starter_model.md). One INPUT is written to OUT itself, several to OUT/NAME
+each, with the model loaded once; finished ones are kept when the same command runs again.
 
---quality fast      first fold, no mirroring, larger steps
+--quality fast      first fold, no mirroring, larger steps, and only the liver's box (--crop)
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
 Results hold no patient identifiers unless --identifiers is given, and nothing leaves this machine.
 
 examples:
+  livseg segment ct.nii.gz -o RESULT
   livseg segment study.zip -m MODEL -o RESULT
   livseg segment ct1.nii.gz ct2.nii.gz -m MODEL -o RESULTS --quality fast --uncertainty
   livseg segment portal.nii.gz arterial.nii.gz --channels -m TWO_PHASE_MODEL -o RESULT
@@ -23,7 +25,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg segment``."""
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM folder or zip, or a volume file")
-    parser.add_argument("-m", "--model", type=Path, required=True, metavar="FOLDER", help="trained model")
+    parser.add_argument("-m", "--model", type=Path, metavar="FOLDER", help="trained model (default: the starter model)")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder for the results")
     parser.add_argument("--channels", action="store_true", help="the INPUTs are the channels (phases) of one CT")
     parser.add_argument("--series", help="which DICOM series, as `livseg dicom list` shows it")
@@ -36,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-step_size", type=float, metavar="S", help="step of the sliding window, not the quality's")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring, whatever the quality says")
     parser.add_argument("--liver-model", type=Path, metavar="FOLDER", help="finds the liver; MODEL looks only there")
+    parser.add_argument(
+        "--crop",
+        action=argparse.BooleanOptionalAction,
+        help="look only at the liver's box, which the starter model finds (default: as the quality says)",
+    )
     parser.add_argument("--probabilities", action="store_true", help="write a probability map per structure")
     parser.add_argument("--uncertainty", action="store_true", help="write a map of uncertainty; agreement per lesion")
     parser.add_argument("--postprocess", action="store_true", help="what `livseg postprocess tune` found to help")
@@ -69,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
         device=args.device,
         liver_model=args.liver_model,
+        crop=args.crop,
         progress=True,
         probabilities=args.probabilities,
         uncertainty=args.uncertainty,

@@ -28,7 +28,7 @@ def segment(given: object, model: str | Path, *, output: str | Path | None = Non
 
     Args:
         given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.read_ct``.
-        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model.
         output: Folder to write; left out, nothing is written.
         options: Those of ``ResultFiles`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.read_ct``
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
