@@ -128,7 +128,7 @@ def prepare(place: Workplace, budget: Budget) -> None:
     place.call("check", "livseg", "check", 801)
     place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", 801, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
     size = ("--spacing", *[budget.spacing] * 2, "--patch", *[budget.patch] * 2, "--batch", budget.batch)
-    place.call("geometry", "livseg", "plan", "-d", 801, "-m", "dpcnet-unet", "-o", "GeometryPlans", *size)
+    place.call("geometry", "livseg", "plan", "-d", 801, "-m", "dpcnet-unet", "-plans_name", "GeometryPlans", *size)
     stock, geometry = (
         json.loads((place.preprocessed / f"{n}.json").read_text()) for n in ("nnUNetPlans", "GeometryPlans")
     )
@@ -157,7 +157,7 @@ def train_and_predict(place: Workplace, job: Job, budget: Budget) -> None:
         length = ("--epochs", budget.epochs, "--iterations", budget.iterations)
         length += ("--validation-iterations", budget.validation_iterations)
         loss = ("--loss", job.loss) if job.loss else ()
-        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", PLANS, "-o", job.plans)
+        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", PLANS, "-plans_name", job.plans)
         place.call(f"{job.name}/plan", *plan, "--recipe", job.recipe, *loss, *length)
     place.call(f"{job.name}/train", "nnUNetv2_train", 801, CONFIGURATION, job.repeat, *model)
     where = ("-i", f"nnUNet_raw/{DATASET}/imagesTs", "-o", f"slices/{job.name}")

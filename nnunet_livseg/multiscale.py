@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from unittest.mock import patch
 
 import torch
 from nnunetv2.inference import predict_from_raw_data
@@ -19,8 +18,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor
 from torch.nn import functional as F
 
+from nnunet_livseg.core.dataset_json import channel_names
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.raw_dataset import channel_names
 
 SFAN_SCALES = (0.5, 1.0, 1.5)
 _LEAST_PROBABILITY = 1e-7  # its logarithm is far from the largest float16
@@ -98,5 +97,16 @@ def predictor_with(scales: Sequence[float]) -> type[MultiScalePredictor]:
 @contextmanager
 def nnunet_predicts_at(scales: Sequence[float], *, module: ModuleType = predict_from_raw_data) -> Iterator[None]:
     """Inside, ``module`` of nnU-Net makes its predictors with these scales: its own commands, all arguments theirs."""
-    with patch.object(module, "nnUNetPredictor", predictor_with(scales)):
+    with replaced(module, "nnUNetPredictor", predictor_with(scales)):
         yield
+
+
+@contextmanager
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Inside, ``owner.name`` is ``value``: for what nnU-Net's own functions take no argument for."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

@@ -22,9 +22,9 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_livseg.core.allocator import keep_pages
+from nnunet_livseg.core.dataset_json import channel_names, read_splits, require_trainable
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import remove_leftovers
-from nnunet_livseg.data.raw_dataset import channel_names
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.multiscale import checked_scales, nnunet_predicts_at
 from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
@@ -63,6 +63,7 @@ class LivSegTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
+        require_trainable(dataset_json)
         channels = channel_names(dataset_json)
         plans = plans_for_dataset(plans, configuration, dataset_json, variant=self.variant, channels=len(channels))
         chosen = self._settings(  # refuses before files are made
@@ -196,6 +197,13 @@ class LivSegTrainer(nnUNetTrainer):
         super()._set_batch_size_and_oversample()
         if self.probabilistic_oversampling:
             self.oversample_foreground_percent = share
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """As nnU-Net's, which would end in a traceback where ``splits_final.json`` is damaged."""
+        splits = Path(self.preprocessed_dataset_folder_base or "", "splits_final.json")
+        if self.fold != "all" and splits.is_file():
+            read_splits(splits)
+        return super().do_split()
 
     def get_dataloaders(self) -> tuple:
         """As nnU-Net's, with what the recipe adds to the training's augmentation."""

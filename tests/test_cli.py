@@ -1,15 +1,21 @@
 """The command line as a whole: help, wrong commands, exit statuses, what list says."""
 
+import argparse
 import errno
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands, dispatch, main
+from nnunet_livseg.cli.shared_options import SYNONYMS
 from nnunet_livseg.variants import VARIANTS
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("command", commands())
@@ -30,9 +36,139 @@ def test_overview_lists_every_command_with_a_sentence(capsys):
     assert capsys.readouterr().out == f"nnunet-livseg {__version__}\n"
 
 
-def test_a_wrong_command(capsys):
-    assert main(["plann"]) == 1
-    assert "there is no command 'plann'. Did you mean plan" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["plann"], "livseg: there is no command 'plann'. Did you mean plan"),
+        (["list", "--jsno"], "livseg list: there is no option --jsno. Did you mean --json?"),
+        (["list", "--no-parameter=1"], "there is no option --no-parameter. Did you mean --no-parameters"),
+        (["check", "3", "--processes", "4"], "there is no option --processes. Did you mean --workers?"),
+        (["segment", "a", "-m", "b", "-o", "c", "--fold", "0"], "there is no option --fold. Did you mean --folds"),
+        (["segment", "a", "-m", "b", "-o", "c", "--quality", "fst"], "'fst' (choose from"),
+        (
+            ["two-stage", "data", "-d", "3", "-o", "a", "--mode", "mask"],
+            "data: there is no option --mode. Did you mean --crop-mode",
+        ),
+        (["two-stage", "predict", "-i", "a", "-o", "b"], "livseg two-stage predict: the following arguments are"),
+        (["doctor", "all"], "livseg doctor: unexpected argument 'all'."),
+    ],
+)
+def test_a_wrong_command_line(args, message, capsys):
+    try:
+        status = main(args)
+    except SystemExit as stop:
+        status = stop.code
+    said = capsys.readouterr().err
+    assert status == 2 and message in said and "--help" in said
+
+
+# --- one language -----------------------------------------------------------------------------------------------------
+
+PARSERS = [one for command in commands() for one in dispatch.all_parsers(dispatch.parser_of(command))]
+OPTIONS = [
+    (parser.prog, action)
+    for parser in PARSERS
+    for action in parser._actions
+    if action.option_strings and action.dest != "help"
+]
+TWO_THINGS = {"-m": {"model", "variant"}}  # the model: a network where it is made, a folder where it is used
+NNUNET = {"--disable_tta", "--disable_progress_bar"}  # spelled with underscores there
+
+
+def test_an_option_is_the_same_in_every_command():
+    found, of_flag = {}, {}
+    for prog, action in OPTIONS:
+        text = action.help.partition(" (default: ")[0]
+        metavar = action.metavar if isinstance(action.metavar, str) else None  # (Z, Y, X) counts
+        now = (prog, (tuple(action.option_strings), text, action.type, type(action)), metavar)
+        first = found.setdefault(action.dest, now)
+        assert (first[1] == now[1] and None in (first[2], now[2])) or first[1:] == now[1:], (first, now)
+        for flag in action.option_strings:
+            of_flag.setdefault(flag, set()).add(action.dest)
+    assert {flag: dests for flag, dests in of_flag.items() if len(dests) > 1} == TWO_THINGS
+
+
+def test_no_two_words_for_one_thing():
+    flags = {flag for _, action in OPTIONS for flag in action.option_strings}
+    unwanted = set(SYNONYMS) - {"--images"}  # the CTs of a report, where the input is predictions
+    assert not flags & unwanted
+    assert {target for target in SYNONYMS.values() if target not in flags} == set()
+    helps = {}
+    for _, action in OPTIONS:
+        helps.setdefault(action.help.partition(" (default: ")[0], set()).add(action.dest)
+    assert not {text: dests for text, dests in helps.items() if len(dests) > 1}
+    long = [flag for flag in flags if flag.startswith("--")]
+    assert not [flag for flag in long if "_" in flag and flag not in NNUNET]
+    assert not [
+        flag for flag in flags if not flag.startswith("--") and "_" in flag and f"-{flag.replace('_', '-')}" not in long
+    ]
+
+
+REQUIRED_IN_ONE_USE = {"out", "id", "model"}  # no default: align and postprocess apply need them in one of two uses
+
+
+def test_every_option_has_one_plain_sentence_and_its_default():
+    for prog, action in OPTIONS:
+        where, text = f"{prog} {action.option_strings[-1]}: {action.help}", action.help
+        assert text and not text.endswith(".") and (text[0].islower() or text.startswith(("HU ", "1: "))), where
+        if action.nargs != 0 and not action.required:  # takes a value
+            assert "(default: " in text or action.dest in REQUIRED_IN_ONE_USE, where
+        assert action.choices is None or action.metavar is None, where  # so that the help lists the choices
+
+
+def test_every_argument_has_a_help_and_a_name():
+    for parser in PARSERS:
+        for action in parser._actions:
+            assert action.help or isinstance(action, argparse._SubParsersAction), parser.prog
+            if not action.option_strings and action.choices is None:
+                assert action.metavar and action.metavar.isupper(), (parser.prog, action.dest)
+
+
+def written_commands():
+    """Every command line that help texts and documents show."""
+    texts = {command: dispatch._module(command).__doc__ for command in commands()}
+    texts |= {page.name: page.read_text("utf-8") for page in (PROJECT / "docs").rglob("*.md")}
+    texts["README.md"] = (PROJECT / "README.md").read_text("utf-8")
+    for place, text in texts.items():
+        text = text.replace("\\\n", " ")
+        for line in re.findall(r"(?:^ *(?:\d+ s +)?|`)(livseg [a-z-]+ [^`\n]*)", text, flags=re.MULTILINE):
+            yield place, re.split(r"   +| #", line)[0]
+
+
+def test_every_option_that_help_and_documents_name_exists():
+    count = 0
+    for place, line in written_commands():
+        _, command, *words = line.split()
+        assert command in commands(), (place, line)
+        if getattr(dispatch._module(command), "PASSES_ON", False):
+            continue
+        parsers = dispatch.all_parsers(dispatch.parser_of(command))
+        known = {flag for one in parsers for flag in one._option_string_actions}
+        options = {word.partition("=")[0] for word in words if re.match(r"-{1,2}[a-z]", word)}
+        assert options <= known, (place, line)
+        count += len(options)
+    assert count > 100
+
+
+def test_choices_are_those_of_the_package():
+    from nnunet_livseg.cli.plan import LOSSES
+    from nnunet_livseg.data.phantom import TUMOR_TYPES
+    from nnunet_livseg.inference.quality import PRESETS
+    from nnunet_livseg.losses import LOSSES as KNOWN
+
+    assert list(LOSSES) == list(KNOWN)
+    actions = {(prog, action.dest): action for prog, action in OPTIONS}
+    assert list(actions["livseg segment", "quality"].choices) == list(PRESETS)
+    assert all(kind in actions["livseg phantom", "tumor_types"].help for kind in TUMOR_TYPES)
+
+
+def test_help_groups_all_commands(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert {dispatch._module(command).STEP for command in commands()} == set(dispatch.STEPS)
+    assert [said.index(f"\n{step}:\n") for step in dispatch.STEPS] == sorted(
+        said.index(f"\n{step}:\n") for step in dispatch.STEPS
+    )
 
 
 def test_user_errors_have_no_traceback_and_bugs_do(capsys, monkeypatch):

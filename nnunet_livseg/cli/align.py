@@ -1,35 +1,46 @@
-"""register contrast phases to the primary phase, for one case or as a multi-channel nnU-Net data set
+"""register contrast phases to the primary phase, for one case or as a multi-channel nnU-Net dataset
 
   livseg align venous.nii.gz arterial.nii.gz -o OUT   one case: OUT/venous_0000.nii.gz, _0001.nii.gz, numbers, picture
-  livseg align phases.csv --id 4                      a data set; columns: case,patient,venous,arterial,label,mask
+  livseg align phases.csv --id 4                      a dataset; columns: case,patient,venous,arterial,label,mask
 
-Registration never looks at reference labels; --mask (or the column `mask`) may give the liver as a model predicted it,
---other-masks (or the columns `mask_<phase>`) the livers of the other phases, which --method deformable-livers looks at.
---method tumor-centre repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH: for replication only.
+Registration does not use reference labels. The liver as a model predicted it may be given: --mask (or the column
+`mask`) on the primary phase, and --other-masks (or the columns `mask_<phase>`) on the others, which
+--method deformable-livers uses. --method tumor-centre repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH:
+for replication only.
 """
 
 import argparse
 from pathlib import Path
 
+from nnunet_livseg.cli.shared_options import add
+
+STEP = "data in"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg align``."""
-    parser.add_argument("inputs", type=Path, nargs="+", help="primary phase and others, or one CSV table")
+    parser.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help="primary phase and the others, or one CSV table"
+    )
     methods = ("none", "rigid", "deformable", "deformable-livers", "tumor-centre")
-    parser.add_argument("--method", default="rigid", choices=methods)
+    parser.add_argument("--method", default="rigid", choices=methods, help="kind of registration (default: rigid)")
     single = parser.add_argument_group("one case")
-    single.add_argument("-o", "--out", type=Path, help="folder for the aligned case")
-    single.add_argument("--mask", type=Path, help="liver on the primary phase")
-    single.add_argument("--other-masks", type=Path, nargs="+", default=(), help="livers of the others, with --mask")
-    single.add_argument("--labels", type=Path, nargs="+", default=(), help="labels of all phases, for tumor-centre")
-    dataset = parser.add_argument_group("a data set")
-    dataset.add_argument("--id", type=int, help="nnU-Net's dataset number, from 1")
-    dataset.add_argument("--name", help="nnU-Net's data set name (default: LiverPhases)")
-    dataset.add_argument("--raw", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
-    dataset.add_argument("--primary", help="column of the primary phase (default: the first)")
-    dataset.add_argument("--folds", type=int, help="cross-validation folds by patient (default: 5, or one per patient)")
-    dataset.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
-    dataset.add_argument("--workers", type=int, default=1, help="processes (default: 1; registration uses all cores)")
+    add(single, "out")
+    single.add_argument("--mask", type=Path, metavar="FILE", help="liver mask on the primary phase (default: none)")
+    single.add_argument(
+        "--other-masks", type=Path, nargs="+", default=(), metavar="FILE",
+        help="liver masks on the other phases, with --mask (default: none)")  # fmt: skip
+    single.add_argument(
+        "--labels", type=Path, nargs="+", default=(), metavar="FILE",
+        help="label maps of all phases, for tumor-centre (default: none)")  # fmt: skip
+    dataset = parser.add_argument_group("a dataset")
+    add(dataset, "id")
+    add(dataset, "name", says="LiverPhases")
+    add(dataset, "raw", says="the variable nnUNet_raw")
+    dataset.add_argument("--primary", metavar="COLUMN", help="column of the primary phase (default: the first)")
+    add(dataset, "cv_folds", says="5, or one per patient")
+    add(dataset, "seed", default=0)
+    add(dataset, "workers", default=1)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     if len(args.inputs) == 1 and args.inputs[0].suffix.lower() == ".csv":
         if args.id is None:
-            raise UserError("a table of cases becomes a data set: give its number with --id.")
+            raise UserError("a table of cases becomes a dataset: give its number with --id.")
         _dataset(args)
         return
     if len(args.inputs) < 2:
@@ -62,7 +73,7 @@ def _dataset(args: argparse.Namespace) -> None:
         source,
         folder,
         settings=Settings(align=args.method),
-        division=Division(args.folds, seed=args.seed),
+        division=Division(args.cv_folds, seed=args.seed),
         workers=args.workers,
     )
     print(f"{done.folder}: {len(done.records)} cases with the phases {', '.join(source.phases)}")

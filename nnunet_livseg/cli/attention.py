@@ -12,18 +12,21 @@ examples:
 import argparse
 from pathlib import Path
 
+from nnunet_livseg.cli.shared_options import add
+
+STEP = "predict"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg attention``."""
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="one per channel of the model, in order")
+    add(parser, "model", "out", required=True)
     parser.add_argument(
-        "-m", "--model", type=Path, required=True, metavar="FOLDER", help="TRAINER__PLANS__CONFIGURATION in results"
-    )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder for all files")
-    parser.add_argument("--point", type=int, nargs=3, metavar=("Z", "Y", "X"), help="voxel of IMAGE, counted from 0")
-    parser.add_argument("-f", "--fold", metavar="F", help="a number or all (default: the first that is trained)")
-    parser.add_argument("-chk", "--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
-    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: the best that is here")
+        "--point", type=int, nargs=3, metavar=("Z", "Y", "X"),
+        help="voxel of IMAGE to look at, counted from 0 (default: the largest predicted tumor)")  # fmt: skip
+    add(parser, "folds", nargs=1, says="the first that is trained")
+    add(parser, "checkpoint", default="checkpoint_final.pth")
+    add(parser, "device", says="the best that is available")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,8 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.inference.trained_model import TrainedModel
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
-    folds = None if args.fold is None else (args.fold,)
-    model = TrainedModel.open(args.model, folds=folds, checkpoint=args.checkpoint)
+    model = TrainedModel.open(args.model, folds=args.folds, checkpoint=args.checkpoint)
     case = attention_maps(args.images, model, point=args.point, device=args.device)
     write_attention(case, args.out)
     print(f"looked at voxel {' '.join(map(str, case.point))} (z y x): {case.reason}")

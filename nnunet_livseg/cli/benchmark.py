@@ -5,31 +5,32 @@ figures are medians, and ratios to the stock network. On a GPU as nnU-Net trains
 
 examples:
   livseg benchmark -m dpcnet dpcnet-ag --patch 64 64 64
-  livseg benchmark --all --patch 128 128 128 -device cuda --json gpu.json
+  livseg benchmark -m all --patch 128 128 128 -device cuda --json gpu.json
 """
 
 import argparse
 
+from nnunet_livseg.cli.shared_options import STANDARD_OUTPUT, add, put_json
+
+STEP = "more"
+ALL = "all"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg benchmark``."""
-    parser.add_argument(
-        "-m", "--variants", nargs="+", default=["dpcnet"], help="names of livseg list (default: dpcnet)"
-    )
-    parser.add_argument("--all", action="store_true", help="every network that exists at this number of dimensions")
-    parser.add_argument("--patch", type=int, nargs="+", default=[64, 64, 64], metavar="N", help="voxels, order z y x")
-    parser.add_argument("--batch", type=int, default=2, help="patches per training step (default: 2)")
-    parser.add_argument("-device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each; their median counts (default: 5)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    add(parser, "variant", nargs="+", default=["dpcnet"], says="dpcnet; all takes every network of these dimensions")
+    add(parser, "patch", default=[64, 64, 64], says="64 64 64")
+    add(parser, "batch", default=2)
+    add(parser, "device", choices=("cuda", "cpu"), says="cuda if it is available")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="measurements, for the median (default: 5)")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads (default: what torch chooses)")
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures to this file")
+    add(parser, "json", says="text")
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure and print the table."""
     from nnunet_livseg.core.errors import UserError
-    from nnunet_livseg.core.files import write_json
     from nnunet_livseg.diagnostics.benchmark import Setting, benchmark
     from nnunet_livseg.diagnostics.benchmark_table import to_json, to_markdown
     from nnunet_livseg.variants import VARIANTS, find_variant
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     dim = len(args.patch)
     if dim not in (2, 3):
         raise UserError(f"--patch takes 2 or 3 numbers, not {dim}.")
-    rows = [row for row in VARIANTS if dim in row.dims] if args.all else [find_variant(name) for name in args.variants]
+    every = args.variant == [ALL]
+    rows = [row for row in VARIANTS if dim in row.dims] if every else [find_variant(name) for name in args.variant]
     for row in rows:
         if dim not in row.dims:
             raise UserError(f"{row.name} does not exist in {dim}D.\n  Give a patch with {row.dims[0]} numbers.")
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
         compiled=not args.no_compile,
     )
     result = benchmark(rows, setting)
-    print(to_markdown(result))
+    if args.json != STANDARD_OUTPUT:
+        print(to_markdown(result))
     if args.json:
-        write_json(args.json, to_json(result))
+        put_json(args.json, to_json(result))

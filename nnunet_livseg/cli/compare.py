@@ -1,35 +1,43 @@
-"""Compare methods on the same cases: paired tests, intervals, noise floor, ranking
+"""compare methods on the same cases: paired tests, intervals, run-to-run noise, ranking
 
-  livseg compare PREDICTIONS_A PREDICTIONS_B REFERENCES --out DIR
-  livseg compare TRAINING_A TRAINING_B --out DIR
+  livseg compare PREDICTIONS_A PREDICTIONS_B REFERENCES -o OUT
+  livseg compare MODEL_FOLDER_A MODEL_FOLDER_B -o OUT
 
-The last folder holds the references, unless all folders are trainings by nnU-Net. A value is printed bold only where it
+The last folder holds the references, unless all are model folders of nnU-Net. A value is printed bold only if it
 differs significantly from every other method's and by more than the noise between two runs of one method.
-Exit status: 0 all cases compared, 3 some were left out (they are named), 1 nothing could be done.
 """
 
 import argparse
 from pathlib import Path
 
-from nnunet_livseg.cli.evaluate import add_shared_arguments, finish, settings, write_paper_tables
+from nnunet_livseg.cli.evaluate import add_evaluation_options, settings, skipped_cases, write_paper_tables
+from nnunet_livseg.cli.shared_options import add, finish
 from nnunet_livseg.core.errors import UserError
+
+STEP = "evaluate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of predictions, then the folder of references")
-    parser.add_argument("--names", nargs="+", help="names of the methods in tables (default: the folders' names)")
-    parser.add_argument("--folds", type=int, help="folds behind the predictions: 5 lowers the noise floor")
-    add_shared_arguments(parser)
+    """Declare the arguments of ``livseg compare``."""
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="folders of predictions, then the folder of references"
+    )
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="names of the methods in tables (default: the folders' names)"
+    )
+    add(parser, "cv_folds", says="counted in model folders, else 1")
+    add_evaluation_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Compare, write everything, and print the table."""
     from nnunet_livseg.evaluation.comparison import compare
     from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
     from nnunet_livseg.evaluation.printed_tables import paper_table
 
     tables = [paper_table(name) for name in args.table]
     methods, references = _split(args.folders)
-    comparison = compare(methods, references, names=args.names, folds=args.folds, **settings(args))
+    comparison = compare(methods, references, names=args.names, folds=args.cv_folds, **settings(args))
     texts = write_paper_tables(tables, comparison.methods, args.out, comparison)
     if not args.no_report:
         from nnunet_livseg.report.comparison_report import write_comparison_report
@@ -39,10 +47,8 @@ def run(args: argparse.Namespace) -> int:
         for result in comparison.methods:
             write_report(result, args.out / result.method / "report.html")
     print("", comparison_markdown(comparison), *texts, sep="\n")
-    status = finish(comparison.methods, args.out)
-    for case, lacking in comparison.left_out.items():
-        print(f"left out of the comparison: {case}, which {', '.join(lacking)} lacks")
-    return status or (3 if comparison.left_out else 0)
+    lacking = [f"{case}: not compared, {', '.join(names)} lacks it" for case, names in comparison.left_out.items()]
+    return finish([*skipped_cases(comparison.methods), *lacking], args.out, more=", all in the summary.json files")
 
 
 def _split(folders: list[Path]) -> tuple[list[Path], Path | None]:

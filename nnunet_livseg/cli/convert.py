@@ -1,39 +1,54 @@
-"""convert LiTS, MSD Task03, 3D-IRCADb-01 or own files into an nnU-Net raw data set
+"""convert LiTS, MSD Task03, 3D-IRCADb-01 or your own files into an nnU-Net raw dataset
 
 Writes <nnUNet_raw>/DatasetXXX_Name with images, labels (liver 1, tumor 2), dataset.json, cases.csv (a table of all
 cases), conversion.json (what was done to each case) and splits_final.json (splits by patient; nnU-Net's planning copies
-it to <nnUNet_preprocessed>/DatasetXXX_Name, where its trainer reads it). An interrupted conversion goes on where it
-stopped.
+it to <nnUNet_preprocessed>/DatasetXXX_Name, where its trainer reads it). The same command resumes an interrupted
+conversion.
 
 examples:
-  livseg convert lits Task/LiTS --id 3 --folds 4
+  livseg convert lits Task/LiTS --id 3 --cv-folds 4
   livseg convert folder cases.csv --id 5 --name OurLivers --copy
 """
 
 import argparse
 from pathlib import Path
 
+from nnunet_livseg.cli.shared_options import add
+
+STEP = "data in"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg convert``."""
     parser.add_argument("kind", choices=("lits", "msd", "ircadb", "folder"), help="what SOURCE is")
-    parser.add_argument("source", type=Path, help="folder of the source; for `folder` also a CSV table image,label,...")
-    parser.add_argument("--id", type=int, required=True, help="nnU-Net's dataset number, from 1")
-    parser.add_argument("--name", help="nnU-Net's data set name (default: by source, e.g. LiTS)")
-    parser.add_argument("--out", type=Path, metavar="NNUNET_RAW", help="default: the variable nnUNet_raw")
-    divided = parser.add_mutually_exclusive_group()
-    divided.add_argument("--folds", type=int, help="cross-validation folds by patient (default: 5, or one per patient)")
-    divided.add_argument(
-        "--split", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"), help="numbers of patients, e.g. 88 22 20"
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="folder of the source; for `folder` also a CSV table image,label,...",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the splits (default: 0)")
-    parser.add_argument("--exclude", nargs="+", default=(), metavar="CASE", help="cases to leave out")
-    stored = parser.add_mutually_exclusive_group()
-    stored.add_argument("--link", action="store_true", default=True, help="link to usable source files (default)")
-    stored.add_argument("--copy", action="store_false", dest="link", help="copy, so that the source can go away")
-    parser.add_argument("--map", nargs="+", default=(), metavar="OLD=NEW", help="label values to change, e.g. 3=2")
-    parser.add_argument("--offset", type=float, default=0.0, help="HU to add to images whose intercept is lost")
-    parser.add_argument("--workers", type=int, help="processes (default: half the processors, at most 4)")
+    add(parser, "id", required=True)
+    add(parser, "name", says="by source, e.g. LiTS")
+    add(parser, "raw", says="the variable nnUNet_raw")
+    divided = parser.add_mutually_exclusive_group()
+    add(divided, "cv_folds", says="5, or one per patient")
+    divided.add_argument(
+        "--split", type=int, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
+        help="numbers of patients, e.g. 88 22 20 (default: cross-validation)")  # fmt: skip
+    add(parser, "seed", default=0)
+    parser.add_argument(
+        "--exclude", nargs="+", default=(), metavar="CASE", help="cases that are not converted (default: none)"
+    )
+    parser.add_argument(
+        "--copy", action="store_true", help="copy files instead of linking them, so that the source can be deleted"
+    )
+    parser.add_argument(
+        "--map", nargs="+", default=(), metavar="OLD=NEW", help="label values to change, e.g. 3=2 (default: none)"
+    )
+    parser.add_argument(
+        "--offset", type=float, default=0.0, metavar="HU",
+        help="HU to add to images whose intercept is lost (default: 0)")  # fmt: skip
+    add(parser, "workers", says="half the processors, at most 4")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -49,12 +64,12 @@ def run(args: argparse.Namespace) -> None:
     if not args.source.is_dir() and not (args.kind == "folder" and args.source.suffix.lower() == ".csv"):
         raise UserError(f"{args.source} is not a folder" + (" or a .csv table." if args.kind == "folder" else "."))
     source = convert.SOURCES[args.kind](args.source)
-    folder = dataset_folder(args.out, args.id, args.name or source.default_name)
+    folder = dataset_folder(args.raw, args.id, args.name or source.default_name)
     done = convert.convert(
         source,
         folder,
-        settings=convert.Settings(args.link, args.offset, label_map),
-        division=Division(args.folds, tuple(args.split) if args.split else None, args.seed, tuple(args.exclude)),
+        settings=convert.Settings(not args.copy, args.offset, label_map),
+        division=Division(args.cv_folds, tuple(args.split) if args.split else None, args.seed, tuple(args.exclude)),
         workers=args.workers or default_workers(),
     )
     print(_summary(done, args.id, source.remarks))
@@ -69,7 +84,7 @@ def _label_map(pairs: list[str]) -> dict[int, int]:
         raise UserError(f"--map {' '.join(pairs)}: write pairs of whole numbers, e.g. --map 3=2 4=1.") from error
     wrong = [new for new in mapping.values() if new not in (0, 1, 2)]
     if wrong:
-        raise UserError(f"--map: {wrong[0]} is no label of ours; use 0 (background), 1 (liver) or 2 (tumor).")
+        raise UserError(f"--map: {wrong[0]} is not a label of the dataset; use 0 (background), 1 (liver) or 2 (tumor).")
     return mapping
 
 
@@ -83,7 +98,7 @@ def _summary(done, dataset_id: int, remarks: tuple[str, ...]) -> str:
         "  images: " + ", ".join(f"{how.count(kind)} {kind}" for kind in dict.fromkeys(how)),
     ]
     lines += [f"  {record['case']}: {'; '.join(record['notes'])}" for record in noted[:5]]
-    lines += [f"  ... remarks on {len(noted) - 5} more cases in cases.csv"] if len(noted) > 5 else []
+    lines += [f"  ... notes on {len(noted) - 5} more cases in cases.csv"] if len(noted) > 5 else []
     lines += [f"  {remark}" for remark in remarks]
     if done.splits_conflict:
         lines.append(

@@ -1,8 +1,8 @@
 """list the series of a DICOM study, or convert one CT series to a volume file
 
 PATH is a folder, a zip, or a multi-frame file; several series may be mixed and files be in any order. `list` shows no
-patient data. `convert` writes Hounsfield units in the series' own geometry and beside it OUT.json with what was found
-and done; DICOM identifiers (UIDs) go into it only with --identifiers.
+patient data. `convert` writes Hounsfield units in the series' own geometry, and beside the volume a JSON file that says
+what was found and done. UIDs are written only with --identifiers.
 
 examples:
   livseg dicom list study.zip
@@ -12,21 +12,25 @@ examples:
 import argparse
 from pathlib import Path
 
+from nnunet_livseg.cli.shared_options import STANDARD_OUTPUT, add, put_json
+
+STEP = "data in"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare ``livseg dicom list`` and ``livseg dicom convert``."""
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="step", required=True, metavar="list|convert")
     listing = actions.add_parser("list", help="show the series of a study")
-    listing.add_argument("path", type=Path, help="folder, zip or file")
-    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     convert = actions.add_parser("convert", help="write one series as a volume")
-    convert.add_argument("path", type=Path, help="folder, zip or file")
-    convert.add_argument("-o", "--out", type=Path, required=True, help="volume to write, e.g. ct.nii.gz or ct.nrrd")
-    convert.add_argument("--series", help="number as `livseg dicom list` shows it, or SeriesInstanceUID")
-    convert.add_argument("--interpolate", action="store_true", help="fill missing slices, even out uneven distances")
-    convert.add_argument("--intercept", type=float, help="rescale intercept (HU) of a series that lost it: -1024")
+    for action in (listing, convert):
+        action.add_argument("path", type=Path, metavar="PATH", help="folder, zip or file of the study")
+    add(listing, "json", says="text")
+    add(convert, "out", required=True)
+    add(convert, "series", says="the only CT series")
+    add(convert, "interpolate")
+    add(convert, "intercept", says="what the series says; usually -1024 if it is lost")
     convert.add_argument("--keep-padding", action="store_true", help="keep padding below -1024 HU as stored")
-    convert.add_argument("--identifiers", action="store_true", help="write UIDs into OUT.json")
+    add(convert, "identifiers", "quiet")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,21 +38,19 @@ def run(args: argparse.Namespace) -> None:
     import warnings
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
-    (_list if args.action == "list" else _convert)(args)
+    (_list if args.step == "list" else _convert)(args)
 
 
 def _list(args: argparse.Namespace) -> None:
-    import json
-
     from nnunet_livseg.data.dicom import dicom_files, list_series
     from nnunet_livseg.data.dicom.listing import lines
 
     with dicom_files(args.path) as files:
         series = list_series(files)
-        if not args.json:
+        if args.json:
+            put_json(args.json, [_as_dict(one) for one in series])
+        if args.json != STANDARD_OUTPUT:
             print("\n".join(lines(series)))
-            return
-        print(json.dumps([_as_dict(one) for one in series], indent=2))
 
 
 def _as_dict(one) -> dict:
@@ -78,7 +80,7 @@ def _convert(args: argparse.Namespace) -> None:
         interpolate=args.interpolate,
         intercept=args.intercept,
         padding_hu=None if args.keep_padding else AIR_HU,
-        progress=True,
+        progress=not args.quiet,
     )
     write_volume(image, args.out)
     record = {

@@ -1,9 +1,10 @@
 """What a command of ``livseg`` is, and how it is found and run.
 
-A command is a module of this package. Its docstring's first line is the help text; ``add_arguments(parser)`` declares
-its arguments and ``run(args)`` does the work and returns an exit status (``None`` is 0). A command that hands what it
-does not know on to nnU-Net sets ``PASSES_ON = True`` and finds it in ``args.passed_on``. Commands import nothing heavy
-at module level, so that ``livseg --help`` answers at once; that is why they are not registered anywhere else.
+A command is a module of this package. Its docstring's first line is the help text, ``STEP`` names its group in
+``livseg --help``; ``add_arguments(parser)`` declares its arguments and ``run(args)`` does the work and returns an exit
+status (``None`` is 0). A command that hands what it does not know on to nnU-Net sets ``PASSES_ON = True`` and finds it
+in ``args.passed_on``. Commands import nothing heavy at module level, so that ``livseg --help`` answers at once; that is
+why they are not registered anywhere else.
 """
 
 import argparse
@@ -15,10 +16,13 @@ import warnings
 from pathlib import Path
 
 from nnunet_livseg import __version__
+from nnunet_livseg.cli.shared_options import DONE_BUT, SYNONYMS
 from nnunet_livseg.core.errors import DoneButError, UserError
 from nnunet_livseg.core.names import did_you_mean
 
-_NO_COMMANDS = ("__main__", "dispatch")  # the modules of this package that are none
+STEPS = ("data in", "plan and train", "predict", "evaluate", "more")  # groups of commands, in the order of the work
+USAGE = 2  # exit status: the command line itself is wrong
+_NO_COMMANDS = ("__main__", "dispatch", "shared_options")  # the modules of this package that are none
 _OUTSIDE_OUR_POWER = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -51,31 +55,64 @@ def _overview() -> str:
         "",
         "Liver and liver-tumor segmentation in CT on nnU-Net.",
         "Training and prediction are nnU-Net's own commands: nnUNetv2_train DATASET 3d_fullres 0 -tr DPCNetTrainer",
-        "",
-        "commands:",
-        *(f"  {command:<12} {_summary(command)}" for command in commands()),
+    ]
+    for step in STEPS:
+        lines += ["", f"{step}:"]
+        lines += [f"  {command:<12} {_summary(command)}" for command in commands() if step == _module(command).STEP]
+    lines += [
         "",
         "livseg COMMAND --help explains one command; livseg --version prints the version.",
+        "Exit status: 0 done, 1 an error that the message explains, 2 a wrong command line, 3 done, but something was",
+        "skipped (it is named).",
     ]
     return "\n".join(lines)
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes options in full only, so that a wrong one is never taken for another, and is brief."""
+
+    def __init__(self, **settings):
+        settings = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **settings}
+        super().__init__(**settings)
+
+    def error(self, message):
+        self.exit(USAGE, f"{self.prog}: {message}\n  {self.prog} --help explains all options.\n")
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """The parser of a command."""
     module = _module(command)
-    parser = argparse.ArgumentParser(
-        prog=f"livseg {command}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog=f"livseg {command}", description=module.__doc__)
     module.add_arguments(parser)
     return parser
 
 
+def all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and those of its steps, such as ``livseg two-stage predict``."""
+    steps = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser, *(one for action in steps for step in action.choices.values() for one in all_parsers(step))]
+
+
 def _parse(command: str, argv: list[str]) -> argparse.Namespace:
-    parser = _parser(command)
-    if not getattr(_module(command), "PASSES_ON", False):
-        return parser.parse_args(argv)
-    parser.allow_abbrev = False  # an abbreviation of ours may be an argument of nnU-Net's
-    args, args.passed_on = parser.parse_known_args(argv)
+    parser = parser_of(command)
+    args, unknown = parser.parse_known_args(argv)
+    if getattr(_module(command), "PASSES_ON", False):
+        args.passed_on = unknown
+    elif unknown:
+        step = getattr(args, "step", None)
+        asked = next((one for one in all_parsers(parser) if one.prog == f"{parser.prog} {step}"), parser)
+        asked.error(_unknown(unknown, list(asked._option_string_actions)))
     return args
+
+
+def _unknown(arguments: list[str], known: list[str]) -> str:
+    wrong = next((text for text in arguments if text.startswith("-")), None)
+    if wrong is None:
+        return f"unexpected argument {arguments[0]!r}."
+    wrong = wrong.partition("=")[0]
+    meant = SYNONYMS.get(wrong)
+    question = f" Did you mean {meant}?" if meant in known else did_you_mean(wrong, known)
+    return f"there is no option {wrong}.{question}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     if command not in commands():
         print(f"livseg: there is no command {command!r}.{did_you_mean(command, commands())}", file=sys.stderr)
         print("  livseg --help lists all commands.", file=sys.stderr)
-        return 1
+        return USAGE
     args = _parse(command, rest)
     # of a library that nnU-Net imports; nothing that users could do about it
     warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
@@ -99,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
         return _module(command).run(args) or 0
     except UserError as error:
         print(f"livseg {command}: {error}", file=sys.stderr)
-        return 3 if isinstance(error, DoneButError) else 1
+        return DONE_BUT if isinstance(error, DoneButError) else 1
     except OSError as error:
         if error.errno not in _OUTSIDE_OUR_POWER:
             raise

@@ -1,9 +1,11 @@
 """check the installation: nnU-Net, trainers, folders, GPU, memory, workers
 
-Exit status 1 if something would keep a training from running; warnings do not count.
+The exit status is 1 if something would keep a training from running, and 0 if there are only warnings.
 """
 
 import argparse
+
+STEP = "more"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,12 @@
-"""print the line that tells nnU-Net where our trainers are, for sites that forbid start-up files
+"""print the shell command that lets nnU-Net find the trainers where Python start-up files do not run
 
-Installing the package is normally all the set-up. Where start-up files are not run (LIVSEG_NO_AUTOREGISTER=1, pip's
+Installing the package is normally all the setup. If start-up files do not run (LIVSEG_NO_AUTOREGISTER=1, pip's
 --target, some clusters), put this into the shell:  eval "$(livseg env)"
 """
 
 import argparse
+
+STEP = "more"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,53 +1,78 @@
-"""Evaluate predictions against references: every metric, lesion by lesion, tables and a report
+"""evaluate predictions against references: every metric, lesion by lesion, tables and a report
 
-  livseg evaluate PREDICTIONS REFERENCES --out DIR
-  livseg evaluate PREDICTIONS REFERENCES --liver 1 --tumor 2 --out DIR
-  livseg evaluate nnUNet_results/Dataset003_Liver/DPCNetTrainer__nnUNetPlans__3d_fullres --out DIR
+  livseg evaluate PREDICTIONS REFERENCES -o OUT
+  livseg evaluate PREDICTIONS REFERENCES --liver 1 --tumor 2 -o OUT
+  livseg evaluate nnUNet_results/Dataset003_Liver/DPCNetTrainer__nnUNetPlans__3d_fullres -o OUT
 
-PREDICTIONS is a folder of label maps, or the folder of a training (all folds' validation cases are taken, the
-references are found). Finished cases are kept: run the same command again after an interruption.
-Exit status: 0 all cases evaluated, 3 some cases were left out (they are named), 1 nothing could be done.
+PREDICTIONS is a folder of label maps, or a model folder: then the validation cases of all folds are evaluated against
+the references of the training. Finished cases are kept: run the same command again after an interruption.
 """
 
 import argparse
 from pathlib import Path
 
-LEFT_OUT = 3
+from nnunet_livseg.cli.shared_options import add, finish
+
+STEP = "evaluate"
+NEIGHBORS = (6, 18, 26)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predictions", type=Path, help="folder of predicted label maps, or of a training")
-    parser.add_argument("references", type=Path, nargs="?", help="folder of reference label maps")
-    parser.add_argument("--name", help="name of the method in tables (default: the folder's name)")
-    add_shared_arguments(parser)
+    """Declare the arguments of ``livseg evaluate``."""
+    parser.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="folder of predicted label maps, or a model folder"
+    )
+    parser.add_argument(
+        "references", type=Path, nargs="?", metavar="REFERENCES",
+        help="folder of reference label maps (default: those of the training)")  # fmt: skip
+    add(parser, "name", says="the folder's name")
+    add_evaluation_options(parser)
 
 
-def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     """What ``evaluate`` and ``compare`` have in common."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--mode", choices=("default", "lits"), default="default", help="lits: the 2017 LiTS scorer")
-    parser.add_argument("--liver", type=int, nargs="+", default=(), metavar="LABEL", help="label values of the liver")
-    parser.add_argument("--tumor", type=int, nargs="+", default=(), metavar="LABEL", help="label values of the tumor")
-    parser.add_argument("--resample", action="store_true", help="bring predictions on other grids to the reference's")
-    parser.add_argument("--case-table", type=Path, metavar="CSV", help="columns of this table become strata")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the CTs, for pictures in the report")
+    add(parser, "out", required=True)
     parser.add_argument(
-        "--table", action="append", default=[], metavar="NAME", help="also a paper's table: dpcnet-4, ..."
-    )
-    parser.add_argument("--tolerance", type=float, nargs="+", metavar="MM", help="tolerances of the surface Dice (2)")
+        "--mode", choices=("default", "lits"), default="default",
+        help="lits computes what the LiTS scorer of 2017 computes (default: default)")  # fmt: skip
+    add(parser, "liver", "tumor", default=(), says="those of dataset.json")
+    parser.add_argument("--resample", action="store_true", help="resample predictions on other grids to the reference")
     parser.add_argument(
-        "--nsd", choices=("area", "voxels"), help="surface Dice weighted by area (default) or by voxels"
+        "--case-table", type=Path, metavar="CSV", help="table whose columns become strata of the cases (default: none)"
     )
-    parser.add_argument("--hd95", choices=("max", "pooled"), help="larger directed percentile (default) or pooled one")
-    parser.add_argument("--surface", type=int, choices=(6, 18, 26), help="neighbourhood of the surface (6)")
-    parser.add_argument("--connectivity", type=int, choices=(6, 18, 26), help="neighbourhood of a lesion (6)")
-    parser.add_argument("--diameters", type=float, nargs="+", metavar="MM", help="borders of lesion strata (10 20)")
-    parser.add_argument("--slices", action="store_true", help="also score axial slices in pixels (mfcnet-1 wants it)")
-    parser.add_argument("--worst", choices=("diagonal",), help="image diagonal in place of infinite distances")
-    parser.add_argument("--workers", type=int, help="processes at most (default: by processors and free memory)")
-    parser.add_argument("--memory-gb", type=float, help="memory for all processes (default: 80 %% of what is free)")
-    parser.add_argument("--no-report", action="store_true", help="tables only, no report.html")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER",
+        help="folder of the CTs, for pictures in the report (default: imagesTr beside the references)")  # fmt: skip
+    parser.add_argument(
+        "--table", action="append", default=[], metavar="NAME",
+        help="table of a paper to write too, e.g. dpcnet-4; may be repeated (default: none)")  # fmt: skip
+    parser.add_argument(
+        "--tolerance", type=float, nargs="+", metavar="MM", help="tolerances of the surface Dice in mm (default: 2)"
+    )
+    parser.add_argument(
+        "--nsd", choices=("area", "voxels"), help="what the surface Dice weights surfaces by (default: area)"
+    )
+    parser.add_argument(
+        "--hd95", choices=("max", "pooled"),
+        help="max of the two directed percentiles, or the percentile of all distances (default: max)")  # fmt: skip
+    parser.add_argument(
+        "--surface-connectivity", type=int, choices=NEIGHBORS, help="neighbors that define a surface (default: 6)"
+    )
+    parser.add_argument(
+        "--lesion-connectivity", type=int, choices=NEIGHBORS, help="neighbors that join voxels to a lesion (default: 6)"
+    )
+    parser.add_argument(
+        "--diameter-edges", type=float, nargs="+", metavar="MM",
+        help="diameters in mm that separate the strata of lesions (default: 10 20)")  # fmt: skip
+    parser.add_argument("--slices", action="store_true", help="score axial slices in pixels too, as mfcnet-1 needs it")
+    parser.add_argument(
+        "--worst", choices=("diagonal",), help="what replaces infinite distances in means (default: nothing)"
+    )
+    add(parser, "workers", says="by processors and free memory")
+    parser.add_argument(
+        "--memory-gb", type=float, metavar="GB", help="memory for all workers (default: 80 %% of the free memory)"
+    )
+    add(parser, "no_report", "quiet")
 
 
 def settings(args: argparse.Namespace) -> dict:
@@ -56,13 +81,13 @@ def settings(args: argparse.Namespace) -> dict:
 
     chosen = {
         "mode": args.mode,
-        "surface_neighbours": args.surface,
-        "lesion_neighbours": args.connectivity,
+        "surface_neighbours": args.surface_connectivity,
+        "lesion_neighbours": args.lesion_connectivity,
         "hd95": args.hd95,
         "nsd": args.nsd,
         "tolerances": args.tolerance,
         "worst": args.worst,
-        "diameter_edges": args.diameters,
+        "diameter_edges": args.diameter_edges,
         "resample": args.resample,
         "slices": args.slices,
     }
@@ -80,11 +105,12 @@ def settings(args: argparse.Namespace) -> dict:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Evaluate, write everything, and print the tables."""
     from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
     from nnunet_livseg.evaluation.printed_tables import paper_table
     from nnunet_livseg.evaluation.summary_markdown import structure_table
 
-    tables = [paper_table(name) for name in args.table]  # a wrong name is said before the work
+    tables = [paper_table(name) for name in args.table]  # a wrong name is reported before the work
     result = evaluate_folder(args.predictions, args.references, method=args.name, **settings(args))
     # everything is written before anything is printed: a closed pipe costs no file
     texts = write_paper_tables(tables, [result], args.out)
@@ -94,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         write_report(result, args.out / "report.html")
     print(f"\n{result.method}: {len(result.cases)} cases, {result.n_reused} of them taken from {args.out / 'cases'}\n")
     print(structure_table(result), *texts, sep="\n")
-    return finish([result], args.out)
+    return finish(skipped_cases([result]), args.out, more=", all in summary.json")
 
 
 def write_paper_tables(tables: list, results: list, out: Path, comparison: object = None) -> list[str]:
@@ -108,12 +134,6 @@ def write_paper_tables(tables: list, results: list, out: Path, comparison: objec
     return texts
 
 
-def finish(results: list, out: Path) -> int:
-    """Say what was left out and where the results are; the exit status."""
-    problems = [(result.method, problem) for result in results for problem in result.problems]
-    for method, problem in problems[:20]:
-        print(f"left out: {method}: {problem.case}: {problem.reason}")
-    if len(problems) > 20:
-        print(f"  and {len(problems) - 20} more, all in summary.json")
-    print(f"written to {out}")
-    return LEFT_OUT if problems else 0
+def skipped_cases(results: list) -> list[str]:
+    """One line for each case that could not be evaluated."""
+    return [f"{result.method}: {problem.case}: {problem.reason}" for result in results for problem in result.problems]

@@ -1,18 +1,24 @@
-"""show all networks: trainers, papers, the table rows that they reproduce, parameters
+"""show all variants: trainers, papers, the table rows that they reproduce, parameters
 
-Parameters are those of the network at nnU-Net's geometry for LiTS (3d_fullres; 2d where a network is 2D only), one
-input channel, three classes.
+Parameters are those of the network at nnU-Net's geometry for LiTS (3d_fullres; 2d if a network is 2D only), with one
+input channel and three classes.
 """
 
 import argparse
-import json
+
+from nnunet_livseg.cli.shared_options import STANDARD_OUTPUT, add, put_json
+
+STEP = "plan and train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg list``."""
-    parser.add_argument("--json", action="store_true", help="machine-readable")
-    parser.add_argument("--paper", help="only the rows of this paper (dpcnet, ...)")
-    parser.add_argument("--no-parameters", action="store_true", help="do not count parameters; answers at once")
+    from nnunet_livseg.variants import VARIANTS
+
+    papers = dict.fromkeys(row.paper.key for row in VARIANTS)
+    add(parser, "json", says="text")
+    parser.add_argument("--paper", metavar="PAPER", help=f"show one paper: {', '.join(papers)} (default: all)")
+    parser.add_argument("--no-parameters", action="store_true", help="do not count parameters, to answer at once")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,7 +35,8 @@ def run(args: argparse.Namespace) -> None:
     rows = [row for row in VARIANTS if args.paper in (None, row.paper.key)]
     table = [_entry(row, with_parameters=not args.no_parameters) for row in rows]
     if args.json:
-        print(json.dumps(table, indent=2))
+        put_json(args.json, table)
+    if args.json == STANDARD_OUTPUT:
         return
     for key in dict.fromkeys(row.paper.key for row in rows):
         print(next(row.paper.citation for row in rows if row.paper.key == key))

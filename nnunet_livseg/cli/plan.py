@@ -1,8 +1,8 @@
-"""write nnU-Net plans with a network, its loss and its recipe
+r"""write nnU-Net plans with a network, its loss and its recipe
 
 Reads nnU-Net's own plans of a dataset and writes a second plans file beside them, which every nnU-Net command takes
-with -p. Where spacing and intensities stay the same, the preprocessed data is shared. No other file is touched, and
-plans that say something else are never replaced: choose another name with -o.
+with -p. If spacing and intensities stay the same, the preprocessed data is shared. No other file is touched, and plans
+that say something else are never replaced: choose another name with -plans_name.
 
 examples, and the names of their plans:
   livseg plan -d 3 -m dpcnet                      DPCNetPlans: at nnU-Net's geometry, trained as in the paper
@@ -10,7 +10,8 @@ examples, and the names of their plans:
   livseg plan -d 3 -m dpcnet --preset paper       DPCNetPaperPlans: the paper's spacing, patch, batch and network
   livseg plan -d 3 -m dpcnet -p nnUNetResEncUNetMPlans    DPCNetResEncUNetMPlans: from other plans of nnU-Net
   livseg plan -d 3 -m dpcnet --init FILE          DPCNetInitPlans: from the weights of another training
-  livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96 -o SmallPlans
+  livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96 \
+      -plans_name SmallPlans
 """
 
 import argparse
@@ -18,35 +19,37 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nnunet_livseg.cli.shared_options import add
 from nnunet_livseg.core.errors import UserError
+
+STEP = "plan and train"
+LOSSES = ("dice_ce", "ce", "dice", "pooled_dice_ce", "pooled_dice", "weighted_ce", "tversky_ce", "tversky_ce_code")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg plan``."""
-    parser.add_argument("-d", "--dataset", required=True, help="dataset id or name")
-    parser.add_argument("-m", "--variant", required=True, help="a name or trainer of livseg list")
-    parser.add_argument("-p", "--from-plans", default="nnUNetPlans", help="plans to start from (default: nnUNetPlans)")
-    parser.add_argument("-o", "--name", help="name of the new plans (default: as in the examples)")
-    parser.add_argument(
-        "-c", "--configurations", nargs="+", help="only these (default: all that the variant exists in)"
-    )
-    parser.add_argument("--preset", default="default", help="paper, table4, ... (default: nnU-Net's own numbers)")
-    parser.add_argument("--recipe", default="paper", help="paper or nnunet: how it is trained (default: paper)")
-    parser.add_argument("--epochs", type=int, help="number of epochs")
-    parser.add_argument("--iterations", type=int, help="training steps per epoch")
-    parser.add_argument("--validation-iterations", type=int, help="validation steps per epoch")
-    parser.add_argument("--learning-rate", type=float, help="initial learning rate")
-    parser.add_argument("--loss", help="loss of every output, as ce or dice_ce (default: the row's or the preset's)")
-    parser.add_argument("--patch", type=int, nargs="+", metavar="N", help="patch size in voxels, order z y x")
-    parser.add_argument("--batch", type=int, help="patches per training step")
-    parser.add_argument("--spacing", type=float, nargs="+", metavar="MM", help="voxel spacing in mm, order z y x")
-    parser.add_argument(
-        "--features", type=int, nargs="+", metavar="N", help="channels of each stage, finest first: as many stages"
-    )
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network, VALUE as in JSON"
-    )
-    parser.add_argument("--init", metavar="CHECKPOINT", help="start from the matching weights of another training")
+    from nnunet_livseg.plans import RECIPES
+
+    own = parser.add_argument
+    add(parser, "dataset", "variant", required=True)
+    own("-p", "--from-plans", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: nnUNetPlans)")
+    own("-plans_name", "--plans-name", metavar="PLANS", help="name of the new plans (default: as in the examples)")
+    own("-c", "--configurations", nargs="+", metavar="C",
+        help="configurations to plan (default: all that the variant exists in)")  # fmt: skip
+    own("--preset", default="default", metavar="PRESET",
+        help="settings by name: paper, table4, ..., see livseg list --json (default: nnU-Net's)")  # fmt: skip
+    own("--recipe", default="paper", choices=RECIPES, help="how the network is trained (default: paper)")
+    add(parser, "epochs", "iterations", says="the recipe's")
+    own("--validation-iterations", type=int, metavar="N", help="validation steps per epoch (default: the recipe's)")
+    own("--learning-rate", type=float, metavar="RATE", help="initial learning rate (default: the recipe's)")
+    own("--loss", metavar="LOSS", help=f"loss of every output: {', '.join(LOSSES)} (default: the variant's)")
+    add(parser, "patch", "batch", "spacing", says="the preset's")
+    own("--features", type=int, nargs="+", metavar="N",
+        help="channels of each stage, finest first; sets the number of stages (default: nnU-Net's)")  # fmt: skip
+    own("--option", action="append", default=[], metavar="NAME=VALUE",
+        help="option of the network, VALUE as in JSON; may be repeated (default: none)")  # fmt: skip
+    own("--init", metavar="CHECKPOINT",
+        help="checkpoint of another training whose matching weights to start from (default: none)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,12 +57,10 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.nnunet_folders import find_dataset
     from nnunet_livseg.planning.next_commands import next_commands
     from nnunet_livseg.planning.plans_file import write_plans
-    from nnunet_livseg.plans import RECIPES, Overrides
+    from nnunet_livseg.plans import Overrides
     from nnunet_livseg.variants import find_variant
 
     variant = find_variant(args.variant)
-    if args.recipe not in RECIPES:
-        raise UserError(f"there is no recipe {args.recipe!r}; known are {', '.join(RECIPES)}.")
     dataset = find_dataset(args.dataset)
     overrides = Overrides(
         recipe=args.recipe,
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         configurations=tuple(args.configurations) if args.configurations else None,
     )
     written = write_plans(
-        dataset, variant, source=args.from_plans, preset=args.preset, name=args.name, overrides=overrides
+        dataset, variant, source=args.from_plans, preset=args.preset, name=args.plans_name, overrides=overrides
     )
     print("\n".join(next_commands(written, dataset, variant, cases=_raw_cases(dataset))))
 
@@ -94,7 +95,7 @@ def _raw_cases(dataset: Path) -> set[str] | None:
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """Name and value of ``NAME=VALUE``; what is no JSON is text, and what names a file becomes its absolute path."""
+    """Name and value of ``NAME=VALUE``; text that is not JSON stays text, a file's name becomes its absolute path."""
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--option {text} has no value.\n  Write it as --option NAME=VALUE.")

@@ -1,6 +1,6 @@
-"""predict with nnU-Net's nnUNetv2_predict, at several scales if asked
+"""predict with nnU-Net's nnUNetv2_predict, at several scales if you ask for them
 
-All other arguments are those of nnUNetv2_predict (nnUNetv2_predict -h), or of nnUNetv2_predict_from_modelfolder where
+All other arguments are those of nnUNetv2_predict (nnUNetv2_predict -h), or of nnUNetv2_predict_from_modelfolder if
 -m names a model folder. Without --scales this is nnU-Net's own prediction.
 
 --scales resizes the preprocessed image in plane, predicts it at every size and averages the probabilities, as SFAN
@@ -15,17 +15,17 @@ import sys
 from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
-from unittest.mock import patch
 
+from nnunet_livseg.cli.shared_options import add
+
+STEP = "predict"
 PASSES_ON = True
 _NAMES = {"-d": None, "-c": None, "-tr": "nnUNetTrainer", "-p": "nnUNetPlans"}  # what names a training, and defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg predict`` that are not nnU-Net's."""
-    parser.add_argument(
-        "--scales", type=float, nargs="+", default=[1.0], metavar="S", help="sizes in plane (default: 1, nnU-Net's own)"
-    )
+    add(parser, "scales", default=[1.0], says="1, nnU-Net's own")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2.inference import predict_from_raw_data
 
     from nnunet_livseg.inference.image_folder import without_hidden_files
-    from nnunet_livseg.multiscale import nnunet_predicts_at
+    from nnunet_livseg.multiscale import nnunet_predicts_at, replaced
 
     options = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         for images in _values(options, "-i"):
             options[options.index("-i") + 1] = str(stack.enter_context(without_hidden_files(Path(images))))
         stack.enter_context(nnunet_predicts_at(args.scales))
-        stack.enter_context(patch.object(sys, "argv", ["livseg predict", *options]))
+        stack.enter_context(replaced(sys, "argv", ["livseg predict", *options]))
         command()
 
 

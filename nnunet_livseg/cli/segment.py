@@ -21,36 +21,38 @@ examples:
 import argparse
 from pathlib import Path
 
+from nnunet_livseg.cli.shared_options import add
+
+STEP = "predict"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg segment``."""
-    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM folder or zip, or a volume file")
-    parser.add_argument("-m", "--model", type=Path, metavar="FOLDER", help="trained model (default: the starter model)")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="folder for the results")
-    parser.add_argument("--channels", action="store_true", help="the INPUTs are the channels (phases) of one CT")
-    parser.add_argument("--series", help="which DICOM series, as `livseg dicom list` shows it")
-    parser.add_argument("--interpolate", action="store_true", help="fill missing DICOM slices, even out distances")
-    parser.add_argument("--intercept", type=float, metavar="HU", help="of a DICOM series that lost it: -1024")
-    parser.add_argument("--name", help="of the result (default: the file's name; of DICOM a digest)")
-    parser.add_argument("--quality", default="standard", help="fast, standard or best (default: standard)")
-    parser.add_argument("-f", "--folds", nargs="+", metavar="F", help="folds (default: what the quality says)")
-    parser.add_argument("-chk", "--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
-    parser.add_argument("-step_size", type=float, metavar="S", help="step of the sliding window, not the quality's")
-    parser.add_argument("--disable_tta", action="store_true", help="no mirroring, whatever the quality says")
-    parser.add_argument("--liver-model", type=Path, metavar="FOLDER", help="finds the liver; MODEL looks only there")
-    parser.add_argument(
-        "--crop",
-        action=argparse.BooleanOptionalAction,
-        help="look only at the liver's box, which the starter model finds (default: as the quality says)",
-    )
-    parser.add_argument("--probabilities", action="store_true", help="write a probability map per structure")
-    parser.add_argument("--uncertainty", action="store_true", help="write a map of uncertainty; agreement per lesion")
-    parser.add_argument("--postprocess", action="store_true", help="what `livseg postprocess tune` found to help")
-    parser.add_argument("--no-dicom", action="store_true", help="no DICOM SEG and structured report of a DICOM input")
-    parser.add_argument("--no-report", action="store_true", help="no HTML report and no preview")
-    parser.add_argument("--identifiers", action="store_true", help="carry the DICOM input's patient identifiers")
-    parser.add_argument("--overwrite", action="store_true", help="segment again what is finished")
-    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: the best that is here")
+    own = parser.add_argument
+    own("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM folder or zip, or a volume file")
+    add(parser, "model", says="the starter model")
+    add(parser, "out", required=True)
+    own("--channels", action="store_true", help="the INPUTs are the channels (contrast phases) of one CT")
+    add(parser, "series", says="the only CT series")
+    add(parser, "interpolate")
+    add(parser, "intercept", says="what the series says; usually -1024 if it is lost")
+    add(parser, "name", says="the input's file name; for DICOM, a hash of the series UID")
+    own("--quality", default="standard", choices=("fast", "standard", "best"),
+        help="time against accuracy, as above (default: standard)")  # fmt: skip
+    add(parser, "folds", "step_size", says="set by --quality")
+    add(parser, "checkpoint", default="checkpoint_final.pth")
+    add(parser, "disable_tta")
+    add(parser, "liver_model", says="none, MODEL looks at the whole CT")
+    own("--crop", action=argparse.BooleanOptionalAction,
+        help="look only at the liver's box, which the starter model finds (default: set by --quality)")  # fmt: skip
+    own("--probabilities", action="store_true", help="write a probability map for each structure")
+    own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
+    own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")
+    own("--no-dicom", action="store_true", help="do not write a DICOM SEG and a structured report for DICOM input")
+    add(parser, "no_report", "identifiers")
+    own("--overwrite", action="store_true", help="segment finished inputs again")
+    add(parser, "device", says="the best that is available")
+    add(parser, "quiet")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         liver_model=args.liver_model,
         crop=args.crop,
-        progress=True,
+        progress=not args.quiet,
         probabilities=args.probabilities,
         uncertainty=args.uncertainty,
         postprocess=args.postprocess,

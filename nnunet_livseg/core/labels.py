@@ -1,35 +1,40 @@
-"""Which values of a label map are the liver, the tumor and the rest."""
+"""Which values of a label map are the liver, its tumors and the rest; nothing else reads the names of labels."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
 
 LIVER, TUMOR = "liver", "tumor"
-TUMOR_WORDS = {
-    *("tumor", "tumors", "tumour", "tumours", "lesion", "lesions", "cancer", "cancers", "carcinoma", "hcc"),
-    *("metastasis", "metastases", "neoplasm", "neoplasms", "mass", "masses"),
-}
-LIVER_WORDS = {"liver", "hepatic", "parenchyma", "whole", "healthy", "normal", "organ"}
+LIVER_AND_TUMOR = {"background": 0, LIVER: 1, TUMOR: 2}  # the labels of every dataset that is written here
+NO_CLASS = ("background", "ignore")  # labels that nnU-Net trains no output for
+ROUNDING = 1e-3  # float label maps that a header scales come back as 0.99999
+WHITE = 255  # what masks that were saved as pictures hold in place of 1
 
 
 @dataclass(frozen=True)
 class Structures:
-    """What is evaluated.
+    """What the values of a label map mean.
 
     Args:
-        values: Label values of each structure; the liver includes the tumor's.
+        values: Label values of each structure; the liver includes the tumor's, the tumor all kinds of tumor.
         known: Every value that may occur (``None``: any value; what is no structure counts as background).
         ignore: Value of reference voxels that count neither way, as in nnU-Net.
+        source: What says so, for messages.
     """
 
     values: Mapping[str, tuple[int, ...]]
     known: frozenset[int] | None = None
     ignore: int | None = None
     source: str = field(default="", compare=False)
+
+    @property
+    def healthy(self) -> tuple[int, ...]:
+        """Values of the liver that are no tumor's."""
+        return tuple(v for v in self.values.get(LIVER, ()) if v not in self.values.get(TUMOR, ()))
 
     def as_dict(self) -> dict:
         known = None if self.known is None else sorted(self.known)
@@ -42,7 +47,7 @@ class Structures:
         return cls(values, None if known is None else frozenset(known), content["ignore"])
 
 
-def explicit_structures(
+def structures_from_values(
     liver: Iterable[int] = (), tumor: Iterable[int] = (), *, base: Structures | None = None
 ) -> Structures:
     """Structures from label values that a person names; ``base`` (a dataset.json's) still says what may occur.
@@ -65,61 +70,215 @@ def explicit_structures(
     return Structures(values, known, ignore, "given label values")
 
 
-def dataset_structures(dataset_json: Mapping, *, source: str = "dataset.json") -> Structures:
-    """Structures from the ``labels`` of nnU-Net's ``dataset.json``, regions included.
+def structures_from_labels(labels: Mapping, *, source: str = "dataset.json") -> Structures:
+    """Structures from the ``labels`` of a ``dataset.json``, regions included (and from v1's, ``{"1": "liver"}``).
 
-    Names of tumors (tumour, lesion, cancer, HCC, ...) become ``tumor``, the liver takes in the tumor's values, every
-    other label stays a structure of its own.
+    Names of tumors (tumour, lesion, cancer, HCC, ...) become ``tumor``; the liver takes in the tumor's values; every
+    other label, and each of several kinds of tumor, is a structure of its own as well.
 
     Raises:
-        UserError: There is no readable ``labels`` section.
+        UserError: The labels cannot be understood.
     """
-    labels = dataset_json.get("labels")
+    values, role = _values_by_name(labels, source), roles(labels, source=source)
+    by_role = {wanted: [name for name in role if role[name] == wanted] for wanted in (LIVER, TUMOR)}
+    tumor = _joined(values[name] for name in by_role[TUMOR])
+    liver = _joined([tumor, *(values[name] for name in by_role[LIVER])]) if by_role[LIVER] else ()
+    kinds = by_role[TUMOR] if len(by_role[TUMOR]) > 1 else []
+    others = [name for name in role if name in kinds or not role[name]]
+    found = {LIVER: liver, TUMOR: tumor} | {name: values[name] for name in others if name not in (LIVER, TUMOR)}
+    return replace(declared(labels, source=source), values={name: kept for name, kept in found.items() if kept})
+
+
+def declared(labels: Mapping, *, source: str = "dataset.json") -> Structures:
+    """Which values ``labels`` declare, whatever they mean: no structures yet.
+
+    Raises:
+        UserError: The labels cannot be understood.
+    """
+    values = _values_by_name(labels, source)
+    known = frozenset({0}.union(*(found for name, found in values.items() if name != "ignore")))
+    return Structures({}, known, next(iter(values.get("ignore", ())), None), source)
+
+
+def _joined(values: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(sorted({v for found in values for v in found if v}))
+
+
+def _values_by_name(labels: Mapping, source: str) -> dict[str, tuple[int, ...]]:
+    """Values of every label; 0 alone only of the background's.
+
+    Raises:
+        UserError: There are none, or one is no whole number from 0 on.
+    """
     if not isinstance(labels, Mapping) or not labels:
         raise UserError(f"{source}: there is no 'labels' section, so nobody knows what is liver and what is tumor.")
-    values = {name: _values(value, name, source) for name, value in labels.items()}
-    ignore = values.pop("ignore", (None,))[0]
-    known = frozenset({0}.union(*values.values()))
-    named = {name: tuple(v for v in found if v) for name, found in values.items()}
-    named = {name: found for name, found in named.items() if found}
-    structures = _liver_and_tumor(named)
-    return Structures(structures, known, ignore, source)
-
-
-def _liver_and_tumor(named: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    tumors = [name for name in named if _words(name) & TUMOR_WORDS]
-    livers = [name for name in named if name not in tumors and _is_liver(name)]
-    tumor = sorted({v for name in tumors for v in named[name]})
-    liver = sorted({v for name in livers for v in named[name]}.union(tumor)) if livers else []
-    merged = {LIVER: tuple(liver), TUMOR: tuple(tumor)}
-    single = {name for group in (livers, tumors) if len(group) == 1 for name in group}
-    others = {name: found for name, found in named.items() if name not in single and name not in livers}
-    return {name: found for name, found in merged.items() if found} | {
-        name: found for name, found in others.items() if name not in merged
-    }
-
-
-def _words(name: str) -> set[str]:
-    return set(re.split(r"[^a-z]+", name.lower())) - {""}
-
-
-def _is_liver(name: str) -> bool:
-    words = _words(name)
-    return bool(words & {"liver", "hepatic"}) and words <= LIVER_WORDS
-
-
-def _values(value: object, name: str, source: str) -> tuple[int, ...]:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    try:
-        return tuple(int(v) for v in values)
-    except (TypeError, ValueError):
+    if is_of_version_1(labels):
+        labels = {str(name): int(value) for value, name in labels.items()}
+    wrong = next((name for name, value in labels.items() if not is_label(value)), None)
+    if wrong is not None:
         raise UserError(
-            f"{source}: label {name!r} has the value {value!r}, which is no integer or list of integers."
-        ) from None
+            f"{source}: label {wrong!r} has the value {labels[wrong]!r}, which is no integer from 0 on or list of such."
+        )
+    values = {name: tuple(value) if isinstance(value, list | tuple) else (value,) for name, value in labels.items()}
+    return {name: tuple(v for v in found if v) or found[:1] for name, found in values.items()}
 
 
-def select(labels: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
+def is_label(value: object) -> bool:
+    """Whether nnU-Net can read a label's ``value``: a whole number from 0 on, or a list of them."""
+    values = value if isinstance(value, list | tuple) and value else [value]
+    return all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
+
+
+def is_of_version_1(labels: Mapping) -> bool:
+    """Whether labels map values to names, as nnU-Net v1 and the Decathlon write them."""
+    return all(str(value).isdigit() and isinstance(name, str) for value, name in labels.items())
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def _set(*lines: str) -> set[str]:
+    return set(" ".join(lines).split())
+
+
+_TUMORS = _set(
+    "tumor tumors tumour tumours lesion lesions cancer cancers carcinoma carcinomas hcc icc cholangiocarcinoma crlm",
+    "metastasis metastases mets neoplasm neoplasms mass masses malignancy malignancies",
+)
+_LIVERS = {"liver", "hepatic"}
+_OF_A_LIVER = _LIVERS | _set(
+    "parenchyma whole entire total full all healthy normal background organ tissue mask seg segmentation region"
+)
+_BOTH = {"union", "combined", "both", "merged"}
+_QUALITIES = _set("primary secondary benign malignant metastatic small large viable necrotic necrosis solid cystic")
+_VESSELS = _set("thrombus thrombosis vein veins vessel vessels artery arteries duct ducts cyst cysts")
+_ORGANS = _set(  # a tumor with such a word is no liver's, but "pancreatic liver metastasis" is
+    "kidney kidneys renal pancreas pancreatic spleen splenic lung lungs pulmonary colon gallbladder bladder stomach",
+    "gastric adrenal bone bones brain lymph node nodes prostate esophagus duodenum bowel",
+)
+_WITHOUT = re.compile(
+    r"\b(without|excluding|excl|except|minus)\b.*|\bnon ?[a-z]+|\b(no|not) [a-z]+|\b[a-z]+ (free|negative)\b"
+)
+_AND = re.compile(r"[+&]|\b(?:and|with|incl|including|plus)\b")
+_GLUED = re.compile(rf"\b(liver|hepatic)(?=({'|'.join(sorted(_TUMORS))})\b)")
+
+
+def roles(labels: Mapping, *, source: str = "dataset.json") -> dict[str, str]:
+    """What each label or region is by its name: ``liver`` (alone or with its tumors), ``tumor``, or neither, ``""``.
+
+    In the order of ``labels``, without background and the ignore label, as nnU-Net numbers its outputs. A tumor of a
+    vessel or another organ is none of the liver; ``liver_tumor`` is the liver where it holds more than the tumors.
+
+    Raises:
+        UserError: The labels cannot be understood, or a tumor holds the whole liver.
+    """
+    values = {name: set(found) for name, found in _values_by_name(labels, source).items() if name not in NO_CLASS}
+    values = {name: found for name, found in values.items() if found != {0}}
+    found = {name: _role(name) for name in values}
+    tumors, livers = ({name for name in values if found[name] == role} for role in (TUMOR, LIVER))
+    for name in [name for name in tumors if set(_spelled(name).split()) & _LIVERS]:
+        others = [values[other] for other in tumors - {name}]
+        holds_more = any(one < values[name] for one in others) and values[name] - set().union(*others)
+        if holds_more and not any(values[name] < values[liver] for liver in livers):
+            found[name] = LIVER
+    tumor, liver = (set().union(*(values[name] for name in values if found[name] == role)) for role in (TUMOR, LIVER))
+    if liver and liver <= tumor:
+        held = next(name for name in values if found[name] == TUMOR and values[name] & liver)
+        raise UserError(
+            f"{source}: the tumor {held!r} has all values of the liver ({_listed(sorted(liver))}), so none is left for"
+            " the liver around it.\n  Give the tumor values of its own; a region of both is called liver_and_tumor."
+        )
+    return found
+
+
+def _role(name: str) -> str:
+    parts = [set(part.split()) for part in _AND.split(_spelled(name))]
+    parts = [words for words in parts if words and not words <= _QUALITIES]
+    found = {_role_of_words(words) for words in parts}
+    if LIVER in found:  # with whatever lies in it
+        return LIVER if all(_role_of_words(words) or words <= _VESSELS for words in parts) else ""
+    return found.pop() if len(found) == 1 else ""
+
+
+def _spelled(name: str) -> str:
+    """A name in lower-case words, ``LiverTumor_1`` as ``liver tumor``, without what it says to be without."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    words = " ".join(re.sub(r"[^a-z+&]+", " ", apart).split())
+    return _GLUED.sub(r"\1 ", _WITHOUT.sub(" ", words))
+
+
+def _role_of_words(words: set[str]) -> str:
+    if not words & _TUMORS:
+        return LIVER if words & _LIVERS and words <= _OF_A_LIVER else ""
+    if words & _VESSELS or (words & _ORGANS and not words & _LIVERS):
+        return ""
+    return LIVER if words & _LIVERS and words & _BOTH else TUMOR
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+# --- voxels -----------------------------------------------------------------------------------------------------------
+
+
+def mask_of(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
     """Boolean mask of the voxels of ``labels (*S)`` that have one of ``values``."""
     if len(values) == 1:
         return labels == values[0]
     return np.isin(labels, values)
+
+
+def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as integers, slice by slice to spare memory, and what was done to them.
+
+    Raises:
+        UserError: A value is no whole number, NaN or beyond 32 bits.
+    """
+    if array.dtype.kind in "iu":
+        return array, ()
+    labels, rounded = np.empty(array.shape, dtype=np.int32), False
+    for part, into in zip(array, labels, strict=True):
+        nearest = np.rint(part)
+        with np.errstate(invalid="ignore"):
+            whole = (np.abs(part - nearest) <= ROUNDING) & (np.abs(part) < 2**31)
+        if not whole.all():
+            raise UserError(
+                f"{name} holds the value {part[~whole][0]:.4g}, which is no whole number: it was interpolated, or holds"
+                " probabilities.\n  Labels are never interpolated: resample them with nearest neighbour, or give the"
+                " original label map."
+            )
+        rounded = rounded or bool((part != nearest).any())
+        into[...] = nearest
+    done = "label values rounded to whole numbers" if rounded else f"{name} stores its labels as {array.dtype}"
+    return labels, (done,)
+
+
+def require_known(labels: np.ndarray, structures: Structures, side: str, *, may_ignore: bool = False) -> list[str]:
+    """Refuse labels that nobody has declared; returns notes on those that count as background.
+
+    Args:
+        labels: Label map or a part of it, ``(*S)``.
+        structures: What its values mean.
+        side: What messages call it.
+        may_ignore: Whether it may hold the ignore label, as references may.
+
+    Raises:
+        UserError: A value that ``structures`` does not know, or a mask that was saved as a picture, with 255 for 1.
+    """
+    named = {v for values in structures.values.values() for v in values}
+    allowed = structures.known if structures.known is not None else {0} | named
+    expected = allowed | ({structures.ignore} - {None} if may_ignore else set())
+    strange = np.unique(labels[~np.isin(labels, sorted(expected))]).tolist()
+    if strange and structures.known is not None:
+        raise UserError(
+            f"the {side} holds the labels {strange}, but {structures.source or 'dataset.json'} only knows"
+            f" {sorted(allowed)}.\n  Another dataset's labels, or values that need converting."
+        )
+    if strange and max(strange) == WHITE and not np.isin(labels, sorted(named)).any():
+        raise UserError(
+            f"the {side} holds the labels {strange}, and none that was named ({_listed(sorted(named))}): it was saved"
+            f" as a picture, with {WHITE} for white.\n  Name its values, such as --liver {WHITE}, or write it again"
+            " with those that were named."
+        )
+    return [f"labels of the {side} that count as background: {strange}"] if strange else []

@@ -1,5 +1,6 @@
 """nnU-Net's three folders and the datasets in them, without importing nnU-Net (which takes seconds)."""
 
+import json
 import os
 from pathlib import Path
 
@@ -49,10 +50,55 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
         )
     remedy = {
         "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",
-        "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom --out DIR/Dataset901_Phantom",
+        "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom -o DIR/Dataset901_Phantom",
         "nnUNet_results": "Train a model first.",
     }[variable]
     raise UserError(
         f"there is no dataset {name_or_id} in {base}.{did_you_mean(name_or_id, names)}"
         f"\n  Datasets there: {', '.join(names) or 'none'}.\n  {remedy}"
     )
+
+
+# --- a training -------------------------------------------------------------------------------------------------------
+
+
+def fold_folders(training: Path, holding: str) -> dict[str, Path]:
+    """The folds of a training that have a file or folder ``holding``: ``0``, ``1``, ..., ``all`` to their folders.
+
+    Other names are no folds: ``fold_0_old`` is somebody's copy.
+    """
+    found = {path.parent.name.removeprefix("fold_"): path.parent for path in training.glob(f"fold_*/{holding}")}
+    numbers = sorted((name for name in found if name.isdecimal()), key=int)
+    return {name: found[name] for name in [*numbers, *({"all"} & found.keys())]}
+
+
+def trained_dataset(training: Path) -> str | None:
+    """The dataset's name of a training, or of a fold or validation in it: by its plans, else by the folders above.
+
+    Raises:
+        UserError: The plans are damaged.
+    """
+    for place in (training, *training.resolve().parents[:2]):
+        if (place / "plans.json").is_file():
+            plans = _read(place / "plans.json", "Copy the model again.")
+            return plans.get("dataset_name") if isinstance(plans, dict) else None
+    return next((part for part in reversed(training.resolve().parts) if is_dataset_name(part)), None)
+
+
+def read_plans(path: Path) -> dict:
+    """Content of a ``plans.json``.
+
+    Raises:
+        UserError: It is damaged, or no plans.
+    """
+    plans = _read(path, "Copy the model again.")
+    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
+        raise UserError(f"{path} is damaged (it has no configurations).\n  Copy the model again.")
+    return plans
+
+
+def _read(path: Path, remedy: str) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}).\n  {remedy}") from None

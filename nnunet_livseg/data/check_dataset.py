@@ -8,9 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_livseg.core.dataset_json import declared_values
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.findings import ERROR, WARNING, Finding, error, warning
-from nnunet_livseg.data.check_description import check_description, check_files, declared_values
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
+from nnunet_livseg.data.check_description import check_description, check_files
 from nnunet_livseg.data.check_images import Rules, check_case
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 
@@ -46,11 +48,15 @@ def check_dataset(folder: str | Path, *, processes: int = 1, progress: bool = Fa
 
 
 def _rules(dataset: RawDataset) -> Rules:
+    try:
+        structures = dataset.structures
+    except UserError:  # among the findings; what else can be asked of the voxels?
+        structures = Structures({})
     return Rules(
-        values=tuple(declared_values(dataset)),
-        liver=frozenset(dataset.liver_values),
-        tumor=frozenset(dataset.tumor_values),
-        ignore=dataset.ignore_label,
+        values=tuple(declared_values(dataset.labels)),
+        liver=frozenset(structures.values.get(LIVER, ())),
+        tumor=frozenset(structures.values.get(TUMOR, ())),
+        ignore=structures.ignore,
         ct=tuple(name.casefold() == "ct" for name in dataset.channels),
     )
 

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterator
 
+from nnunet_livseg.core.dataset_json import label_problems
 from nnunet_livseg.core.findings import Finding, error, warning
+from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.core.names import is_dataset_name
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 
@@ -58,84 +60,18 @@ def _check_channels(dataset: RawDataset) -> Iterator[Finding]:
 
 
 def _check_labels(dataset: RawDataset) -> Iterator[Finding]:
-    labels = dataset.labels
-    if all(str(name).isdigit() for name in labels):
-        yield error(
-            "labels",
-            "labels in dataset.json maps values to names, as nnU-Net v1 did.\n"
-            '  Turn it round: {"background": 0, "liver": 1, "tumor": 2}.',
-        )
+    problems = list(label_problems(dataset.json))
+    yield from (error(kind, message) for kind, message in problems)
+    if problems:
         return
-    wrong = [name for name, value in labels.items() if not _is_label(value)]
-    if wrong:
-        yield error(
-            "labels",
-            f"label {wrong[0]!r} has the value {json.dumps(labels[wrong[0]])}; nnU-Net wants a whole number from 0,"
-            " or a list of them for a region.\n  Correct labels in dataset.json.",
-        )
-        return
-    if labels.get("background") != 0:
-        yield error(
-            "labels",
-            "labels has no background with the value 0, and nnU-Net will not start without.\n"
-            '  Add "background": 0 to labels in dataset.json.',
-        )
-    yield from _check_values(dataset)
-    yield from _check_regions(dataset)
-    for structure, values in (("liver", dataset.liver_values), ("tumor", dataset.tumor_values)):
-        if not values:
+    for structure in (LIVER, TUMOR):
+        if structure not in dataset.structures.values:
             yield warning(
                 f"no {structure} label",
-                f"no label is named {structure} (there are {', '.join(labels)}): training works, but weights per class"
-                f" and the evaluation of the {structure} need to know it.\n"
+                f"no label is named {structure} (there are {', '.join(dataset.labels)}): training works, but weights"
+                f" per class and the evaluation of the {structure} need to know it.\n"
                 f"  Name the label {structure!r} in dataset.json, if there is one.",
             )
-
-
-def _is_label(value: object) -> bool:
-    values = value if isinstance(value, list) and value else [value]
-    return all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values)
-
-
-def declared_values(dataset: RawDataset) -> list[int]:
-    """All label values of ``dataset.json``, sorted, with the ignore label; skips what is no number."""
-    values: set[int] = set()
-    for value in dataset.labels.values():
-        values.update(v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int))
-    return sorted(values)
-
-
-def _check_values(dataset: RawDataset) -> Iterator[Finding]:
-    values = declared_values(dataset)
-    if values != list(range(len(values))):
-        yield error(
-            "labels",
-            f"the label values are {', '.join(map(str, values))}; nnU-Net wants 0, 1, 2, ... without gaps.\n"
-            "  Renumber them in dataset.json and in the label maps.",
-        )
-    ignore = dataset.ignore_label
-    if ignore is not None and ignore != max(values):
-        yield error(
-            "ignore label",
-            f"the ignore label is {json.dumps(ignore)}; nnU-Net wants it to be the highest value, {max(values)}.\n"
-            "  Renumber the labels in dataset.json and in the label maps.",
-        )
-
-
-def _check_regions(dataset: RawDataset) -> Iterator[Finding]:
-    if not dataset.has_regions:
-        return
-    regions = [name for name, value in dataset.labels.items() if name not in ("background", "ignore") and value != 0]
-    order = dataset.json.get("regions_class_order")
-    given = "is missing" if order is None else f"is {json.dumps(order)}"
-    known = declared_values(dataset)
-    if not isinstance(order, list) or len(order) != len(regions) or any(value not in known for value in order):
-        yield error(
-            "regions",
-            f"regions_class_order {given}, but nnU-Net needs one label value for each of the {len(regions)} regions"
-            f" {', '.join(regions)}: the value to write, later ones over earlier ones.\n"
-            '  For {"liver": [1, 2], "tumor": 2} add "regions_class_order": [1, 2] to dataset.json.',
-        )
 
 
 def check_files(dataset: RawDataset, cases: list[RawCase]) -> Iterator[Finding]:

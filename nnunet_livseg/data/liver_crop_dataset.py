@@ -8,12 +8,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
 from tqdm import tqdm
 
+from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.labels import LIVER, Structures, require_known
 from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
-from nnunet_livseg.data.raw_dataset import RawCase, RawDataset, read_dataset_json
+from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import read_scan, write_volume
 from nnunet_livseg.imaging.liver_crop import (
@@ -48,18 +52,28 @@ def fill_values(channels: list[str]) -> list[float | None]:
     return [AIR_HU if name.lower() == "ct" else None for name in channels]
 
 
-def liver_values(dataset: RawDataset, *, where: str) -> set[int]:
-    """Label values that are liver, tumors included.
+def require_liver(dataset: RawDataset, *, where: str) -> Structures:
+    """What the labels of livers mean.
 
     Raises:
         UserError: No label is liver by its name.
     """
-    if not dataset.liver_values:
+    if LIVER not in dataset.structures.values:
         raise UserError(
             f"{where}: no label is the liver by its name; the labels are {', '.join(dataset.labels)}."
             '\n  Name it "liver" in dataset.json, or take livers from another model\'s predictions.'
         )
-    return dataset.liver_values | dataset.tumor_values
+    return dataset.structures
+
+
+def liver_in(path: Path, labels: sitk.Image, structures: Structures, image: sitk.Image, *, trusted: bool) -> np.ndarray:
+    """The liver of a label map ``labels``, read from ``path``, on ``image``: ``(Z, Y, X)``.
+
+    Raises:
+        UserError: The label map lies elsewhere, or holds values that nobody has declared.
+    """
+    require_known(sitk.GetArrayViewFromImage(labels), structures, f"label map {path}", may_ignore=True)
+    return liver_of(labels, structures.values[LIVER], image, path=path, compare_place=trusted)
 
 
 def write_region_dataset(
@@ -84,7 +98,7 @@ def write_region_dataset(
     out = Path(out)
     content = _open(source, out, cutting.checked(), livers)
     finder = source if livers is None else predicted_livers(livers, source)
-    values = liver_values(finder, where=str(livers or source.name))
+    structures = require_liver(finder, where=str(livers or source.name))
     finished, without = content[KEY]["two_stage"]["boxes"], []
     cases = source.cases()
     for case in tqdm(cases, desc="cutting to the liver", disable=not progress):
@@ -92,7 +106,7 @@ def write_region_dataset(
         if case.name in finished and all(path.is_file() for path in (*target.images, target.label)):
             continue
         liver_file = case.label if livers is None else livers / f"{case.name}{source.file_ending}"
-        box = _cut_case(case, target, liver_file, values, source, cutting)
+        box = _cut_case(case, target, liver_file, structures, source, cutting)
         if box is None:
             without.append(case.name)
             continue
@@ -104,20 +118,20 @@ def write_region_dataset(
 
 
 def _cut_case(
-    case: RawCase, target: RawCase, liver_file: Path, values: set[int], source: RawDataset, cutting: LiverCrop
+    case: RawCase, target: RawCase, liver_file: Path, structures: Structures, source: RawDataset, cutting: LiverCrop
 ) -> list[list[int]] | None:
     scans = [read_scan(path) for path in case.images]
     images = [scan.image for scan in scans]
     trusted = not scans[0].repairs  # predicted livers have the header that nnU-Net read, unrepaired
     livers = read_scan(liver_file).image
-    liver = liver_of(livers, values, images[0], path=liver_file, compare_place=trusted)
+    liver = liver_in(liver_file, livers, structures, images[0], trusted=trusted)
     region = find_liver_box(liver, spacing_mm=spacing_of(images[0]), margin_mm=cutting.margin_mm)
     if region is None:
         return None
     for image, path, fill in zip(images, target.images, fill_values(source.channels), strict=True):
         write_volume(crop_image(image, region, mode=cutting.mode, fill=fill), path)
     labels = livers if liver_file == case.label else read_scan(case.label).image
-    write_volume(crop_labels(labels, region, mode=cutting.mode, ignore_label=source.ignore_label), target.label)
+    write_volume(crop_labels(labels, region, mode=cutting.mode, ignore_label=source.structures.ignore), target.label)
     return [list(axis) for axis in region.box]
 
 
@@ -131,7 +145,7 @@ def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None
     said = {**asdict(cutting), "source": source.name, "livers": "labels" if livers is None else str(livers.absolute())}
     path = out / "dataset.json"
     if path.is_file():
-        content = read_dataset_json(out)
+        content = dict(read_dataset_json(out).content)
         found = content.get(KEY, {}).get("two_stage", {})
         if {key: found.get(key) for key in said} != said:
             raise UserError(f"{out} holds another dataset, which stays as it is.\n  Choose another --out.")

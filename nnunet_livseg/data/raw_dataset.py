@@ -1,21 +1,17 @@
 """nnU-Net raw datasets: found by id, name or folder, and read without torch."""
 
-import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from nnunet_livseg.core.dataset_json import FILE, DatasetJson, read_dataset_json
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.core.names import dataset_id, is_dataset_name
 from nnunet_livseg.core.nnunet_folders import find_dataset
 
-REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")
-LIVER_NAMES = ("liver",)
-TUMOR_NAMES = ("tumor", "tumour", "tumors", "tumours", "lesion", "lesions", "cancer", "hcc", "metastasis", "metastases")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
@@ -54,7 +50,7 @@ class RawDataset:
             UserError: The file is missing, is no JSON, or lacks what nnU-Net needs.
         """
         folder = Path(folder).absolute()
-        return cls(folder, read_dataset_json(folder))
+        return cls(folder, dict(read_dataset_json(folder).content))
 
     @property
     def name(self) -> str:
@@ -67,49 +63,29 @@ class RawDataset:
         return dataset_id(self.name) if is_dataset_name(self.name) else None
 
     @cached_property
+    def described(self) -> DatasetJson:
+        """What ``dataset.json`` says."""
+        return DatasetJson(self.folder / FILE, self.json)
+
+    @property
     def channels(self) -> list[str]:
         """Names of the channels, in order."""
-        names = self.json["channel_names"]
-        return [str(names[key]) for key in sorted(names, key=int)]
+        return self.described.channels
 
     @property
     def labels(self) -> dict[str, int | list[int]]:
         """Label values by name; a region has several values."""
-        return self.json["labels"]
+        return self.described.labels
+
+    @property
+    def structures(self) -> Structures:
+        """What the labels mean; see ``DatasetJson.structures``."""
+        return self.described.structures
 
     @property
     def file_ending(self) -> str:
         """Ending of images and label maps, with the dot."""
-        return self.json["file_ending"]
-
-    @property
-    def ignore_label(self) -> int | None:
-        """Value of voxels that are not annotated."""
-        return self.labels.get("ignore")
-
-    @property
-    def has_regions(self) -> bool:
-        """Whether nnU-Net would train regions instead of labels."""
-        return any(isinstance(value, list | tuple) and len(value) > 1 for value in self.labels.values())
-
-    def values_of(self, names: tuple[str, ...]) -> set[int]:
-        """Label values of the first label whose name is one of ``names`` (any case, also ``liver tumor``), or empty."""
-        for label, value in self.labels.items():
-            words = re.findall(r"[a-z]+", label.lower()) or [""]
-            # "liver_tumor" is a tumor, not a liver: the last word decides
-            if words[-1] in names or label.lower() in names:
-                return {v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int)}
-        return set()
-
-    @property
-    def liver_values(self) -> set[int]:
-        """Label values that are liver (with the tumors where ``liver`` is a region)."""
-        return self.values_of(LIVER_NAMES)
-
-    @property
-    def tumor_values(self) -> set[int]:
-        """Label values that are tumor."""
-        return self.values_of(TUMOR_NAMES)
+        return self.described.file_ending
 
     def cases(self) -> list[RawCase]:
         """Training cases, by name, as nnU-Net finds them (or as the key ``dataset`` of ``dataset.json`` lists them)."""
@@ -148,50 +124,6 @@ class RawDataset:
         return (match["case"], int(match["channel"])) if match else (None, None)
 
 
-def read_dataset_json(folder: Path) -> dict:
-    """Content of ``dataset.json`` with the keys and types that everything else rests on.
-
-    Raises:
-        UserError: The file is missing, is no JSON, or lacks what nnU-Net needs.
-    """
-    path = folder / "dataset.json"
-    if not path.is_file():
-        raise UserError(
-            f"{folder.name}: there is no dataset.json, so nnU-Net does not know channels and labels.\n"
-            f"  Write {path} with the keys {', '.join(REQUIRED_KEYS)}."
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder.name}: dataset.json is not valid JSON: {error}.\n  Correct {path}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{folder.name}: dataset.json holds no object but {type(content).__name__}.\n  Correct {path}.")
-    _check_keys(folder, path, content)
-    return content
-
-
-def _check_keys(folder: Path, path: Path, content: dict) -> None:
-    missing = [key for key in REQUIRED_KEYS if key not in content]
-    if missing:
-        hint = ' (nnU-Net v1 called it "modality")' if "channel_names" in missing and "modality" in content else ""
-        raise UserError(
-            f"{folder.name}: dataset.json lacks {' and '.join(missing)}{hint}, and nnU-Net will not start without.\n"
-            f"  Add to {path}; an example: nnunet_livseg's docs/phantom.md."
-        )
-    kinds = {"channel_names": dict, "labels": dict, "file_ending": str, "numTraining": int}
-    for key, kind in kinds.items():
-        if not isinstance(content[key], kind) or (kind is not int and not content[key]):
-            raise UserError(
-                f"{folder.name}: {key} in dataset.json is {json.dumps(content[key])}, which is no"
-                f" {'filled object' if kind is dict else kind.__name__}.\n  Correct {path}."
-            )
-    if any(not str(key).isdigit() for key in content["channel_names"]):
-        raise UserError(
-            f"{folder.name}: channel_names in dataset.json has the keys {', '.join(content['channel_names'])};"
-            f' nnU-Net wants "0", "1", ... with the names as values.\n  Correct {path}, for one CT: {{"0": "CT"}}.'
-        )
-
-
 def find_raw_folder(name_or_id: str | int | Path) -> Path:
     """Folder of a raw dataset given by folder, name (``Dataset003_Liver``) or id (``3``).
 
@@ -213,8 +145,3 @@ def find_raw_dataset(name_or_id: str | int | Path) -> RawDataset:
         UserError: There is none, several have the id, or its ``dataset.json`` cannot be used.
     """
     return RawDataset.open(find_raw_folder(name_or_id))
-
-
-def channel_names(content: Mapping[str, Any]) -> list[str]:
-    """Names of the channels in a ``dataset.json``; nnU-Net reads v1's ``modality`` as well."""
-    return list((content.get("channel_names") or content["modality"]).values())

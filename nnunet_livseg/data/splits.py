@@ -31,9 +31,9 @@ def folds(patient_of: Mapping[str, str], count: int, *, stratum_of: Mapping[str,
     """
     patients = _shuffled_patients(patient_of, seed)
     if count < 2:
-        raise UserError(f"--folds {count}: cross-validation needs at least 2 (for none, train fold `all`).")
+        raise UserError(f"--cv-folds {count}: cross-validation needs at least 2 (for none, train fold `all`).")
     if len(patients) < count:
-        raise UserError(f"--folds {count}: there are only {len(patients)} patients; ask for at most that many folds.")
+        raise UserError(f"--cv-folds {count}: there are only {len(patients)} patients; ask for no more folds.")
     strata: dict[str, Hashable] = {}
     for case in sorted(patient_of):
         patient = patient_of[case]

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR
 from nnunet_livseg.inference.devices import require_device
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
@@ -241,7 +242,7 @@ def _outputs(network: nn.Module, configuration: dict) -> list[TrainingOutput]:
 
 
 def _loss(variant: Variant | None, outputs: list[TrainingOutput]) -> nn.Module:
-    labels = LabelManager({"background": 0, "liver": 1, "tumor": 2}, None)
+    labels = LabelManager(LIVER_AND_TUMOR, None)
     if variant is None:
         return DeepSupervisionWrapper(LOSSES["dice_ce"](labels, False, False), [output.weight for output in outputs])
     return MultiOutputLoss(LOSSES[variant.loss](labels, False, False), outputs)

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, explicit_structures, select
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of, require_known, structures_from_values
 from nnunet_livseg.evaluation import lits_scorer
 from nnunet_livseg.evaluation.images import LabelImage, file_ending, grid_difference, read_labels, resampled
 from nnunet_livseg.evaluation.lesion_table import lesion_rows
@@ -20,7 +20,7 @@ from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
 from nnunet_livseg.evaluation.slices import slice_scores
 
-LITS_LABELS = explicit_structures((1,), (2,))
+LITS_LABELS = structures_from_values((1,), (2,))
 
 
 @dataclass
@@ -163,24 +163,9 @@ def on_one_grid(predicted, reference, options: Options) -> tuple:
 
 
 def check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
-    """Refuse labels that dataset.json does not know; name those that nobody asked for."""
-    notes = []
-    allowed = structures.known if structures.known is not None else {0}.union(*structures.values.values())
-    for side, labels in (("prediction", predicted), ("reference", reference)):
-        expected = {*allowed, structures.ignore} if side == "reference" and structures.ignore is not None else allowed
-        strange = _others(labels, expected)
-        if strange and structures.known is not None:
-            raise UserError(
-                f"the {side} holds the labels {strange}, but dataset.json only knows {sorted(allowed)}.\n"
-                "  Another dataset's labels, or values that need converting."
-            )
-        if strange:
-            notes.append(f"labels of the {side} that count as background: {strange}")
-    return notes
-
-
-def _others(labels: np.ndarray, expected: Iterable[int]) -> list[int]:
-    return np.unique(labels[~np.isin(labels, sorted(expected))]).tolist()
+    """Refuse labels that nobody has declared; name those that nobody asked for."""
+    notes = require_known(predicted, structures, "prediction")
+    return notes + require_known(reference, structures, "reference", may_ignore=True)
 
 
 def mask_pairs(
@@ -198,7 +183,7 @@ def mask_pairs(
         predicted, reference = np.where(ignored, 0, predicted), np.where(ignored, 0, reference)
     pairs = {}
     for name, values in structures.values.items():
-        masks = select(predicted, values), select(reference, values)
+        masks = mask_of(predicted, values), mask_of(reference, values)
         cut = MaskPair.of(*masks, image.spacing_mm, n_voxels=n_voxels)
         corner = tuple(outer.start + inner for outer, inner in zip(box, cut.corner, strict=True))
         pairs[name] = replace(cut, shape=image.labels.shape, corner=corner)

@@ -7,6 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import as_integers
 from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.images import UnreadableError, load_image
 
@@ -66,28 +67,11 @@ def read_labels(path: Path) -> LabelImage:
         raise UserError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} channels, but a label map has one.")
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{path.name} has {image.GetDimension()} dimensions, but a label map has 2 or 3.")
-    labels, notes = integers(sitk.GetArrayFromImage(image), path.name)
+    labels, notes = as_integers(sitk.GetArrayFromImage(image), path.name)
     pixels = path.name.lower().endswith(PIXEL_ENDINGS)
     spacing = (1.0,) * labels.ndim if pixels else tuple(float(s) for s in image.GetSpacing()[::-1])
     notes = (*(f"{path.name}: {repair}" for repair in repairs), *notes)
     return LabelImage(labels, spacing, "px" if pixels else "mm", image, notes)
-
-
-def integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as integers; floating point is taken where it holds nothing else, slice by slice to spare memory."""
-    if array.dtype.kind in "iu":
-        return array, ()
-    labels = np.empty(array.shape, dtype=np.int32)
-    for part, into in zip(array, labels, strict=True):
-        whole = np.isfinite(part) & (part == np.rint(part)) & (np.abs(part) < 2**31)
-        if not whole.all():
-            value = part[~whole][0]
-            raise UserError(
-                f"{name} holds the value {value:g}: probabilities or an interpolated image, not a label map.\n"
-                "  Export integer labels (nnU-Net's own output is one)."
-            )
-        into[...] = part
-    return labels, (f"{name} stores its labels as {array.dtype}",)
 
 
 def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:
@@ -100,6 +84,6 @@ def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:
 def resampled(predicted: LabelImage, reference: LabelImage) -> LabelImage:
     """The prediction on the reference's grid by nearest neighbour; outside of it there is background."""
     image = sitk.Resample(predicted.image, reference.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    labels, _ = integers(sitk.GetArrayFromImage(image), "the prediction")
+    labels, _ = as_integers(sitk.GetArrayFromImage(image), "the prediction")
     note = "prediction resampled to the reference's grid (nearest neighbour)"
     return LabelImage(labels, reference.spacing_mm, reference.unit, image, (*predicted.notes, note))

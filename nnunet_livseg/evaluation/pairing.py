@@ -1,15 +1,15 @@
 """What there is to evaluate: which prediction belongs to which reference, and what their labels mean."""
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read_splits
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
-from nnunet_livseg.core.names import is_dataset_name
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, declared, structures_from_values
+from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
 from nnunet_livseg.evaluation.images import ENDINGS, file_ending
 
 
@@ -111,7 +111,7 @@ def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
     if (predictions / "validation").is_dir() and predictions.name.startswith("fold_"):
         fold = predictions.name.removeprefix("fold_")
         return {fold: predictions / "validation"}, [_SEEN] * (fold == "all")
-    folds = {path.parent.name.removeprefix("fold_"): path for path in sorted(predictions.glob("fold_*/validation"))}
+    folds = {fold: folder / "validation" for fold, folder in fold_folders(predictions, "validation").items()}
     if len(folds) > 1 and "all" in folds:
         del folds["all"]
         return folds, ["fold_all was trained on the cases it predicts and is left out"]
@@ -163,32 +163,21 @@ def _paired(
         raise UserError(
             "no prediction has the name of a reference, so nothing can be compared.\n"
             f"  predictions, such as {next(iter(found.values()))[1].name}: {predictions}\n"
-            f"  references, such as {next(iter(expected.values())).name}: {references}"
+            f"  references, such as {next(iter(expected.values())).name}: {references}\n"
+            "  Rename them: the files of a case have equal names, but for the ending."
         )
     missing = [Problem(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())]
     extra = [Problem(case, "has a prediction, but no reference") for case in sorted(found.keys() - expected.keys())]
     return [CasePaths(case, found[case][1], expected[case], found[case][0]) for case in both], missing + extra
 
 
-def _dataset_json(predictions: Path, references: str | Path | None) -> tuple[Path, dict] | None:
-    """The dataset.json nearest to the predictions, else nearest to the references."""
-    places = [predictions, *predictions.resolve().parents[:2]]
-    if references:
-        places += [Path(references), *Path(references).resolve().parents[:2]]
-    for path in (place / "dataset.json" for place in places):
-        if path.is_file():
-            return path, _json(path)
+def _described(*places: str | Path | None) -> DatasetJson | None:
+    """The first dataset.json in or above (by two folders) ``places``."""
+    for place in (Path(place) for place in places if place):
+        for folder in (place, *place.resolve().parents[:2]):
+            if (folder / "dataset.json").is_file():
+                return read_dataset_json(folder, required=("labels",))
     return None
-
-
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable JSON file: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, but must hold an object.")
-    return content
 
 
 def find_structures(
@@ -206,23 +195,36 @@ def find_structures(
     """
     if not predictions.exists():
         raise UserError(f"{predictions} does not exist. Give label maps, or the folder of a training.")
-    dataset_json = _dataset_json(predictions, references)
-    known = dataset_structures(dataset_json[1], source=str(dataset_json[0])) if dataset_json else None
+    described = _described(predictions, references)
     if liver or tumor:
-        return explicit_structures(liver, tumor, base=known)
-    if known is None and fallback is not None:
+        base = described and declared(described.labels, source=str(described.path))
+        return structures_from_values(liver, tumor, base=base)
+    if described is not None:
+        _require_one_meaning(described.structures, _described(references))
+        return described.structures
+    if fallback is not None:
         return fallback
-    if known is None:
-        raise UserError(
-            f"no dataset.json beside {predictions} or the references says which labels are liver and tumor.\n"
-            "  Name them: --liver 1 --tumor 2"
-        )
-    return known
+    raise UserError(
+        f"no dataset.json beside {predictions} or the references says which labels are liver and tumor.\n"
+        "  Name them: --liver 1 --tumor 2"
+    )
+
+
+def _require_one_meaning(predicted: Structures, references: DatasetJson | None) -> None:
+    """Refuse references in which a value is liver that is tumor in predictions, or the other way round."""
+    other = predicted if references is None else references.structures
+    for one, two in ((predicted, other), (other, predicted)):
+        swapped = set(one.healthy) & set(two.values.get(TUMOR, ()))
+        if swapped:
+            raise UserError(
+                f"the label {min(swapped)} is {LIVER} in {one.source}, but {TUMOR} in {two.source}: predictions and"
+                " references do not mean the same.\n  Convert one of them, or correct the dataset.json that is wrong."
+            )
 
 
 def _training_references(predictions: Path) -> Path:
     """The references of a training: nnU-Net's raw labels, or the copy it keeps with the preprocessed data."""
-    name = _dataset_name(predictions)
+    name = trained_dataset(predictions)
     places = []
     for variable, folder in (("nnUNet_raw", "labelsTr"), ("nnUNet_preprocessed", "gt_segmentations")):
         if os.environ.get(variable) and name:
@@ -237,21 +239,13 @@ def _training_references(predictions: Path) -> Path:
     )
 
 
-def _dataset_name(predictions: Path) -> str | None:
-    for place in (predictions, *predictions.resolve().parents[:2]):
-        if (place / "plans.json").is_file():
-            return _json(place / "plans.json").get("dataset_name")
-    names = (part for part in reversed(predictions.resolve().parts) if is_dataset_name(part))
-    return next(names, None)
-
-
 def _validated_cases(predictions: Path, folds: list[str]) -> set[str] | None:
     """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` where nobody knows."""
     if not any(fold.isdigit() for fold in folds):
         return None
-    path = Path(os.environ.get("nnUNet_preprocessed", "")) / (_dataset_name(predictions) or "") / "splits_final.json"  # noqa: SIM112
+    path = Path(os.environ.get("nnUNet_preprocessed", "")) / (trained_dataset(predictions) or "") / "splits_final.json"  # noqa: SIM112
     if path.is_file():
-        splits = json.loads(path.read_text(encoding="utf-8"))
+        splits = read_splits(path)
         return {case for fold in folds if int(fold) < len(splits) for case in splits[int(fold)]["val"]}
     return None if len(folds) >= 5 else set()
 

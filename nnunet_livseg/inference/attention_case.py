@@ -11,7 +11,7 @@ from torch import nn
 
 from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, select
+from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
 from nnunet_livseg.data.liver_crop_dataset import is_cropped
 from nnunet_livseg.evaluation.mask_pair import bounding_box
 from nnunet_livseg.imaging.masks import numbered, only_largest
@@ -85,7 +85,7 @@ def predicted_centre(
     logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data))
     labels = np.asarray(predictor.label_manager.convert_logits_to_segmentation(logits.float().cpu()))
     for name in (TUMOR, LIVER):
-        mask = select(labels, structures.get(name, ()))
+        mask = mask_of(labels, structures.get(name, ()))
         if mask.any():
             return deepest(mask), f"middle of the largest {name} that the network predicts"
     return tuple(n // 2 for n in labels.shape), "middle of the image, as the network predicts neither liver nor tumor"

@@ -7,10 +7,9 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.liver_crop_dataset import liver_values, predicted_livers
+from nnunet_livseg.data.liver_crop_dataset import liver_in, predicted_livers, require_liver
 from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.imaging.images import on_grid, read_scan, require_place, write_volume
-from nnunet_livseg.imaging.liver_crop import liver_of
 from nnunet_livseg.inference.ct_input import CTInput, read_ct
 from nnunet_livseg.inference.image_folder import require_images
 from nnunet_livseg.inference.segmenter import Segmenter
@@ -31,17 +30,17 @@ class LiverFiles:
         self.name, self.folder = folder.name, folder
         dataset = RawDataset.open(model)
         self.file_ending = dataset.file_ending
-        self.values = liver_values(predicted_livers(folder, dataset), where=str(folder))
+        self.structures = require_liver(predicted_livers(folder, dataset), where=str(folder))
 
     def find_liver(self, ct: CTInput) -> np.ndarray:
         """True on the liver and its tumors, ``(Z, Y, X)`` of the CT.
 
         Raises:
-            UserError: Its label map is missing, or does not lie where the CT lies.
+            UserError: Its label map is missing, does not lie where the CT lies, or holds undeclared values.
         """
         path = self.folder / f"{ct.name}{self.file_ending}"
         trusted = not ct.notes  # of a repaired header nnU-Net passed on the unrepaired one
-        return liver_of(read_scan(path).image, self.values, ct.image, path=path, compare_place=trusted)
+        return liver_in(path, read_scan(path).image, self.structures, ct.image, trusted=trusted)
 
     def weights(self) -> list[Path]:
         """The label maps."""

@@ -17,7 +17,7 @@ import torch
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, select
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
 from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, is_cropped
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
@@ -50,7 +50,7 @@ class LiverFinder(Protocol):
     def find_liver(self, ct: CTInput) -> np.ndarray:
         """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
         found = self.predictor.predict(ct.images[: len(self.model.dataset.channels)])
-        liver = select(found.labels, self.model.structures.values[LIVER])
+        liver = mask_of(found.labels, self.model.structures.values[LIVER])
         return liver & large_enough(self.model.dataset.json, ct.image, liver)
 
     def weights(self) -> list[Path]:
@@ -200,7 +200,7 @@ class Segmenter:
     def find_liver(self, ct: CTInput) -> np.ndarray:
         """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
         found = self.predictor.predict(ct.images[: len(self.model.dataset.channels)])
-        return select(found.labels, self.model.structures.values[LIVER])
+        return mask_of(found.labels, self.model.structures.values[LIVER])
 
     def weights(self) -> list[Path]:
         """Files that results depend on: descriptions and weights of all models, post-processing."""
@@ -220,7 +220,7 @@ class Segmenter:
         """Contradictions between a CT's header and where its liver was found, and what the model has never seen."""
         if LIVER not in structures.values or self.model.dataset.channels[0].lower() != "ct":
             return []
-        liver = select(values, structures.values[LIVER])
+        liver = mask_of(values, structures.values[LIVER])
         return [*mirrored_axes(image, liver), *beyond_training(self.model.dataset.json, image, liver)]
 
     def _remarks(self) -> list[str]:

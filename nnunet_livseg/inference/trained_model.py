@@ -1,13 +1,13 @@
 """A trained model of nnU-Net as a folder: is everything in it, which folds, which labels."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import Structures, dataset_structures
+from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.core.names import did_you_mean
+from nnunet_livseg.core.nnunet_folders import fold_folders, read_plans
 from nnunet_livseg.data.raw_dataset import RawDataset
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -61,7 +61,9 @@ class TrainedModel:
                 f"{folder.name} has no {checkpoint} of fold {missing[0]}; trained: {there}."
                 f"{did_you_mean(missing[0], trained)}"
             )
-        return cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
+        model = cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
+        _ = model.structures  # refuses labels that its label maps would lack
+        return model
 
     @property
     def name(self) -> str:
@@ -75,17 +77,12 @@ class TrainedModel:
         Raises:
             UserError: It is damaged.
         """
-        try:
-            plans = json.loads((self.folder / "plans.json").read_text(encoding="utf-8"))
-            plans["configurations"].keys()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.folder}/plans.json is damaged ({error}). Copy the model again.") from None
-        return plans
+        return read_plans(self.folder / "plans.json")
 
     @cached_property
     def structures(self) -> Structures:
         """What its labels are; the liver includes its tumors."""
-        return dataset_structures(self.dataset.json, source=f"{self.folder}/dataset.json")
+        return self.dataset.structures
 
     @cached_property
     def previous_configuration(self) -> str | None:
@@ -124,9 +121,7 @@ class TrainedModel:
 
 
 def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
-    found = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
-    found = [fold for fold in found if fold == "all" or fold.isdigit()]  # fold_0_old is somebody's copy
-    if found:
+    if found := fold_folders(folder, checkpoint):
         return tuple(found)
     others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")})
     remedy = "Its training has not begun or was copied without weights."

@@ -7,7 +7,6 @@ The mean is over voxels: a voxel of weight w counts w / N, unlike torch's, which
 
 # Shape letters:  B batch, K classes or regions, *S spatial sizes
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,16 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.raw_dataset import TUMOR_NAMES
+from nnunet_livseg.core.labels import TUMOR, roles
 
-BACKGROUND, ORGAN, TUMOR = 0.78, 0.65, 8.57
-
-
-def is_tumor(name: str) -> bool:
-    """Whether a label or region of this name is tumor and nothing else: not ``liver_and_tumor``, the whole liver."""
-    words = re.findall(r"[a-z]+", name.lower())
-    joined = {"and", "with", "incl", "including", "plus"} & set(words) or "+" in name or "&" in name
-    return bool(words) and words[-1] in TUMOR_NAMES and not joined
+BACKGROUND_WEIGHT, LIVER_WEIGHT, TUMOR_WEIGHT = 0.78, 0.65, 8.57
 
 
 def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
@@ -35,20 +27,22 @@ def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
     Raises:
         UserError: No label of the dataset is a tumor by its name.
     """
-    names = [name for name in labels.label_dict if name not in ("background", "ignore")]
-    tumors = [is_tumor(name) for name in names]
+    role = roles(labels.label_dict)
+    tumors = [role[name] == TUMOR for name in role]
     if not any(tumors):
         raise UserError(
-            f"the loss weighted_ce weighs background {BACKGROUND}, liver {ORGAN} and tumor {TUMOR}, but no label of "
-            f"this dataset is a tumor by its name: {', '.join(names) or 'background only'}."
+            f"the loss weighted_ce weighs background {BACKGROUND_WEIGHT}, liver {LIVER_WEIGHT} and tumor"
+            f" {TUMOR_WEIGHT}, but no label of this dataset is a tumor by its name:"
+            f" {', '.join(role) or 'background only'}."
             "\n  Name the label tumor (or lesion, cancer, HCC, metastasis) in dataset.json if it is one."
             "\n  Otherwise choose another loss: write plans with livseg plan --loss ce."
         )
     if labels.has_regions:
         return WeightedRegionCrossEntropy(tumors, has_ignore=labels.has_ignore_label)
-    weights = [BACKGROUND] * len(labels.all_labels)
-    for name, tumor in zip(names, tumors, strict=True):
-        weights[int(np.ravel(labels.label_dict[name])[0])] = TUMOR if tumor else ORGAN  # a label may stand in a list
+    weights = [BACKGROUND_WEIGHT] * len(labels.all_labels)
+    for name, tumor in zip(role, tumors, strict=True):
+        value = int(np.ravel(labels.label_dict[name])[0])  # a label may stand in a list
+        weights[value] = TUMOR_WEIGHT if tumor else LIVER_WEIGHT
     return WeightedCrossEntropy(weights, ignore_label=labels.ignore_label)
 
 
@@ -94,8 +88,8 @@ class WeightedRegionCrossEntropy(nn.Module):
         regions = target[:, : logits.shape[1]].to(logits.dtype)
         inside = regions.amax(1)
         tumor = regions[:, self.tumor_regions].amax(1)
-        weights = BACKGROUND + (ORGAN - BACKGROUND) * inside
-        weights = torch.where(tumor > 0, TUMOR, weights)
+        weights = BACKGROUND_WEIGHT + (LIVER_WEIGHT - BACKGROUND_WEIGHT) * inside
+        weights = torch.where(tumor > 0, TUMOR_WEIGHT, weights)
         entropy = F.binary_cross_entropy_with_logits(logits, regions, reduction="none").mean(1)
         if not self.has_ignore:
             return (weights * entropy).mean()

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.core.labels import TUMOR, select
+from nnunet_livseg.core.labels import TUMOR, mask_of
 from nnunet_livseg.evaluation.mask_pair import bounding_box
 from nnunet_livseg.imaging.diameters import Line, axial_line, longest_line
 from nnunet_livseg.imaging.images import on_grid
@@ -37,7 +37,7 @@ def measure(
     """
     values, hu = sitk.GetArrayViewFromImage(labels), sitk.GetArrayViewFromImage(image)
     voxel_ml = math.prod(labels.GetSpacing()) / 1000
-    masks = {name: select(values, wanted) for name, wanted in structures.items()}
+    masks = {name: mask_of(values, wanted) for name, wanted in structures.items()}
     sizes = {name: _size(mask, hu, voxel_ml) for name, mask in masks.items()}
     cut_off = tuple(name for name, mask in masks.items() if _touches_border(mask))
     if TUMOR not in masks:

@@ -5,6 +5,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.planning.plans_file import WrittenPlans
@@ -52,7 +53,7 @@ def _folds(dataset: Path, cases: set[str] | None) -> tuple[list[str], list[str]]
     They are those of ``splits_final.json``, or those that nnU-Net makes of enough cases; else ``all``.
     """
     splits, described = dataset / "splits_final.json", dataset / "dataset.json"
-    if splits.is_file() and (divided := read_json(splits)):
+    if splits.is_file() and (divided := read_splits(splits)):
         folds = [str(fold) for fold in range(len(divided))]
         trained, validated = ({case for fold in divided for case in fold[part]} for part in ("train", "val"))
         return folds, folds if trained <= validated else ["all"]

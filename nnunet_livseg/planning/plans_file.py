@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
+from nnunet_livseg.core.dataset_json import channel_names, read_dataset_json, require_trainable
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.names import did_you_mean, file_name
-from nnunet_livseg.data.raw_dataset import channel_names
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.planning.source_plans import read_json, read_source
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
@@ -60,9 +60,9 @@ def write_plans(
     _require_name(name)
     stock = read_source(dataset, source)
     content = make_plans(stock, variant, preset=preset, name=name, overrides=overrides)
-    described = dataset / "dataset.json"
-    if described.is_file():
-        _require_dataset(json.loads(described.read_text()), variant, content)
+    if (dataset / "dataset.json").is_file():
+        described = read_dataset_json(dataset, required=("labels",))
+        _require_dataset(described.content, variant, content)
     left_out = _require_networks(content, overrides)
     if left_out:
         fitting = tuple(one for one in content["configurations"] if one not in left_out)
@@ -91,6 +91,7 @@ def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mappin
 
     from nnunet_livseg.losses import LOSSES
 
+    require_trainable(dataset)
     labels = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
     for configuration in plans["configurations"].values():
         if "inherits_from" in configuration:
@@ -200,7 +201,7 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
     trained = _trainings(path)
     if ours[0] == ours[1] and not trained and any(there.get(key) != new.get(key) for key in OF_THE_DATASET):
         return "renewed"
-    remedy = "Choose another name with -o" + ("." if trained else ", or remove that file if nothing needs it.")
+    remedy = "Choose another name with -plans_name" + ("." if trained else ", or remove that file if nothing needs it.")
     models = f"\n  Trained with them: {', '.join(trained)}." if trained else ""
     raise OtherPlansError(
         f"{path} holds other plans ({_what_differs(there, new)}), which stay as they are.{models}\n  {remedy}"

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, write_json
-from nnunet_livseg.core.labels import Structures
+from nnunet_livseg.core.labels import Structures, as_integers, require_known
 from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
 from nnunet_livseg.evaluation.folder_evaluation import reason
-from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending, integers
+from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending
 from nnunet_livseg.evaluation.pairing import Problem
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid, read_scan, require_place, write_volume
@@ -102,7 +102,8 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     """
     image = read_scan(path).image
     voxels = sitk.GetArrayFromImage(image)
-    labels, _ = integers(voxels, path.name)
+    labels, _ = as_integers(voxels, path.name)
+    require_known(labels, structures, "prediction")
     spacing_mm = (1.0,) * labels.ndim if path.name.lower().endswith(PIXEL_ENDINGS) else spacing_of(image)
     changed, changes = apply(labels, spacing_mm, structures, steps)
     write_volume(on_grid(changed.astype(voxels.dtype, copy=False), image), out / path.name)

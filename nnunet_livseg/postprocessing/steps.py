@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, select
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
 from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.imaging.masks import border_areas, box_with_rim, numbered, only_largest, voxel_counts
 
@@ -31,7 +31,7 @@ class LargestLiver:
 
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
-        parts, count = numbered(select(labels, structures.values[LIVER]), neighbours=LIVER_NEIGHBOURS)
+        parts, count = numbered(mask_of(labels, structures.values[LIVER]), neighbours=LIVER_NEIGHBOURS)
         if count < 2:
             return ""
         removed = (parts > 0) & ~only_largest(parts, count)
@@ -60,8 +60,8 @@ class TumorInLiver:
 
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
-        tumor = select(labels, structures.values[TUMOR])
-        organ = only_largest(*numbered(select(labels, structures.values[LIVER]), neighbours=LIVER_NEIGHBOURS))
+        tumor = mask_of(labels, structures.values[TUMOR])
+        organ = only_largest(*numbered(mask_of(labels, structures.values[LIVER]), neighbours=LIVER_NEIGHBOURS))
         organ &= ~tumor
         if not organ.any():
             return ""
@@ -96,7 +96,7 @@ class SmallestLesion:
 
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
-        tumor = select(labels, structures.values[TUMOR])
+        tumor = mask_of(labels, structures.values[TUMOR])
         box = box_with_rim(tumor)
         parts, count = numbered(tumor[box], neighbours=LESION_NEIGHBOURS)
         small = voxel_counts(parts, count) * math.prod(spacing_mm) < self.volume_mm3
@@ -145,7 +145,7 @@ def apply(
     Args:
         labels: Label map ``(z, y, x)`` or ``(y, x)``, integers; it is not changed.
         spacing_mm: Per axis of ``labels``; ones where the unit is pixels.
-        structures: Which values are liver and tumor (``evaluation.labels.dataset_structures``).
+        structures: Which values are liver and tumor (``core.labels.structures_from_labels``).
         steps: What to do.
 
     Raises:
@@ -155,7 +155,7 @@ def apply(
         require_structures(step, structures)
     spacing_mm = tuple(float(s) for s in spacing_mm)
     values = sorted({value for name in (LIVER, TUMOR) for value in structures.values.get(name, ())})
-    box = box_with_rim(select(labels, tuple(values)))
+    box = box_with_rim(mask_of(labels, tuple(values)))
     changed, changes = labels.copy(), []
     for step in steps:
         text = step.change(changed[box], structures, spacing_mm)

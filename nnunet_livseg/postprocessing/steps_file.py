@@ -20,13 +20,15 @@ def load_postprocessing(model_folder: str | Path) -> tuple[Step, ...]:
     if not path.is_file():
         raise UserError(
             f"{model_folder} has no {FILE}: nobody has tried which post-processing helps this model.\n"
-            f"  Run livseg postprocess tune {model_folder}, or name steps yourself: livseg postprocess apply --steps"
+            f"  Run livseg postprocess tune -m {model_folder}, or name rules yourself: livseg postprocess apply --rules"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema, steps = content["schema"], content["steps"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}).\n  Run livseg postprocess tune {model_folder} again.") from None
+        raise UserError(
+            f"{path} is damaged ({error}).\n  Run again: livseg postprocess tune -m {model_folder}"
+        ) from None
     if schema != SCHEMA:
         raise UserError(f"{path} has the format {schema!r}, but this version reads {SCHEMA!r}.\n  Tune again.")
     return tuple(from_dict(step) for step in steps)

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_livseg.core.labels import LIVER, TUMOR, select
+from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
 from nnunet_livseg.imaging.orientation import AXIAL, CORONAL, Box, Cut, PatientView
 from nnunet_livseg.patient.segmentation import Lesion, Segmentation
 from nnunet_livseg.report.case_pictures import WINDOW_HU, crop_window
@@ -100,7 +100,7 @@ class KeySlices:
     def of_liver(self) -> Iterator[KeySlice]:
         """The slices of the largest liver area, or the middle ones of the image where there is no liver."""
         box = self.view.box(self.own_box) if self.own_box else None
-        mask = select(self.labels[box], self.result.structures[LIVER]) if box else None
+        mask = mask_of(self.labels[box], self.result.structures[LIVER]) if box else None
         for axis in self.axes:
             position = _largest(mask, box, axis) if box else self.view.shape[axis] // 2
             yield self._draw(Cut(axis, position, self.box))
@@ -143,7 +143,7 @@ class KeySlices:
 
     def _outlines(self, cut: Cut, lesions: dict[int, np.ndarray]) -> Iterator[Outline]:
         if values := self.result.structures.get(LIVER):
-            yield Outline(select(cut.of(self.labels), values), LIVER_COLOUR, 0.9, structure=LIVER)
+            yield Outline(mask_of(cut.of(self.labels), values), LIVER_COLOUR, 0.9, structure=LIVER)
         for number, mask in reversed(lesions.items()):
             yield Outline(mask, LESION_COLOUR, 1.7, structure=f"lesion {number}")
 

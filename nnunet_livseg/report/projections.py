@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageColor
 from scipy import ndimage
 
-from nnunet_livseg.core.labels import select
+from nnunet_livseg.core.labels import mask_of
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.patient.segmentation import Point
 from nnunet_livseg.report.marked_image import Label, MarkedImage
@@ -127,7 +127,7 @@ def _upright_grid(cut: sitk.Image) -> sitk.Image:
 
 def _field(cut: sitk.Image, solid: Solid, grid: sitk.Image) -> np.ndarray:
     """The solid on ``grid (z, y, x)``: above a half inside, smoothed except for parts that smoothing would delete."""
-    mask = on_grid(select(sitk.GetArrayViewFromImage(cut), solid.values).astype(np.uint8), cut)
+    mask = on_grid(mask_of(sitk.GetArrayViewFromImage(cut), solid.values).astype(np.uint8), cut)
     resampled = sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkLinear, 0, sitk.sitkFloat32)
     sharp = sitk.GetArrayViewFromImage(resampled)
     smoothing_mm = max(_LEAST_SMOOTHING_MM, _SMOOTHING * max(cut.GetSpacing()))

@@ -17,6 +17,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_livseg.core.dataset_json import channel_names
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
@@ -140,10 +141,10 @@ def _contradiction(cases: list[_Case], made: _Made, dataset_json: Mapping) -> st
 
 
 def _other_channels(case: _Case, dataset_json: Mapping) -> str | None:
-    names = dataset_json.get("modality", dataset_json.get("channel_names"))  # as nnU-Net counts them
+    names = channel_names(dataset_json)
     if case.shape[0] == len(names):
         return None
-    return f"{case.name} has {case.shape[0]} channels, but dataset.json has {len(names)} ({', '.join(names.values())})"
+    return f"{case.name} has {case.shape[0]} channels, but dataset.json has {len(names)} ({', '.join(names)})"
 
 
 def _other_size(case: _Case, made: _Made) -> str | None:
@@ -254,7 +255,7 @@ def _remedy(folder: Path, ours: _Made, owner: _Made | None, again: bool) -> str:
     plan = f"livseg plan -d {dataset} -m {entries['variant']}"
     preset = entries.get("preset", "default")
     plan += ("" if preset == "default" else f" --preset {preset}") + f" -p {owner.plans.plans_name}"
-    lines = [f"Write these plans anew, with your options of then: {plan} -o {ours.plans.plans_name}"]
+    lines = [f"Write these plans anew, with your options of then: {plan} -plans_name {ours.plans.plans_name}"]
     if again:
         make = f"nnUNetv2_preprocess -d {dataset} -plans_name {owner.plans.plans_name} -c {owner.name}"
         lines.insert(0, f"The data are those of {owner.plans.plans_name}: make them again with {make}")

@@ -121,8 +121,8 @@ def test_cases_channels_and_labels(raw):
     assert [case.name for case in dataset.cases()] == ["a", "b_1"]
     assert [path.name for path in dataset.cases()[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
     assert dataset.cases()[0].label == folder / "labelsTr" / "a.nii.gz"
-    assert dataset.channels == ["CT", "CT"] and dataset.has_regions and dataset.ignore_label == 3
-    assert (dataset.liver_values, dataset.tumor_values) == ({1, 2}, {2})
+    assert dataset.channels == ["CT", "CT"] and dataset.structures.ignore == 3
+    assert dataset.structures.values == {"liver": (1, 2), "tumor": (2,)}
 
 
 def test_cases_that_the_json_lists_elsewhere(raw, monkeypatch):

@@ -20,7 +20,7 @@ from nnunet_livseg.data.check_dataset import check_dataset
 from nnunet_livseg.data.phantom import LABEL_STYLES, phantom_dataset, write_dataset
 
 TINY = {"size": (16, 32, 32), "tumor_diameter_mm": (30.0, 45.0), "tumors": (1, 2), "progress": False}
-COMMAND = ["--size", "16", "32", "32", "--diameter", "30", "45"]
+COMMAND = ["--size", "16", "32", "32", "--tumor-diameter", "30", "45"]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -164,7 +164,7 @@ def test_a_write_that_fails_is_not_silent(tmp_path):
         ([*COMMAND, "--spacing", "5", "0", "5"], "each value has to be above 0"),
         ([*COMMAND, "--cases", "0"], "0 training and 0 test cases were asked for"),
         ([*COMMAND, "--seed", "-1"], "the seed is -1"),
-        ([*COMMAND, "--types", "adenoma"], "there is no tumor type 'adenoma'"),
+        ([*COMMAND, "--tumor-types", "adenoma"], "there is no tumor type 'adenoma'"),
         ([*COMMAND, "-np", "0"], "0 processes were asked for"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import Structures, dataset_structures
+from nnunet_livseg.core.labels import Structures, structures_from_labels
 from nnunet_livseg.evaluation.case_evaluation import evaluate_case
 from nnunet_livseg.evaluation.options import Options
 
@@ -159,7 +159,7 @@ def test_float_labels_without_fractions_are_read_and_noted(tmp_path, files, pred
 
 def test_probabilities_are_refused(tmp_path, files, predicted):
     path = write(tmp_path / "prob.nii.gz", predicted * 0.37, dtype=np.float32)
-    with pytest.raises(UserError, match=r"prob.nii.gz holds the value 0.37: probabilities"):
+    with pytest.raises(UserError, match=r"prob.nii.gz holds the value 0.37, which is no whole .* probabilities"):
         evaluate_case(path, files[1])
 
 
@@ -205,7 +205,7 @@ def test_colour_images_are_refused(tmp_path, reference):
 
 
 def test_labels_that_the_dataset_does_not_know_are_refused(predicted, reference):
-    known = dataset_structures({"labels": {"background": 0, "liver": 1}})
+    known = structures_from_labels({"background": 0, "liver": 1})
     with pytest.raises(UserError, match=r"the prediction holds the labels \[2\], but dataset.json only knows \[0, 1\]"):
         evaluate_case(predicted, reference, structures=known)
 

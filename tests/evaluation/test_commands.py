@@ -47,7 +47,7 @@ def test_evaluate_writes_everything_and_returns_0(folders, capsys):
 def test_a_left_out_case_gives_3_and_is_named(folders, capsys):
     (folders / "b" / "c1.nii.gz").unlink()
     assert evaluate(folders) == 3
-    assert "left out: b: c1: has a reference, but no prediction" in capsys.readouterr().out
+    assert "skipped: b: c1: has a reference, but no prediction" in capsys.readouterr().out
 
 
 def test_nothing_to_do_gives_1_without_a_traceback(folders, capsys):
@@ -68,8 +68,9 @@ def test_a_wrong_table_is_said_before_the_work(folders, capsys):
 
 
 def test_options_reach_the_result(folders):
-    more = ["--tolerance", "1", "3", "--hd95", "pooled", "--nsd", "voxels", "--surface", "26", "--connectivity", "18"]
-    assert evaluate(folders, *more, "--diameters", "5", "10", "--worst", "diagonal", "--resample", "--no-report") == 0
+    more = ["--tolerance", "1", "3", "--hd95", "pooled", "--nsd", "voxels", "--worst", "diagonal", "--resample"]
+    more += ["--surface-connectivity", "26", "--lesion-connectivity", "18", "--diameter-edges", "5", "10"]
+    assert evaluate(folders, *more, "--no-report") == 0
     summary = json.loads((folders / "out" / "summary.json").read_text())
     assert summary["options"] == {
         "mode": "default", "surface_neighbours": 26, "lesion_neighbours": 18, "hd95": "pooled", "nsd": "voxels",
@@ -121,7 +122,7 @@ def test_compare_writes_tests_and_reports(folders, capsys):
 def test_compare_names_cases_that_only_some_have(folders, capsys):
     (folders / "a" / "c0.nii.gz").unlink()
     assert compare(folders, "--no-report") == 3
-    assert "left out of the comparison: c0, which a lacks" in capsys.readouterr().out
+    assert "skipped: c0: not compared, a lacks it" in capsys.readouterr().out
 
 
 def test_compare_reads_trainings_and_names_them_by_what_differs(folders, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import explicit_structures
+from nnunet_livseg.core.labels import structures_from_values
 from nnunet_livseg.evaluation.case_evaluation import CaseResult
 from nnunet_livseg.evaluation.comparison import compare, compare_results
 from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
@@ -19,7 +19,7 @@ from nnunet_livseg.evaluation.pairing import Inputs
 from nnunet_livseg.evaluation.printed_tables import TABLES, paper_table, render
 from nnunet_livseg.evaluation.summary import summarise
 
-STRUCTURES = explicit_structures((), (2,))
+STRUCTURES = structures_from_values((), (2,))
 
 
 def method(name, dice, *, folds=(), cases=None, options=None):

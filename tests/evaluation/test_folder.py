@@ -225,7 +225,7 @@ def test_without_a_dataset_json_the_labels_must_be_named(study):
 
 def test_a_broken_dataset_json_is_named(study):
     (study[0] / "dataset.json").write_text("{")
-    with pytest.raises(UserError, match=r"dataset\.json is no readable JSON"):
+    with pytest.raises(UserError, match=r"dataset\.json is not valid JSON"):
         run(study)
 
 
@@ -341,7 +341,8 @@ def test_a_case_that_a_fold_should_have_predicted_is_missing(tmp_path, draw, mon
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     folder = training(tmp_path, draw)
-    splits = [{"val": ["case_0", "case_2"]}, {"val": ["case_1", "case_3"]}]
+    parts = (["case_0", "case_2"], ["case_1", "case_3"])
+    splits = [{"train": train, "val": val} for val, train in (parts, parts[::-1])]
     (tmp_path / "nnUNet_preprocessed" / "Dataset003_Liver").mkdir(parents=True)
     (tmp_path / "nnUNet_preprocessed" / "Dataset003_Liver" / "splits_final.json").write_text(json.dumps(splits))
     (folder / "fold_1" / "validation" / "case_3.nii.gz").unlink()

@@ -264,7 +264,7 @@ def test_a_table_becomes_a_two_channel_dataset(tmp_path, venous, livseg):
     rows[1] += ",,"
     rows[2] += ",label1.nii.gz,liver1.nii.gz"
     (tmp_path / "phases.csv").write_text("\n".join(rows))
-    command = ("align", tmp_path / "phases.csv", "--id", 4, "--raw", tmp_path, "--primary", "portal", "--folds", 2)
+    command = ("align", tmp_path / "phases.csv", "--id", 4, "--raw", tmp_path, "--primary", "portal", "--cv-folds", 2)
     status, printed = livseg(*command)
     assert status == 0, printed
     folder = tmp_path / "Dataset004_LiverPhases"

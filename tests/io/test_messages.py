@@ -36,23 +36,23 @@ def own(tmp_path):
         (("--id", 3, "--map", "3"), "write pairs of whole numbers"),
         (("--id", 3, "--map", "3=7"), "7 is no label of ours"),
         (("--id", 3, "--exclude", "c"), "--exclude c: there is no such case. Cases are named like a, b"),
-        (("--id", 3, "--folds", 3), "there are only 2 patients"),
+        (("--id", 3, "--cv-folds", 3), "there are only 2 patients"),
     ],
 )
 def test_options_of_convert(own, tmp_path, livseg, options, message):
-    status, printed = livseg("convert", "folder", own, "--folds", 2, "--out", tmp_path / "raw", *options)
+    status, printed = livseg("convert", "folder", own, "--cv-folds", 2, "--raw", tmp_path / "raw", *options)
     assert status == 1 and message in printed
     assert not (tmp_path / "raw").exists()
 
 
 def test_without_nnunet_raw_the_variable_is_named(own, livseg, monkeypatch):
     monkeypatch.delenv("nnUNet_raw", raising=False)
-    status, printed = livseg("convert", "folder", own, "--id", 3, "--folds", 2)
+    status, printed = livseg("convert", "folder", own, "--id", 3, "--cv-folds", 2)
     assert status == 1 and "nnUNet_raw is not set" in printed
 
 
 def test_a_damaged_record_is_named(own, tmp_path, livseg):
-    command = ("convert", "folder", own / "cases.csv", "--id", 3, "--folds", 2, "--out", tmp_path / "raw")
+    command = ("convert", "folder", own / "cases.csv", "--id", 3, "--cv-folds", 2, "--raw", tmp_path / "raw")
     assert livseg(*command)[0] == 0
     (tmp_path / "raw/Dataset003_Liver/conversion.json").write_text("{")
     status, printed = livseg(*command)
@@ -66,7 +66,7 @@ def test_file_systems_without_links_are_told_to_copy(own, tmp_path, livseg, monk
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    command = ("convert", "folder", own, "--id", 3, "--folds", 2, "--out", tmp_path / "raw", "--workers", 1)
+    command = ("convert", "folder", own, "--id", 3, "--cv-folds", 2, "--raw", tmp_path / "raw", "--workers", 1)
     assert "takes no symbolic links" in livseg(*command)[1]
     assert livseg(*command, "--copy")[0] == 0
 
@@ -253,7 +253,7 @@ def test_tumor_centre_of_a_table_needs_both_labels(tmp_path, livseg):
     write(as_image(label_array()), tmp_path / "l.nii")
     rows = [f"{case},a.nii,b.nii,l.nii" for case in ("x", "y")]
     (tmp_path / "t.csv").write_text("\n".join(["case,a,b,label", *rows]))
-    command = ("align", tmp_path / "t.csv", "--id", 4, "--raw", tmp_path, "--folds", 2, "--method", "tumor-centre")
+    command = ("align", tmp_path / "t.csv", "--id", 4, "--raw", tmp_path, "--cv-folds", 2, "--method", "tumor-centre")
     assert "tumor-centre alignment needs the labels of both phases" in livseg(*command)[1]
     (tmp_path / "t.csv").write_text("\n".join(["case,a,b,label,label_b", *(f"{row},l.nii" for row in rows)]))
     status, printed = livseg(*command)

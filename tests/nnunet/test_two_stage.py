@@ -14,7 +14,7 @@ DATASET, CUT = "Dataset901_Phantom", "Dataset951_InLiver"
 def test_both_models_trained_and_used(workplace, tmp_path, mode):
     place = workplace
     train = ("-tr", "SFANTrainer", "-device", "cpu")
-    place.quick("livseg", "two-stage", "data", "-d", 901, "--out", place.raw / CUT, "--mode", mode, "--margin", 20)
+    place.quick("livseg", "two-stage", "data", "-d", 901, "--out", place.raw / CUT, "--crop-mode", mode, "--margin", 20)
     place.quick(
         "nnUNetv2_plan_and_preprocess", "-d", 951, "-c", "2d", "-np", 1, "-npfp", 1, "--verify_dataset_integrity"
     )
@@ -30,7 +30,7 @@ def test_both_models_trained_and_used(workplace, tmp_path, mode):
     assert json.loads((tumor / "dataset.json").read_text())["livseg"]["two_stage"]["mode"] == mode
     images, out = place.raw / DATASET / "imagesTs", tmp_path / "out"
     place.quick(
-        *("livseg", "two-stage", "predict", "-i", images, "-o", out, "--livers", livers, "--tumor-model", tumor),
+        *("livseg", "two-stage", "predict", "-i", images, "-o", out, "--livers", livers, "-m", tumor),
         *("-device", "cpu", "--scales", 1, "--disable_tta"),
     )
     image = sitk.ReadImage(str(next(images.glob("*_0000.nii.gz"))))
@@ -53,7 +53,7 @@ def test_the_liver_model_runs_first(sfan, tmp_path):
     (model / "dataset.json").write_text(json.dumps(content | {"livseg": cut}))
     images, out = place.raw / DATASET / "imagesTs", tmp_path / "out"
     place.quick(
-        *("livseg", "two-stage", "predict", "-i", images, "-o", out, "--liver-model", liver, "--tumor-model", model),
+        *("livseg", "two-stage", "predict", "-i", images, "-o", out, "--liver-model", liver, "-m", model),
         *("-device", "cpu", "--disable_tta"),
     )
     names = {path.name for path in out.iterdir()}

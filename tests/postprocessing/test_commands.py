@@ -38,7 +38,7 @@ def phantoms(training):
 
 
 def test_mistakes_go_and_scores_rise(phantoms, tmp_path, capsys):
-    assert main(["postprocess", "tune", str(phantoms), "--workers", "1", "--quiet"]) == 0
+    assert main(["postprocess", "tune", "-m", str(phantoms), "--workers", "1", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "6 validation cases of folds 0, 1" in printed
     assert "(as predicted)" in printed and "so they flatter" in printed
@@ -86,14 +86,15 @@ def fails(capsys, *arguments):
 
 def test_a_case_that_is_left_out_gives_3_and_stands_in_the_record(drawn, capsys):
     (drawn / "fold_0" / "validation" / "c0.nii.gz").write_bytes(b"nothing")
-    assert main(["postprocess", "tune", str(drawn), "--workers", "1", "--quiet"]) == 3
-    assert "left out: c0: c0.nii.gz cannot be read" in capsys.readouterr().out
+    assert main(["postprocess", "tune", "-m", str(drawn), "--workers", "1", "--quiet"]) == 3
+    assert "skipped: c0: c0.nii.gz cannot be read" in capsys.readouterr().out
     assert [entry["case"] for entry in json.loads((drawn / FILE).read_text())["left_out"]] == ["c0"]
     assert load_postprocessing(drawn) == (LargestLiver(),)
 
 
 def test_folds_and_volumes_can_be_chosen(drawn, capsys):
-    assert main(["postprocess", "tune", str(drawn), "--folds", "1", "--volumes", "5", "--workers", "1", "--quiet"]) == 0
+    options = ["-f", "1", "--volumes", "5", "--workers", "1", "--quiet"]
+    assert main(["postprocess", "tune", "-m", str(drawn), *options]) == 0
     printed = capsys.readouterr().out
     assert "2 validation cases of fold 1" in printed and "smallest-lesion=5 " in printed
     assert "smallest-lesion=10" not in printed and "With a second fold" in printed
@@ -109,7 +110,7 @@ def test_a_gain_that_decides_is_never_printed_as_zero():
 def test_nothing_helps_is_an_outcome_too(training, tmp_path, capsys):
     labels = np.ones((3, 4, 5), np.uint8)
     folder = training([(labels, labels)] * 2)
-    assert main(["postprocess", "tune", str(folder), "--workers", "1", "--quiet"]) == 0
+    assert main(["postprocess", "tune", "-m", str(folder), "--workers", "1", "--quiet"]) == 0
     assert "kept: nothing" in capsys.readouterr().out
     assert load_postprocessing(folder) == ()
     predictions = folder / "fold_0" / "validation"
@@ -123,7 +124,7 @@ def test_nothing_helps_is_an_outcome_too(training, tmp_path, capsys):
 
 
 def test_labels_come_from_beside_the_predictions_or_by_hand(drawn, tmp_path, capsys):
-    arguments = ["-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o", "--steps", "largest-liver"]
+    arguments = ["-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o", "--rules", "largest-liver"]
     assert (
         main(["postprocess", "apply", *map(str, arguments), "--workers", "1", "--quiet"]) == 0
     )  # dataset.json of the training
@@ -134,26 +135,27 @@ def test_labels_come_from_beside_the_predictions_or_by_hand(drawn, tmp_path, cap
 
 
 def test_wrong_folders_are_explained(drawn, tmp_path, capsys):
-    assert "there is no folder" in fails(capsys, "tune", tmp_path / "nowhere")
-    assert "has no folder fold_X/validation" in fails(capsys, "tune", drawn / "fold_0")
+    assert "there is no folder" in fails(capsys, "tune", "-m", tmp_path / "nowhere")
+    assert "has no folder fold_X/validation" in fails(capsys, "tune", "-m", drawn / "fold_0")
     arguments = ("-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o")
     error = fails(capsys, "apply", *arguments, "-m", drawn)
-    assert "nobody has tried which post-processing helps this model" in error and f"tune {drawn}" in error
-    assert "Did you mean largest-liver" in fails(capsys, "apply", *arguments, "--steps", "largest_liver")
+    assert "nobody has tried which post-processing helps this model" in error and f"tune -m {drawn}" in error
+    assert "Did you mean largest-liver" in fails(capsys, "apply", *arguments, "--rules", "largest_liver")
     (tmp_path / "file").write_text("")
-    error = fails(capsys, "apply", *arguments[:2], "-o", tmp_path / "file" / "o", "--steps", "largest-liver")
+    error = fails(capsys, "apply", *arguments[:2], "-o", tmp_path / "file" / "o", "--rules", "largest-liver")
     assert "cannot be a folder" in error
 
 
 def test_missing_references_are_explained(drawn, tmp_path, capsys):
     next(tmp_path.glob("raw/*/labelsTr")).rename(tmp_path / "elsewhere")
-    assert "no references were given, and none were found" in fails(capsys, "tune", drawn)
-    assert main(["postprocess", "tune", str(drawn), str(tmp_path / "elsewhere"), "--workers", "1", "--quiet"]) == 0
+    assert "no references were given, and none were found" in fails(capsys, "tune", "-m", drawn)
+    references = str(tmp_path / "elsewhere")
+    assert main(["postprocess", "tune", "-m", str(drawn), references, "--workers", "1", "--quiet"]) == 0
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a folder that even root cannot write to")
 def test_an_unwritable_model_folder_is_said_before_the_work(capsys):
-    assert "/proc/self cannot be written to" in fails(capsys, "tune", Path("/proc/self"))
+    assert "/proc/self cannot be written to" in fails(capsys, "tune", "-m", Path("/proc/self"))
 
 
 @pytest.mark.parametrize(

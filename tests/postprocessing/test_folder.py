@@ -8,12 +8,12 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import explicit_structures
+from nnunet_livseg.core.labels import structures_from_values
 from nnunet_livseg.postprocessing import LargestLiver, SmallestLesion, TumorInLiver, apply
 from nnunet_livseg.postprocessing.postprocess_folder import RECORD, apply_to_folder
 
 ONLY_LARGEST = (LargestLiver(),)
-BOTH = explicit_structures((1,), (2,))
+BOTH = structures_from_values((1,), (2,))
 OBLIQUE = (0.8, 0.6, 0.0, 0.6, -0.8, 0.0, 0.0, 0.0, -1.0)  # turned and flipped
 
 
@@ -136,7 +136,7 @@ def test_results_of_other_structures_are_not_mixed(predictions):
     run(predictions)
     out = predictions.parent / "out"
     with pytest.raises(UserError, match=r"holds label maps made with other label values than liver 3 .*mixed"):
-        apply_to_folder(predictions, out, steps=ONLY_LARGEST, structures=explicit_structures((3,)))
+        apply_to_folder(predictions, out, steps=ONLY_LARGEST, structures=structures_from_values((3,)))
 
 
 @pytest.mark.parametrize("files", [[], {"c0.nii.gz": {"changes": []}}, {"c0.nii.gz": None}])
@@ -159,7 +159,7 @@ def test_fractions_are_no_labels(tmp_path):
     (tmp_path / "in").mkdir()
     sitk.WriteImage(image(scan() * 0.5, np.float32), str(tmp_path / "in" / "a.nii.gz"))
     (problem,) = run(tmp_path / "in").problems
-    assert re.search("a.nii.gz holds the value 0.5: probabilities", problem.reason)
+    assert re.search("a.nii.gz holds the value 0.5, which is no whole number", problem.reason)
 
 
 def test_folders_without_label_maps_are_named(tmp_path):
@@ -172,6 +172,6 @@ def test_folders_without_label_maps_are_named(tmp_path):
 def test_a_step_that_does_not_fit_is_said_before_the_work(predictions):
     with pytest.raises(UserError, match="tumor-in-liver needs a label for tumor"):
         apply_to_folder(
-            predictions, predictions.parent / "out", steps=[TumorInLiver()], structures=explicit_structures((1,))
+            predictions, predictions.parent / "out", steps=[TumorInLiver()], structures=structures_from_values((1,))
         )
     assert not (predictions.parent / "out").exists()

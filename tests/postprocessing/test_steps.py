@@ -8,11 +8,11 @@ import pytest
 from scipy import ndimage
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import Structures, dataset_structures, explicit_structures
+from nnunet_livseg.core.labels import Structures, structures_from_labels, structures_from_values
 from nnunet_livseg.postprocessing import LargestLiver, SmallestLesion, TumorInLiver, apply, parse_step
 from nnunet_livseg.postprocessing.steps import as_dict, as_text, from_dict
 
-BOTH = explicit_structures((1,), (2,))
+BOTH = structures_from_values((1,), (2,))
 SPACING_MM = (5.0, 0.8, 0.7)
 
 
@@ -175,7 +175,7 @@ def test_small_lesions_take_the_liver_value_that_they_border_most(most, least):
 
 
 def test_regions_of_nnunet_are_understood():
-    structures = dataset_structures({"labels": {"background": 0, "liver": [1, 2], "tumor": 2}})
+    structures = structures_from_labels({"background": 0, "liver": [1, 2], "tumor": 2})
     labels = random_labels(1, 3)
     for step in (LargestLiver(), TumorInLiver(), SmallestLesion(30.0)):
         expected, _ = apply(labels, SPACING_MM, BOTH, [step])
@@ -192,7 +192,7 @@ def test_uniform_label_maps_stay(value, ndim):
 
 
 def test_tumor_alone_can_lose_small_lesions_but_not_more():
-    structures = explicit_structures(tumor=(1,))
+    structures = structures_from_values(tumor=(1,))
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[1, 1, 1], labels[2, 2:4, 2:5] = 1, 1
     found, _ = apply(labels, (1.0, 1.0, 1.0), structures, [SmallestLesion(2.0)])

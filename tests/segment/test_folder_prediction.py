@@ -185,10 +185,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(place):
 
 
 def test_the_command(place, capsys):
-    folders = ["-i", place / "in", "-o", place / "out", "--tumor-model", model_in(place / "second"), "-device", "cpu"]
+    folders = ["-i", place / "in", "-o", place / "out", "-m", model_in(place / "second"), "-device", "cpu"]
     call = ["two-stage", "predict", *map(str, folders)]
-    liver = ["--liver-model", str(model_in(place / "first")), "--liver-folds", "0", "--tumor-folds", "0"]
-    assert main([*call, *liver, "--disable_tta", "--scales", "1"]) == 0
+    liver = ["--liver-model", str(model_in(place / "first")), "--liver-folds", "0", "-f", "0"]
+    assert main([*call, *liver, "--disable_tta", "--scales", "1"]) == 3
     assert "no liver found, so written as background: none" in capsys.readouterr().out
     np.testing.assert_array_equal(array(place / "out/a b.nii.gz"), drawing()[1])
     assert main(call) == 1

@@ -160,7 +160,7 @@ def test_the_pairs_of_the_readme_are_experiments_of_their_own(place, plan, tmp_p
         "DPCNetUNetResEncUNetMNnunetPlans": ["-p", "nnUNetResEncUNetMPlans", "--recipe", "nnunet"],
         "DPCNetUNetInitPlans": ["--init", checkpoint],
         "DPCNetUNetTable4Plans": ["--preset", "table4"],
-        "MinePlans": ["--recipe", "nnunet", "-o", "MinePlans"],
+        "MinePlans": ["--recipe", "nnunet", "-plans_name", "MinePlans"],
     }
     for name, args in experiments.items():
         assert f"wrote {place / name}.json" in plan(*args)
@@ -186,12 +186,12 @@ def test_the_pairs_of_the_readme_are_experiments_of_their_own(place, plan, tmp_p
     ids=lambda args: str(args[0]) if isinstance(args, list) else "",
 )
 def test_other_content_under_a_name_is_refused(place, plan, args, differs):
-    given = ["-o", "MyPlans", "-c", "3d_fullres"]
+    given = ["-plans_name", "MyPlans", "-c", "3d_fullres"]
     plan(*given)
     before = (place / "MyPlans.json").read_bytes()
     said = plan(*given, *args, status=1)
     assert re.search(rf"MyPlans.json holds other plans \(.*{differs}.*\), which stay as they are", said), said
-    assert "Choose another name with -o, or remove that file if nothing needs it" in said
+    assert "Choose another name with -plans_name, or remove that file if nothing needs it" in said
     assert (place / "MyPlans.json").read_bytes() == before
 
 
@@ -201,7 +201,7 @@ def test_plans_of_a_training_stay_whatever_changes(place, plan, tmp_path):
     model.mkdir(parents=True)
     change(place / "nnUNetPlans.json", foreground_intensity_properties_per_channel__0__mean=90.0)
     said = plan(status=1)
-    assert f"Trained with them: {model.name}.\n  Choose another name with -o.\n" in said
+    assert f"Trained with them: {model.name}.\n  Choose another name with -plans_name.\n" in said
     model.rename(model.with_name("DPCNetUNetTrainer__DPCNetUNetPlansToo__3d_fullres"))  # of others
     plan()
 
@@ -231,7 +231,7 @@ def test_recipes_of_an_earlier_version_lack_entries_and_are_the_same(place, plan
 
 def test_data_that_belong_to_the_plans_are_not_made_again(plan):
     assert "nnUNetv2_preprocess" not in plan("-c", "3d_fullres")
-    said = plan("-o", "AllPlans")  # the cascade reads the data of 3d_fullres
+    said = plan("-plans_name", "AllPlans")  # the cascade reads the data of 3d_fullres
     assert "nnUNetv2_preprocess -d 3 -plans_name AllPlans -c 2d 3d_lowres\n" in said
 
 
@@ -296,7 +296,7 @@ def test_data_that_do_not_belong_to_the_plans_are_made_again(place, plan, change
 
 def test_data_of_plans_that_had_the_name_before(place, plan):
     """Removed by hand and planned anew: the data are older than the plans, whether or not they look alike."""
-    given = ["-o", "OwnPlans", "-c", "3d_fullres", "--spacing"]
+    given = ["-plans_name", "OwnPlans", "-c", "3d_fullres", "--spacing"]
     command = "nnUNetv2_preprocess -d 3 -plans_name OwnPlans -c 3d_fullres\n"
     for spacing in ([4, 3, 3], [4, 4, 4]):
         assert command in plan(*given, *spacing)
@@ -380,8 +380,8 @@ def test_what_is_asked_for_by_name_is_never_left_out(place, plan, asked, message
 
 def test_next_stages_that_are_left_out_are_named_no_more(place, plan):
     change(place / "nnUNetPlans.json", configurations__3d_lowres__next_stage=["3d_cascade_fullres", "another"])
-    plan("-o", "AllPlans")
-    plan("-o", "LowPlans", "-c", "3d_lowres")
+    plan("-plans_name", "AllPlans")
+    plan("-plans_name", "LowPlans", "-c", "3d_lowres")
     both = [
         json.loads((place / f"{name}Plans.json").read_text())["configurations"]["3d_lowres"] for name in ("All", "Low")
     ]
@@ -423,7 +423,7 @@ def old_plans(**more):
 def test_plans_of_an_older_nnunet_are_translated_by_nnunet(place, plan, network):
     old = old_plans(UNet_class_name=network)
     (place / "OldPlans.json").write_text(json.dumps(old))
-    plan("-p", "OldPlans", "-o", "NewPlans")
+    plan("-p", "OldPlans", "-plans_name", "NewPlans")
     content = json.loads((place / "NewPlans.json").read_text())
     with pytest.warns(UserWarning, match="old nnU-Net plans"):
         theirs = PlansManager(old).get_configuration("3d_fullres").network_arch_init_kwargs

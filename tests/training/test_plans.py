@@ -241,9 +241,12 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
         (["-m", "dpcnet", "--batch", "0"], r"--batch 0: sizes must be above 0"),
         (["-m", "dpcnet", "-c", "3d_fullres", "--patch", "0", "64", "64"], r"--patch 0 64 64: sizes must be above 0"),
         (["-m", "dpcnet", "-c", "3d_fullres", "--spacing", "0", "1", "1"], r"--spacing 0.0 1.0 1.0: sizes must be"),
-        (["-m", "dpcnet", "-o", "../Elsewhere"], r"plans cannot be called ../Elsewhere: it names a file"),
-        (["-m", "dpcnet", "-o", "My__Plans"], r"plans cannot be called My__Plans: nnU-Net splits"),
-        (["-m", "dpcnet", "-o", "nnUNetPlans"], r"nnUNetPlans.json holds other plans \(nnU-Net default\), which stay"),
+        (["-m", "dpcnet", "-plans_name", "../Elsewhere"], r"plans cannot be called ../Elsewhere: it names a file"),
+        (["-m", "dpcnet", "-plans_name", "My__Plans"], r"plans cannot be called My__Plans: nnU-Net splits"),
+        (
+            ["-m", "dpcnet", "-plans_name", "nnUNetPlans"],
+            r"nnUNetPlans.json holds other plans \(nnU-Net default\), which stay",
+        ),
         (
             ["-m", "dpcnet", "--preset", "paper", "--patch", "16", "16", "16"],
             r"32 64 128 256 320 320 channels make 6 resolution stages, which do not fit into patch 16",
@@ -270,15 +273,15 @@ def test_what_the_network_refuses_is_not_written(dataset, stock, capsys):
             architecture["network_class_name"] = STOCK_UNETS[1]
             architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
     (dataset / "ResEncPlans.json").write_text(json.dumps(stock))
-    assert plan("-m", "dpcnet", "-p", "ResEncPlans", "--preset", "paper", "-o", "NewPlans") == 1
+    assert plan("-m", "dpcnet", "-p", "ResEncPlans", "--preset", "paper", "-plans_name", "NewPlans") == 1
     assert "down-samples as 'separate' says, but a residual encoder has strided" in capsys.readouterr().err
     assert not (dataset / "NewPlans.json").exists()
-    assert plan("-m", "dpcnet", "-p", "ResEncPlans", "-o", "NewPlans") == 0
+    assert plan("-m", "dpcnet", "-p", "ResEncPlans", "-plans_name", "NewPlans") == 0
 
 
 def test_plans_of_another_variant_stay(dataset, capsys):
-    assert plan("-m", "dpcnet", "-o", "MyPlans") == 0
-    assert plan("-m", "dpcnet-ag", "-o", "MyPlans") == 1
+    assert plan("-m", "dpcnet", "-plans_name", "MyPlans") == 0
+    assert plan("-m", "dpcnet-ag", "-plans_name", "MyPlans") == 1
     assert "MyPlans.json holds other plans (dpcnet default), which stay as they are" in capsys.readouterr().err
     assert plan("-m", "dpcnet-ag", "-p", "MyPlans") == 1
     assert "MyPlans already holds a network of ours" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.check_dataset import check_dataset
-from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, liver_values, write_region_dataset
+from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, require_liver, write_region_dataset
 from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.imaging.liver_crop import LiverCrop
 
@@ -93,7 +93,7 @@ def test_wrong_arguments(drawn, tmp_path):
     with pytest.raises(UserError, match=r"there is no folder .* with predicted livers"):
         write(drawn, out, livers=tmp_path / "nowhere")
     with pytest.raises(UserError, match="no label is the liver by its name; the labels are background, tumor"):
-        liver_values(RawDataset(drawn, {"labels": {"background": 0, "tumor": 1}}), where="x")
+        require_liver(RawDataset(drawn, {"labels": {"background": 0, "tumor": 1}}), where="x")
     assert not out.exists()
 
 
@@ -110,8 +110,8 @@ def test_air_stands_outside_the_liver_in_a_ct_only():
 
 def test_the_dataset_passes_the_check_and_the_command_writes_it(drawn, tmp_path, capsys):
     out = tmp_path / "Dataset302_InLiver"
-    assert main(["two-stage", "data", "-d", str(drawn), "--out", str(out), "--mode", "mask", "--margin", "2"]) == 0
+    assert main(["two-stage", "data", "-d", str(drawn), "--out", str(out), "--crop-mode", "mask", "--margin", "2"]) == 3
     said = capsys.readouterr().out
-    assert "left out, because no liver was found: none" in said
+    assert "skipped, because no liver was found: none" in said
     assert "nnUNetv2_plan_and_preprocess -d 302" in said
     assert not [finding for finding in check_dataset(out) if finding.severity == "error"]

@@ -8,9 +8,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR, TUMOR
 
 USES_GROUND_TRUTH = "aligned by the tumors' centres in the reference labels: uses ground truth, for replication only"
-_TUMOR = 2
+_TUMOR = LIVER_AND_TUMOR[TUMOR]
 
 
 def tumor_centre_shift(label: sitk.Image, other_label: sitk.Image) -> sitk.TranslationTransform:

@@ -14,8 +14,7 @@ from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.data.align import align
 from nnunet_livseg.data.align.agreement import picture
 from nnunet_livseg.data.align.registration import TUMOR_CENTRE
-from nnunet_livseg.data.convert.labels import clean_labels
-from nnunet_livseg.data.convert.reconcile_labels import label_on_image
+from nnunet_livseg.data.convert.reconcile_labels import clean_labels, label_on_image
 from nnunet_livseg.data.convert.source_cases import SourceCase, VolumeSource
 from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
 from nnunet_livseg.imaging.images import ending, write_volume
@@ -174,7 +173,7 @@ def _link(source: Path, path: Path) -> None:
         temporary.symlink_to(source)
     except OSError as error:
         raise UserError(
-            f"{path}: this file system takes no symbolic links ({error.strerror}).\n  Use --copy instead of --link."
+            f"{path}: this file system takes no symbolic links ({error.strerror}).\n  Use --copy."
         ) from error
     temporary.replace(path)
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nnunet_livseg
+from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR
 from nnunet_livseg.core.names import share_a_number
 from nnunet_livseg.core.nnunet_folders import folder as nnunet_folder
 from nnunet_livseg.data.convert.convert_case import files_of
-from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR, SourceDataset
+from nnunet_livseg.data.convert.source_cases import SourceDataset
 from nnunet_livseg.data.splits import Split
 from nnunet_livseg.imaging.images import require_place
 
@@ -175,4 +177,7 @@ def conflicting_splits(dataset_name: str, splits: list[Split]) -> Path | None:
     path = Path(preprocessed or "", dataset_name, "splits_final.json")
     if not preprocessed or not path.is_file():
         return None
-    return None if json.loads(path.read_text(encoding="utf-8")) == splits else path
+    try:
+        return None if read_splits(path) == splits else path
+    except UserError:  # damaged: it differs, and the remedy is the same
+        return path

@@ -14,7 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR, SourceCase, SourceDataset
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR
+from nnunet_livseg.data.convert.source_cases import SourceCase, SourceDataset
 from nnunet_livseg.data.dicom.geometry import stack
 from nnunet_livseg.data.dicom.headers import read_slices
 from nnunet_livseg.data.dicom.listing import choose, list_series

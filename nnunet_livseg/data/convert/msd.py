@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.convert.source_cases import LIVER_AND_TUMOR, FileVolume, SourceCase, SourceDataset
+from nnunet_livseg.core.labels import LIVER, TUMOR, structures_from_labels
+from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
 from nnunet_livseg.imaging.images import stem
-
-_OURS = {**LIVER_AND_TUMOR, "cancer": LIVER_AND_TUMOR["tumor"]}
 
 
 def find(source: Path) -> SourceDataset:
@@ -74,8 +73,9 @@ def _existing(folder: Path, name: str) -> Path:
 
 
 def _label_map(path: Path, labels: dict[str, str]) -> dict[int, int]:
-    names = {int(value): str(name).strip().lower() for value, name in labels.items()}
-    unknown = sorted(set(names.values()) - set(_OURS))
-    if unknown or "liver" not in names.values():
-        raise UserError(f"{path} labels {sorted(names.values())}; expected liver and cancer. This is not Task03_Liver.")
-    return {value: _OURS[name] for value, name in names.items() if _OURS[name] != value}
+    structures = structures_from_labels(labels, source=str(path))
+    if not {LIVER} <= structures.values.keys() <= {LIVER, TUMOR}:
+        raise UserError(
+            f"{path} labels {sorted(map(str, labels.values()))}; expected liver and cancer. This is not Task03_Liver."
+        )
+    return our_values(structures)

@@ -5,8 +5,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset
+from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
 from nnunet_livseg.imaging.images import ENDINGS, ending, stem
 
 _IMAGES, _LABELS = ("images", "imagesTr", "image"), ("labels", "labelsTr", "label", "masks", "segmentations")
@@ -19,7 +20,8 @@ def find(source: Path) -> SourceDataset:
 
     A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be left out). A table has
     the columns ``image`` and ``label`` and may have ``case``, ``patient`` and ``part`` (``train`` or ``test``); its
-    paths are relative to the table, and a row without a label is a test case.
+    paths are relative to the table, and a row without a label is a test case. What label values mean stands in the
+    folder's ``dataset.json``, if it has one.
 
     Raises:
         UserError: Nothing found, image without label, names twice, wrong columns, files missing.
@@ -28,7 +30,9 @@ def find(source: Path) -> SourceDataset:
     twice = [name for name, count in Counter(case.identifier for case in cases).items() if count > 1]
     if twice:
         raise UserError(f"{source}: case {twice[0]} is there twice. Rename one, or use a table with a column 'case'.")
-    return SourceDataset(cases, "Liver", f"Liver CT, converted from {source.name}", "not stated")
+    described = source / "dataset.json"  # of nnU-Net, whose names may mean other values
+    meaning = our_values(read_dataset_json(source, required=("labels",)).structures) if described.is_file() else {}
+    return SourceDataset(cases, "Liver", f"Liver CT, converted from {source.name}", "not stated", label_map=meaning)
 
 
 def _from_folder(source: Path) -> list[SourceCase]:

@@ -1,22 +1,62 @@
-"""Put a label map onto its image's grid, where it is provable that both mean the same voxels.
+"""Label maps as they are stored: values background 0, liver 1, tumor 2, on the grid of their image.
+
+A label map moves onto its image's grid only where it is provable that both mean the same voxels.
 
 Published sets disagree in three harmless ways: the label's header is rounded, the label is stored with other axis
 directions, or one of the two headers is wrong while the arrays correspond. The first two are decided by geometry, the
 last by content: the liver label must cover soft tissue, and clearly less of it in every mirrored position.
 """
 
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR, as_integers
 from nnunet_livseg.imaging.grid import ROUNDING_VOXELS, ImageGrid, distance_mm, grid_differences, same_grid
 from nnunet_livseg.imaging.hounsfield import liver_share
+from nnunet_livseg.imaging.images import on_grid
 
 _EXACT_MM = 1e-3
 _ON_LIVER = 0.85  # measured on 3D-IRCADb patient 17: 0.996 in place, 0.59 to 0.78 mirrored
 _MARGIN = 0.05
+
+
+def clean_labels(label: sitk.Image, mapping: Mapping[int, int], name: str) -> tuple[sitk.Image, list[str]]:
+    """The label map as uint8 with our values, and what was changed (nothing: the file can stay as it is).
+
+    Args:
+        label: Label map of any pixel type.
+        mapping: Source value -> our value; to nothing of ours for values that a person has to explain.
+        name: What a message calls the file.
+
+    Raises:
+        UserError: Values between whole numbers, or values that are not ours after ``mapping``.
+    """
+    values, changes = as_integers(sitk.GetArrayFromImage(label), name)
+    changes = [change for change in changes if "rounded" in change]
+    present, counts = np.unique(values, return_counts=True)
+    found = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    unknown = {
+        value: count for value, count in found.items() if mapping.get(value, value) not in LIVER_AND_TUMOR.values()
+    }
+    if unknown:
+        listed = ", ".join(f"{value} ({count:,} voxels)" for value, count in unknown.items())
+        raise UserError(
+            f"{name} holds label values other than 0 background, 1 liver, 2 tumor: {listed}.\n"
+            f"  Say what they are, for example --map {next(iter(unknown))}=1 (liver), =2 (tumor) or =0 (background)."
+        )
+    mapped = np.zeros(values.shape, np.uint8)
+    for value in found:
+        mapped[values == value] = mapping.get(value, value)
+    changes += [
+        f"label {value} became {mapping[value]} ({count:,} voxels)"
+        for value, count in found.items()
+        if mapping.get(value, value) != value
+    ]
+    return on_grid(mapped, label), changes
 
 
 def label_on_image(image: sitk.Image, label: sitk.Image, name: str) -> tuple[sitk.Image, str]:

@@ -5,10 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR, TUMOR, Structures
 from nnunet_livseg.imaging.images import Volume, ending, read_volume
 from nnunet_livseg.imaging.nifti_header import is_packed
 
-LIVER_AND_TUMOR = {"background": 0, "liver": 1, "tumor": 2}
+
+def our_values(structures: Structures) -> dict[int, int]:
+    """Label values of a source to ours; those of other structures to -1, which a person has to explain (``--map``)."""
+    known = structures.known or {v for values in structures.values.values() for v in values}
+    ours = dict.fromkeys(structures.healthy, LIVER_AND_TUMOR[LIVER])
+    ours |= dict.fromkeys(structures.values.get(TUMOR, ()), LIVER_AND_TUMOR[TUMOR])
+    mapped = {v: ours.get(v, -1) for v in {*known, structures.ignore} - {0, None}}
+    return {value: new for value, new in mapped.items() if new != value}
 
 
 class VolumeSource(Protocol):

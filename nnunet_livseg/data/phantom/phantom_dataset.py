@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR
 from nnunet_livseg.data.phantom.fields import Vector
 from nnunet_livseg.data.phantom.limits import check_dataset_folder_name, check_options, default_spacing_mm
 from nnunet_livseg.data.phantom.manifest import FILE_NAME as MANIFEST
@@ -22,9 +23,9 @@ from nnunet_livseg.data.phantom.tissues import PHASES, TUMOR_TYPES
 from nnunet_livseg.imaging.nifti import write_nifti
 
 LABEL_STYLES = {
-    "lesions": {"labels": {"background": 0, "liver": 1, "tumor": 2}},
-    "regions": {"labels": {"background": 0, "liver": [1, 2], "tumor": 2}, "regions_class_order": [1, 2]},
-    "ignore": {"labels": {"background": 0, "liver": 1, "tumor": 2, "ignore": 3}},
+    "lesions": {"labels": LIVER_AND_TUMOR},
+    "regions": {"labels": {**LIVER_AND_TUMOR, LIVER: [1, 2]}, "regions_class_order": [1, 2]},
+    "ignore": {"labels": {**LIVER_AND_TUMOR, "ignore": 3}},
 }
 IGNORED_SLICES = slice(2, None, 3)  # label style "ignore": every third slice is not annotated
 
