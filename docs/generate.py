@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nnunet_livseg.cli import commands, dispatch
 from nnunet_livseg.reference_networks import count_parameters
 from nnunet_livseg.variants import VARIANTS
 
@@ -35,6 +36,32 @@ def main_trainers() -> str:
         rows = [row for row in VARIANTS if row.paper.key == key]
         paper = rows[0].paper
         lines.append(f"| {paper.citation} | `{rows[0].trainer}` | {len(rows)} | [{paper.page}]({paper.page}) |")
+    return "\n".join(lines)
+
+
+COMMAND_PAGES = {  # where a command is explained at length
+    "data": ("align", "convert", "dicom"),
+    "phantom": ("phantom",),
+    "training": ("plan",),
+    "segment": ("segment",),
+    "attention": ("attention",),
+    "postprocessing": ("postprocess",),
+    "papers/sfan": ("predict", "two-stage"),
+    "evaluation": ("compare", "evaluate"),
+    "performance": ("benchmark",),
+}
+
+
+def all_commands() -> str:
+    """Every command with its summary, by step of the work."""
+    pages = {command: f"docs/{page}.md" for page, names in COMMAND_PAGES.items() for command in names}
+    lines = ["| step | command | what it does |", "|---|---|---|"]
+    for step in dispatch.STEPS:
+        for command in dispatch.commands_of(step):
+            page = f" ([{pages[command]}]({pages[command]}))" if command in pages else ""
+            lines.append(f"| {step} | `livseg {command}` | {dispatch.summary(command)}{page} |")
+            step = ""
+    assert set(pages) <= set(commands())
     return "\n".join(lines)
 
 
@@ -123,6 +150,7 @@ def slices_commands() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
+    "commands": all_commands,
     "variants": rows_of,
     "slices budget": slices_budget,
     "slices": slices_table,
