@@ -21,7 +21,9 @@ from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles
 READING = signature(read_ct).parameters.keys() - {"given"}
 
 
-def segment(given: object, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
+def segment(
+    given: object, model: str | Path | None = None, *, output: str | Path | None = None, **options
+) -> Segmentation:
     """Segment one CT: ``segment("study.zip", MODEL_FOLDER, output="result", quality="fast")``.
 
     For several CTs make one ``Segmenter`` and call its ``segment``: the model is then loaded once.

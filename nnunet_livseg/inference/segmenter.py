@@ -55,10 +55,7 @@ class LiverFinder(Protocol):
     name: str
 
     def find_liver(self, ct: CTInput) -> np.ndarray:
-        """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
-        found = self.predictor.predict(ct.images[: len(self.model.dataset.channels)])
-        liver = mask_of(found.labels, self.model.structures.values[LIVER])
-        return liver & large_enough(self.model.dataset.json, ct.image, liver)
+        """True on the liver and its tumors, ``(Z, Y, X)`` of the CT."""
 
     def weights(self) -> list[Path]:
         """Files that the answer depends on."""
@@ -207,7 +204,8 @@ class Segmenter:
     def find_liver(self, ct: CTInput) -> np.ndarray:
         """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
         found = self.predictor.predict(ct.images[: len(self.model.dataset.channels)])
-        return mask_of(found.labels, self.model.structures.values[LIVER])
+        liver = mask_of(found.labels, self.model.structures.values[LIVER])
+        return liver & large_enough(self.model.dataset.json, ct.image, liver)
 
     def weights(self) -> list[Path]:
         """Files that results depend on: descriptions and weights of all models, post-processing."""
