@@ -378,6 +378,16 @@ def test_predictions_and_references_must_mean_the_same(study):
         run(study)
 
 
+def test_a_model_of_the_liver_is_scored_on_references_with_tumors(study):
+    (study[0] / "dataset.json").write_text(json.dumps(DATASET | {"labels": {"background": 0, "liver": 1}}))
+    for file in study[0].glob("*.nii.gz"):
+        write(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))).clip(0, 1))
+    (study[1] / "dataset.json").write_text(json.dumps(DATASET))
+    assert run(study).summary["structures"].keys() == {"liver"}
+    assert {row["liver_dice"] for row in table(study[2] / "cases.csv")} == {"1"}
+    assert run(study, liver=(1, 2)).cases[0].structures["liver"]["dice"] == 1
+
+
 def test_a_training_without_validation_says_what_to_do(tmp_path, draw, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
     folder = training(tmp_path, draw)
