@@ -47,9 +47,7 @@ def test_the_model_sees_its_own_orientation_and_answers_in_the_cts():
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SLA"])
 def test_label_map_and_maps_lie_on_the_grid_of_the_ct(orientation, tmp_path):
-    hu, _ = drawing()
-    image = sitk.DICOMOrient(as_image(hu), orientation)
-    expected = segment(image, make_model(tmp_path / "plain"), device="cpu", probabilities=True)
+    image, expected = (sitk.DICOMOrient(as_image(values), orientation) for values in drawing())
     model = make_model(tmp_path / "coarse", dataset={"livseg": {"grid": GRID}}, spacing_mm=(2.5, 1.6, 1.4))
     found = segment(image, model, device="cpu", probabilities=True, uncertainty=True)
     assert set(found.probabilities) == {"liver", "tumor"}
@@ -57,7 +55,7 @@ def test_label_map_and_maps_lie_on_the_grid_of_the_ct(orientation, tmp_path):
         assert (one.GetSize(), one.GetDirection(), one.GetOrigin(), one.GetSpacing()) == (
             *(image.GetSize(), image.GetDirection(), image.GetOrigin(), image.GetSpacing()),
         )
-    ours, theirs = (sitk.GetArrayFromImage(result.labels) for result in (found, expected))
+    ours, theirs = (sitk.GetArrayFromImage(labels) for labels in (found.labels, expected))
     for label in (1, 2):  # every edge of the drawing lies between two blocks
         dice = 2 * np.sum((ours == label) & (theirs == label)) / np.sum((ours == label) + 0 + (theirs == label))
         assert dice > 0.93
