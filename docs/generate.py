@@ -1,16 +1,18 @@
-"""Writes the tables that follow from the code into README.md and docs: python docs/generate.py
+"""Write the tables that follow from the code into README.md and docs: python docs/generate.py
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale.
+A table is between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nnunet_livseg.cli import dispatch
 from nnunet_livseg.reference_networks import count_parameters
-from nnunet_livseg.variants import VARIANTS
+from nnunet_livseg.variants import VARIANTS, Variant
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
@@ -28,21 +30,67 @@ def rows_of(paper: str | None = None) -> str:
     return "\n".join(lines)
 
 
+NETWORKS = {  # of every paper: its network's name, and its idea in one line
+    "dpcnet": ("DPC-Net", "relates each pyramid level to its neighbors, by position and by channel"),
+    "sfan": ("SFAN", "weights all encoder levels by attention and fuses them in one step"),
+    "mpunet": ("MPU-Net", "position attention at stride 8; averages four full-resolution outputs"),
+    "mfcnet": ("MFCNet", "ResNet-34 encoder with spatial and channel context on the skip connections"),
+    "sam_urim": ("SAM + URIM", "fuses contrast phases, then corrects uncertain regions (not Segment Anything)"),
+}
+
+
+def _main(key: str) -> Variant:
+    return next(row for row in VARIANTS if row.paper.key == key)
+
+
 def main_trainers() -> str:
-    """One line per paper: its full network."""
-    lines = ["| system | trainer | rows in all | page |", "|---|---|---|---|"]
+    """One line per paper: its network, the idea and the trainer."""
+    lines = ["| Network | Main idea | Trainer |", "|---|---|---|"]
     for key in dict.fromkeys(row.paper.key for row in VARIANTS):
-        rows = [row for row in VARIANTS if row.paper.key == key]
-        paper = rows[0].paper
-        lines.append(f"| {paper.citation} | `{rows[0].trainer}` | {len(rows)} | [{paper.page}]({paper.page}) |")
+        name, idea = NETWORKS[key]
+        year = re.findall(r"\b(?:19|20)\d\d\b", _main(key).paper.citation)[-1]
+        lines.append(f"| [{name}]({_main(key).paper.page}), {year} | {idea} | `{_main(key).trainer}` |")
     return "\n".join(lines)
 
 
-# --- docs/results.md, from what benchmarks/msd_liver_2d.py measured ---------------------------------------------------
+def citations() -> str:
+    """What to cite for each network."""
+    lines = ["| network | cite |", "|---|---|"]
+    lines += [f"| {name} | {_main(key).paper.citation} |" for key, (name, _) in NETWORKS.items()]
+    return "\n".join(lines)
+
+
+# --- the pages of the commands, which only the site has (docs/conf.py) -------------------------------------------------
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def command_page(command: str) -> str:
+    """What a command does, its usage, and a table of arguments for it and for each of its steps."""
+    lines = [f"# livseg {command}"]
+    for parser in dispatch.all_parsers(dispatch.parser_of(command)):
+        if parser.prog != f"livseg {command}":
+            lines += ["", f"## {parser.prog}"]
+        formatter = argparse.HelpFormatter(parser.prog, width=100)
+        formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
+        lines += ["", "```text", f"{formatter.format_help()}\n{parser.description or ''}".strip(), "```", ""]
+        lines += ["| argument | meaning |", "|---|---|"]
+        for action in parser._actions:
+            name = action.metavar or "\\|".join(map(str, action.choices or ())) or action.dest.upper()
+            shown = " ".join(name) if isinstance(name, tuple) else name
+            flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
+            value = "" if action.option_strings and action.nargs == 0 else f"`{shown}`"
+            lines.append(f"| {' '.join(part for part in (flags, value) if part)} | {_cell(action.help or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+# --- docs/evidence/results.md, from what benchmarks/msd_liver_2d.py measured ------------------------------------------
 
 
 def _measured() -> dict[str, Any]:
-    return json.loads((PROJECT / "docs" / "results.json").read_text())
+    return json.loads((PROJECT / "docs" / "evidence" / "results.json").read_text())
 
 
 def slices_budget() -> str:
@@ -65,8 +113,8 @@ def slices_budget() -> str:
 def slices_table(found: dict[str, Any] | None = None) -> str:
     """One line per training: settings, cost, Dice and the difference to nnU-Net."""
     lines = [
-        "| training | optimiser, loss | parameters | training, CPU s | Dice [%], 95 % interval | quartiles |"
-        " minus nnU-Net, 95 % interval | p (Holm) | patients better / worse |",
+        "| training | optimizer, loss | parameters | training, CPU s | Dice [%], 95% CI | quartiles |"
+        " minus nnU-Net, 95% CI | p (Holm) | patients better / worse |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for job in (found or _measured())["jobs"]:
@@ -123,6 +171,7 @@ def slices_commands() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
+    "citations": citations,
     "variants": rows_of,
     "slices budget": slices_budget,
     "slices": slices_table,
