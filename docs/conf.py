@@ -18,7 +18,6 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 4
-suppress_warnings = ["toc.empty_glob"]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 add_module_names = False

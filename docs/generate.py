@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_livseg.cli import dispatch
+from nnunet_livseg.cli import commands, dispatch
 from nnunet_livseg.reference_networks import count_parameters
 from nnunet_livseg.variants import VARIANTS, Variant
 
@@ -18,11 +18,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
-def rows_of(paper: str | None = None) -> str:
-    """Trainer, parameters and reproduced row of every variant (of one paper)."""
+def rows_of(paper: str) -> str:
+    """Trainer, parameters and reproduced row of every variant of a paper."""
     lines = ["| trainer (`-tr`) | `livseg plan -m` | parameters | dimensions | reproduces |", "|---|---|---|---|---|"]
     for row in VARIANTS:
-        if paper in (None, row.paper.key):
+        if paper == row.paper.key:
             parameters = f"{count_parameters(row) / 1e6:.2f}M"
             dims = ", ".join(f"{dim}D" for dim in row.dims)
             note = f" ({row.note})" if row.note else ""
@@ -43,6 +43,15 @@ def _main(key: str) -> Variant:
     return next(row for row in VARIANTS if row.paper.key == key)
 
 
+def all_trainers() -> str:
+    """Every trainer with its paper's page, which says what it reproduces; for ``docs/reference/variants.md``."""
+    lines = ["| trainer (`-tr`) | `livseg plan -m` | parameters | network |", "|---|---|---|---|"]
+    for row in VARIANTS:
+        page = f"[{NETWORKS[row.paper.key][0]}](../{row.paper.page.removeprefix('docs/')})"
+        lines.append(f"| `{row.trainer}` | `{row.name}` | {count_parameters(row) / 1e6:.2f}M | {page} |")
+    return "\n".join(lines)
+
+
 def main_trainers() -> str:
     """One line per paper: its network, the idea and the trainer."""
     lines = ["| Network | Main idea | Trainer |", "|---|---|---|"]
@@ -60,7 +69,39 @@ def citations() -> str:
     return "\n".join(lines)
 
 
-# --- the pages of the commands, which only the site has (docs/conf.py) -------------------------------------------------
+COMMAND_PAGES = {  # where a command is explained at length
+    "data": ("check", "convert", "dicom"),
+    "phases": ("align",),
+    "phantom": ("phantom",),
+    "papers/index": ("list",),
+    "training": ("plan",),
+    "segment": ("segment",),
+    "attention": ("attention",),
+    "postprocessing": ("postprocess",),
+    "multi_scale": ("predict",),
+    "two_stage": ("two-stage",),
+    "evaluation": ("evaluate",),
+    "compare": ("compare",),
+    "evidence/performance": ("benchmark",),
+    "get-started/demo": ("demo",),
+    "troubleshooting": ("doctor",),
+    "get-started/install": ("env",),
+}
+
+
+def all_commands() -> str:
+    """Every command with its summary and its guide, by step of the work; for ``docs/reference/commands.md``."""
+    pages = {command: page for page, names in COMMAND_PAGES.items() for command in names}
+    assert sorted(pages) == commands()
+    lines = ["| step | command | what it does |", "|---|---|---|"]
+    for step in dispatch.STEPS:
+        for command in dispatch.commands_of(step):
+            lines.append(f"| {step} | [`livseg {command}`](../{pages[command]}.md) | {dispatch.summary(command)} |")
+            step = ""
+    return "\n".join(lines)
+
+
+# --- the pages of the commands, which only the site has (docs/conf.py) ------------------------------------------------
 
 
 def _cell(text: str) -> str:
@@ -102,9 +143,9 @@ def slices_budget() -> str:
     size, spacing = budget["patch"], budget["spacing"]
     return (
         f"**A small budget: {steps} training steps** ({budget['epochs']} epochs of {budget['iterations']}; nnU-Net's "
-        f"own training has 250,000) of {budget['batch']} patches of {size} x {size} pixels at 1/{spacing:g} of the "
-        f"resolution, on one CPU core. {train} patients for training, {val} for validation, {test} for the test "
-        f"({slices['Tr']} and {slices['Ts']} slices), drawn with seed {budget['seed']}. "
+        f"own training has 250,000) on one CPU core. A step has {budget['batch']} patches of {size} x {size} pixels at "
+        f"1/{spacing:g} of the resolution. Seed {budget['seed']} drew {train} patients for training, {val} for "
+        f"validation and {test} for the test ({slices['Tr']} and {slices['Ts']} slices). "
         + ", ".join(f"{name} {version}" for name, version in machine.items())
         + "."
     )
@@ -159,24 +200,14 @@ def slices_patients() -> str:
     return "\n".join(lines)
 
 
-def slices_commands() -> str:
-    """Every command of the run, in order, with the seconds it took."""
-    found = _measured()
-    steps = list(found["shared"].items())
-    steps[-1:-1] = [(name, step) for job in found["jobs"] for name, step in job["steps"].items()]  # compare is last
-    width = max(len(f"{step['wall_s']:.0f}") for _, step in steps)
-    lines = [f"{step['wall_s']:{width}.0f} s  {step['command']}" for _, step in steps]
-    return "\n".join(["```text", *lines, "```"])
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
     "citations": citations,
-    "variants": rows_of,
+    "commands": all_commands,
+    "variants": all_trainers,
     "slices budget": slices_budget,
     "slices": slices_table,
     "slices patients": slices_patients,
-    "slices commands": slices_commands,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 

@@ -1,6 +1,7 @@
 """The command line as a whole: help, wrong commands, exit statuses, what list says."""
 
 import argparse
+import ast
 import errno
 import json
 import re
@@ -23,7 +24,8 @@ def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"usage: livseg {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"usage: livseg {command}" in said and "exit status: 0 done" in said
 
 
 def test_overview_lists_every_command_with_a_sentence(capsys):
@@ -45,6 +47,7 @@ def test_overview_lists_every_command_with_a_sentence(capsys):
         (["check", "3", "--processes", "4"], "there is no option --processes. Did you mean --workers?"),
         (["segment", "a", "-m", "b", "-o", "c", "--fold", "0"], "there is no option --fold. Did you mean --folds"),
         (["segment", "a", "-m", "b", "-o", "c", "--quality", "fst"], "'fst' (choose from"),
+        (["plan", "-d", "3", "-m", "dpcnet", "--recipe", "sgd"], "'sgd' (choose from"),
         (
             ["two-stage", "data", "-d", "3", "-o", "a", "--mode", "mask"],
             "data: there is no option --mode. Did you mean --crop-mode",
@@ -261,3 +264,10 @@ def test_benchmark_measures_beside_the_stock_network(capsys, tmp_path):
 def test_no_command_shows_warnings_of_other_libraries():
     command = [sys.executable, "-m", "nnunet_livseg.cli", "doctor"]
     assert "Warning" not in subprocess.run(command, capture_output=True, text=True).stderr
+
+
+def test_every_progress_bar_says_what_it_counts():
+    for path in (PROJECT / "nnunet_livseg").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm":
+                assert {"desc", "unit"} <= {keyword.arg for keyword in node.keywords}, (path.name, node.lineno)

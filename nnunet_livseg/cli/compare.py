@@ -10,7 +10,7 @@ differs significantly from every other method's and by more than the noise betwe
 import argparse
 from pathlib import Path
 
-from nnunet_livseg.cli.evaluate import add_evaluation_options, settings, skipped_cases, write_paper_tables
+from nnunet_livseg.cli.evaluate import add_evaluation_options, print_notes, settings, skipped_cases, write_paper_tables
 from nnunet_livseg.cli.shared_options import add, finish
 from nnunet_livseg.core.errors import UserError
 
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         for result in comparison.methods:
             write_report(result, args.out / result.method / "report.html")
     print("", comparison_markdown(comparison), *texts, sep="\n")
+    print_notes(comparison.methods)
     lacking = [f"{case}: not compared, {', '.join(names)} lacks it" for case, names in comparison.left_out.items()]
     return finish([*skipped_cases(comparison.methods), *lacking], args.out, more=", all in the summary.json files")
 

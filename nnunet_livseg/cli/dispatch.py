@@ -22,6 +22,7 @@ from nnunet_livseg.core.names import did_you_mean
 
 STEPS = ("data in", "plan and train", "predict", "evaluate", "more")  # groups of commands, in the order of the work
 USAGE = 2  # exit status: the command line itself is wrong
+STATUSES = "exit status: 0 done, 1 an error that the message explains, 2 wrong usage, 3 done, but something was skipped"
 _NO_COMMANDS = ("__main__", "dispatch", "shared_options")  # the modules of this package that are none
 _OUTSIDE_OUR_POWER = {
     errno.ENOSPC,
@@ -45,7 +46,13 @@ def _module(command: str):
     return importlib.import_module(f"{__package__}.{command.replace('-', '_')}")
 
 
-def _summary(command: str) -> str:
+def commands_of(step: str) -> list[str]:
+    """Names of the commands of one of ``STEPS``."""
+    return [command for command in commands() if step == _module(command).STEP]
+
+
+def summary(command: str) -> str:
+    """What a command does, in one line."""
     return (_module(command).__doc__ or "").strip().splitlines()[0]
 
 
@@ -58,12 +65,11 @@ def _overview() -> str:
     ]
     for step in STEPS:
         lines += ["", f"{step}:"]
-        lines += [f"  {command:<12} {_summary(command)}" for command in commands() if step == _module(command).STEP]
+        lines += [f"  {command:<12} {summary(command)}" for command in commands_of(step)]
     lines += [
         "",
         "livseg COMMAND --help explains one command; livseg --version prints the version.",
-        "Exit status: 0 done, 1 an error that the message explains, 2 a wrong command line, 3 done, but something was",
-        "skipped (it is named).",
+        STATUSES,
     ]
     return "\n".join(lines)
 
@@ -82,7 +88,7 @@ class _Parser(argparse.ArgumentParser):
 def parser_of(command: str) -> argparse.ArgumentParser:
     """The parser of a command."""
     module = _module(command)
-    parser = _Parser(prog=f"livseg {command}", description=module.__doc__)
+    parser = _Parser(prog=f"livseg {command}", description=module.__doc__, epilog=STATUSES)
     module.add_arguments(parser)
     return parser
 

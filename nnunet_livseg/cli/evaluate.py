@@ -120,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         write_report(result, args.out / "report.html")
     print(f"\n{result.method}: {len(result.cases)} cases, {result.n_reused} of them taken from {args.out / 'cases'}\n")
     print(structure_table(result), *texts, sep="\n")
+    print_notes([result])
     return finish(skipped_cases([result]), args.out, more=", all in summary.json")
 
 
@@ -137,3 +138,21 @@ def write_paper_tables(tables: list, results: list, out: Path, comparison: objec
 def skipped_cases(results: list) -> list[str]:
     """One line for each case that could not be evaluated."""
     return [f"{result.method}: {problem.case}: {problem.reason}" for result in results for problem in result.problems]
+
+
+def print_notes(results: list, *, shown: int = 20) -> None:
+    """What a reader should know, the first few."""
+    notes = _notes(results)
+    print(*(f"note: {note}" for note in notes[:shown]), sep="\n", end="\n" if notes else "")
+    if len(notes) > shown:
+        print(f"  and {len(notes) - shown} more, all in summary.md")
+
+
+def _notes(results: list) -> list[str]:
+    """What a reader should know, each note once and with the cases that it is about."""
+    cases: dict[str, list[str]] = {note: [] for result in results for note in result.inputs.notes}
+    for case in (case for result in results for case in result.cases):
+        for note in case.notes:
+            cases.setdefault(note, []).append(case.case)
+    several = {note: f"{len(found)} cases, such as " for note, found in cases.items() if len(found) > 1}
+    return [several.get(note, "") + "".join(f"{case}: " for case in found[:1]) + note for note, found in cases.items()]

@@ -51,8 +51,8 @@ class DatasetJson:
         """
         if problem := region_order_problem(self.labels, self.content.get("regions_class_order")):
             raise UserError(
-                f"{self.path}: {problem}\n  A network that was trained so never writes that label: correct the dataset"
-                " and train again."
+                f"{self.path}: {problem}\n  A network that was trained so never writes that label, and needs its own"
+                " dataset.json as it is: correct the dataset's, and train again."
             )
         return structures_from_labels(self.labels, source=str(self.path))
 

@@ -21,35 +21,14 @@ from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import read_scan, write_volume
 from nnunet_livseg.imaging.liver_crop import (
-    AIR_HU,
+    KEY,
     LiverCrop,
     crop_image,
     crop_labels,
+    fill_values,
     find_liver_box,
     liver_of,
 )
-
-KEY = "livseg"
-
-
-def is_cropped(dataset_json: dict) -> bool:
-    """Whether a dataset was cut to the liver by ``livseg two-stage data``."""
-    return "two_stage" in dataset_json.get(KEY, {})
-
-
-def crop_of_model(dataset_json: dict) -> LiverCrop:
-    """How the images were cropped that a model was trained on, from its ``dataset.json``.
-
-    Raises:
-        UserError: What stands there makes no sense.
-    """
-    found = dataset_json[KEY]["two_stage"]
-    return LiverCrop(found["mode"], float(found["margin_mm"])).checked()
-
-
-def fill_values(channels: list[str]) -> list[float | None]:
-    """What stands outside the liver, per channel: air in a CT, otherwise the image's own minimum (``None``)."""
-    return [AIR_HU if name.lower() == "ct" else None for name in channels]
 
 
 def require_liver(dataset: RawDataset, *, where: str) -> Structures:
@@ -101,7 +80,7 @@ def write_region_dataset(
     structures = require_liver(finder, where=str(livers or source.name))
     finished, without = content[KEY]["two_stage"]["boxes"], []
     cases = source.cases()
-    for case in tqdm(cases, desc="cutting to the liver", disable=not progress):
+    for case in tqdm(cases, desc="crop to the liver", unit="case", disable=not progress):
         target = RawDataset(out, content).case(case.name)
         if case.name in finished and all(path.is_file() for path in (*target.images, target.label)):
             continue

@@ -11,14 +11,15 @@ import numpy as np
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of, require_known, structures_from_values
 from nnunet_livseg.evaluation import lits_scorer
-from nnunet_livseg.evaluation.images import LabelImage, file_ending, grid_difference, read_labels, resampled
 from nnunet_livseg.evaluation.lesion_table import lesion_rows
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts
-from nnunet_livseg.evaluation.mask_pair import MaskPair, bounding_box
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.metrics import structure_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
 from nnunet_livseg.evaluation.slices import slice_scores
+from nnunet_livseg.imaging.label_maps import LabelImage, grid_difference, label_map_stem, read_label_map, resampled
+from nnunet_livseg.imaging.masks import bounding_box
 
 LITS_LABELS = structures_from_values((1,), (2,))
 
@@ -114,8 +115,7 @@ def _as_structures(structures: Structures | Mapping | None) -> Structures:
 
 
 def _name(path: str | Path) -> str:
-    name = Path(path).name
-    return name[: -len(file_ending(name) or "") or None]
+    return label_map_stem(Path(path).name)
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,21 @@ class _Array:
 
 def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None) -> LabelImage | _Array:
     if isinstance(source, (str, Path)):
-        return read_labels(Path(source))
+        return read_label_map(Path(source), turned_to="LPS")
     labels = np.asarray(source)
     if labels.dtype.kind not in "iub":
         raise UserError(f"label maps are integers, but this array is {labels.dtype}")
     labels = labels.view(np.uint8) if labels.dtype == bool else labels
     return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
+
+
+def read_on_one_grid(predicted: Path, reference: Path, options: Options) -> tuple[LabelImage, LabelImage, list[str]]:
+    """Both label maps turned to the patient's axes, on the reference's grid, and notes.
+
+    Raises:
+        UserError: A file cannot be read; as ``on_one_grid``.
+    """
+    return on_one_grid(*(read_label_map(path, turned_to="LPS") for path in (predicted, reference)), options)
 
 
 def on_one_grid(predicted, reference, options: Options) -> tuple:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.evaluation.images import file_ending
+from nnunet_livseg.imaging.label_maps import label_map_stem
 
 
 def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -31,7 +31,7 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
     table: dict[str, dict[str, str]] = {}
     for row in rows:
         case = (row[key] or "").strip()
-        case = case[: -len(file_ending(case) or "") or None]
+        case = label_map_stem(case)
         if case in table:
             raise UserError(f"the case table {path} has two rows for the case {case!r}.")
         table[case] = {name.strip(): (row[name] or "").strip() for name in names if name != key and name}

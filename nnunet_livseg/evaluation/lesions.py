@@ -11,8 +11,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_livseg.evaluation.mask_pair import MaskPair, neighbourhood
+from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.overlap import ratio
+from nnunet_livseg.imaging.masks import label_components
 
 THRESHOLDS = (0.0, 0.5)  # of the intersection over union, strictly above
 
@@ -42,9 +43,8 @@ class LesionPair:
 
     def __init__(self, pair: MaskPair, neighbours: int = 6) -> None:
         self.pair = pair
-        element = neighbourhood(neighbours, pair.reference.ndim)
-        self.predicted, self.n_predicted = ndimage.label(pair.predicted, element)
-        self.reference, self.n_reference = ndimage.label(pair.reference, element)
+        self.predicted, self.n_predicted = label_components(pair.predicted, neighbours=neighbours)
+        self.reference, self.n_reference = label_components(pair.reference, neighbours=neighbours)
         self.predicted_sizes = np.bincount(self.predicted.ravel(), minlength=self.n_predicted + 1)
         self.reference_sizes = np.bincount(self.reference.ravel(), minlength=self.n_reference + 1)
         self.predicted_boxes = ndimage.find_objects(self.predicted)

@@ -6,26 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage
 
-_RANK = {6: 1, 18: 2, 26: 3}
-
-
-def neighbourhood(neighbours: int, ndim: int) -> np.ndarray:
-    """Structuring element ``(3,) * ndim`` of 6, 18 or 26 neighbours (2D: 4, 8, 8)."""
-    return ndimage.generate_binary_structure(ndim, min(_RANK[neighbours], ndim))
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box around the true voxels of ``mask (*S)``; its first voxel where there are none."""
-    box = []
-    for axis in range(mask.ndim):
-        # axes already cut make the next reduction cheap
-        view = mask[tuple(box)] if box else mask
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        hit = np.flatnonzero(view.any(axis=others))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1))
-    return tuple(box)
+from nnunet_livseg.imaging.masks import bounding_box
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, declared, structures_from_values
 from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
-from nnunet_livseg.evaluation.images import ENDINGS, file_ending
+from nnunet_livseg.imaging.label_maps import LABEL_MAP_ENDINGS, label_map_ending, label_map_stem
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _existing(path: str | Path, what: str) -> Path:
 
 def _method(predictions: Path) -> str:
     name = predictions.resolve().name
-    return name[: -len(file_ending(name) or "") or None] if predictions.is_file() else name
+    return label_map_stem(name) if predictions.is_file() else name
 
 
 _SEEN = "fold_all was trained on the cases that it predicts here: these figures are not those on new cases"
@@ -134,7 +134,7 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
     found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for fold, folder in folders.items():
         for path in [folder] if folder.is_file() else sorted(folder.iterdir()):
-            ending = file_ending(path.name)
+            ending = label_map_ending(path.name)
             if ending and path.is_file() and not path.name.startswith("."):
                 found[path.name[: -len(ending)]].append((fold, path))
     if not found:
@@ -143,7 +143,9 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
             raise UserError(
                 f"no fold of {places} has a folder 'validation' yet.\n  nnUNetv2_train ... --val writes it."
             )
-        raise UserError(f"there is no label map in {places}\n  Looked for files ending in {', '.join(ENDINGS)}.")
+        raise UserError(
+            f"there is no label map in {places}\n  Looked for files ending in {', '.join(LABEL_MAP_ENDINGS)}."
+        )
     twice = {case: files for case, files in found.items() if len(files) > 1}
     problems = [
         Problem(case, "found more than once: " + ", ".join(str(path) for _, path in files))
@@ -258,7 +260,7 @@ def _with_image(paths: CasePaths, images: str | Path | None, references: Path) -
         places.append(Path(os.environ["nnUNet_raw"]) / folder.parent.name / "imagesTr")  # noqa: SIM112
     for place in places:
         for name in (f"{paths.case}_0000", paths.case):
-            for ending in ENDINGS:
+            for ending in LABEL_MAP_ENDINGS:
                 if place != folder and (place / f"{name}{ending}").is_file():
                     return CasePaths(
                         paths.case, paths.predicted, paths.reference, paths.fold, place / f"{name}{ending}"

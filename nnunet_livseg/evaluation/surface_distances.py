@@ -9,26 +9,15 @@ distance transform, without touching the voxels in between.
 # Shapes: *C the joint bounding box; N, M numbers of surface voxels; D dimensions
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from nnunet_livseg.evaluation.mask_pair import MaskPair, neighbourhood
+from nnunet_livseg.evaluation.mask_pair import MaskPair
+from nnunet_livseg.imaging.masks import surface_voxels
 
 _LEAF_SIZE = 12
 _CHUNK = 500_000  # rows per query: bounds the memory of masks that are all surface
-
-
-def surface(mask: np.ndarray, neighbours: int = 6) -> np.ndarray:
-    """The voxels of ``mask (*C)`` that have a neighbour outside the mask or outside the array."""
-    padded = np.pad(mask, 1)
-    inside = mask.copy()
-    element = neighbourhood(neighbours, mask.ndim)
-    for offset in product((-1, 0, 1), repeat=mask.ndim):
-        if any(offset) and element[tuple(step + 1 for step in offset)]:
-            inside &= padded[tuple(slice(1 + s, 1 + s + n) for s, n in zip(offset, mask.shape, strict=True))]
-    return mask & ~inside
 
 
 def nearest_distances_mm(
@@ -78,7 +67,7 @@ class SurfaceDistances:
 
     @classmethod
     def of(cls, pair: MaskPair, neighbours: int = 6) -> "SurfaceDistances":
-        predicted, reference = surface(pair.predicted, neighbours), surface(pair.reference, neighbours)
+        predicted, reference = surface_voxels(pair.predicted, neighbours), surface_voxels(pair.reference, neighbours)
         return cls(
             directed_distances_mm(predicted, reference, pair.spacing_mm),
             directed_distances_mm(reference, predicted, pair.spacing_mm),

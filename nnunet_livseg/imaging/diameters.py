@@ -6,13 +6,13 @@ import numpy as np
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from nnunet_livseg.evaluation.surface_distances import surface
+from nnunet_livseg.imaging.masks import surface_voxels
 
 _FEW = 300  # points up to which all pairs are cheaper than a hull
 
 
 @dataclass(frozen=True)
-class Line:
+class VoxelLine:
     """A straight line between the centres of two outer voxel faces.
 
     Args:
@@ -24,11 +24,11 @@ class Line:
     ends: tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def longest_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> Line:
+def longest_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> VoxelLine:
     """The longest line between two outer faces of ``mask (*C)``."""
-    voxels = np.argwhere(surface(mask))
+    voxels = np.argwhere(surface_voxels(mask))
     if not len(voxels):
-        return Line(0.0, ((0.0,) * mask.ndim,) * 2)
+        return VoxelLine(0.0, ((0.0,) * mask.ndim,) * 2)
     spacing = np.asarray(spacing_mm)
     half_faces = np.concatenate([np.diag(spacing), -np.diag(spacing)]) / 2
     points = ((voxels * spacing)[:, None] + half_faces).reshape(-1, mask.ndim)
@@ -37,10 +37,10 @@ def longest_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> Line:
     distances = pdist(points)
     pair = int(distances.argmax())
     first, second = (int(side[pair]) for side in np.triu_indices(len(points), 1))
-    return Line(float(distances[pair]), tuple(tuple((points[i] / spacing).tolist()) for i in (first, second)))
+    return VoxelLine(float(distances[pair]), tuple(tuple((points[i] / spacing).tolist()) for i in (first, second)))
 
 
-def axial_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> Line:
+def axial_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> VoxelLine:
     """The longest line within any one axial slice (axis 0) of ``mask (*C)``; in 2D the longest line."""
     if mask.ndim == 2:
         return longest_line(mask, spacing_mm)
@@ -56,7 +56,7 @@ def axial_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> Line:
             if line.length_mm > longest.length_mm:
                 corner = (float(rows[0]), float(columns[0]))
                 ends = ((float(index), end[0] + corner[0], end[1] + corner[1]) for end in line.ends)
-                longest = Line(line.length_mm, tuple(ends))
+                longest = VoxelLine(line.length_mm, tuple(ends))
     return longest
 
 

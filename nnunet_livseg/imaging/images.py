@@ -18,8 +18,7 @@ from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, read_nifti
 from nnunet_livseg.imaging.nifti_header import first_bytes
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # that we name
-_ALSO_READ = (".gipl",)
-_DOUBLE = (".seg.nrrd",)  # of a segmentation that 3D Slicer saved: its case has the name before it
+VOLUME_ENDINGS = (".seg.nrrd", *ENDINGS, ".gipl")  # and read: 3D Slicer saves segmentations as CASE.seg.nrrd
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 _VOLUMES = {
     "nifti": "",
@@ -81,7 +80,7 @@ def content_kind(path: Path) -> str:
 
 def ending(path: Path) -> str:
     """The volume ending of ``path`` in lower case, or an empty string."""
-    return next((end for end in (*_DOUBLE, *ENDINGS, *_ALSO_READ) if path.name.lower().endswith(end)), "")
+    return next((end for end in VOLUME_ENDINGS if path.name.lower().endswith(end)), "")
 
 
 def is_hidden(path: Path) -> bool:
@@ -97,9 +96,7 @@ def list_volumes(folder: Path) -> list[Path]:
 def is_no_dicom(path: Path) -> bool:
     """Whether a file is a volume or a picture, by its content, or by its name where that tells nothing."""
     kind = content_kind(path) if path.is_file() else ""
-    return kind in (*_VOLUMES, "picture") or (
-        not kind and path.name.lower().endswith((*ENDINGS, *_ALSO_READ, *_PICTURES))
-    )
+    return kind in (*_VOLUMES, "picture") or (not kind and path.name.lower().endswith((*VOLUME_ENDINGS, *_PICTURES)))
 
 
 def stem(path: Path) -> str:
@@ -208,15 +205,21 @@ def _check_ending(path: Path, kind: str) -> None:
         raise UserError(f"{path}: files ending in {path.suffix!r} are not read. Volumes end in {', '.join(ENDINGS)}.")
 
 
+def without_fourth_axis(image: sitk.Image, notes: list[str]) -> tuple[sitk.Image, list[str]]:
+    """The image without a fourth dimension of length 1, and the notes with one about that."""
+    if image.GetDimension() < 4 or image.GetSize()[3] != 1:
+        return image, notes
+    return image[:, :, :, 0], [*notes, "fourth dimension of length 1 removed"]
+
+
 def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
+    image, repairs = without_fourth_axis(image, repairs)
     size = image.GetSize()
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise UserError(
             f"{path} has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors).\n"
             "  A CT or a label map has one. Save one channel."
         )
-    if len(size) == 4 and size[3] == 1:
-        return _checked(path, image[:, :, :, 0], [*repairs, "fourth dimension of length 1 removed"])
     if len(size) == 4:
         raise UserError(
             f"{path} is 4D: {size[3]} volumes in one file.\n"

@@ -4,21 +4,22 @@ Image geometry (origin, spacing, direction) always comes from SimpleITK, which k
 are in the order of nnU-Net and numpy, (z, y, x); 2D images have (y, x).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.imaging.grid import grid_differences, spelled
+from nnunet_livseg.imaging.hounsfield import AIR_HU
 from nnunet_livseg.imaging.images import ending, on_grid
+from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
 
 MODES = ("crop", "mask")
 MARGIN_MM = 10.0
-AIR_HU = -1024.0
+KEY = "livseg"  # of the dataset.json that nnU-Net copies into trained models
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class LiverCrop:
             raise UserError(f"the margin around the liver is {self.margin_mm:g} mm; it must be from 0 to below 1000.")
         return self
 
+    @classmethod
+    def from_dataset_json(cls, content: Mapping) -> "LiverCrop":
+        """How the images were cropped that a model was trained on.
+
+        Raises:
+            UserError: What stands there makes no sense.
+        """
+        found = content[KEY]["two_stage"]
+        return cls(found["mode"], float(found["margin_mm"])).checked()
+
 
 @dataclass(frozen=True)
 class LiverBox:
@@ -65,19 +76,28 @@ class LiverBox:
         return tuple(slice(start, start + count) for start, count in self.box)
 
 
+def is_cropped(content: Mapping) -> bool:
+    """Whether a dataset with this ``dataset.json`` was cut to the liver by ``livseg two-stage data``."""
+    return "two_stage" in content.get(KEY, {})
+
+
+def fill_values(channels: Sequence[str]) -> list[float | None]:
+    """What stands outside the liver, per channel: air in a CT, otherwise the image's own minimum (``None``)."""
+    return [AIR_HU if name.lower() == "ct" else None for name in channels]
+
+
 def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm: float = MARGIN_MM) -> LiverBox | None:
     """Box of the largest connected part of ``liver (Z, Y, X)``, widened by a margin inside the image.
 
     The smaller parts of a predicted liver are mistakes as a rule, and one in a far corner would make the box useless.
     ``None`` if there is no liver.
     """
-    outer = ndimage.find_objects(liver.astype(np.uint8, copy=False))  # its box first: the rest costs 12 bytes a voxel
-    if not outer:
+    if not liver.any():
         return None
-    parts, _ = ndimage.label(liver[outer[0]])
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    found = ndimage.find_objects(parts, max_label=largest)[largest - 1]
-    bounds = [slice(o.start + f.start, o.start + f.stop) for o, f in zip(outer[0], found, strict=True)]
+    outer = bounding_box(liver)  # its box first: the rest costs 12 bytes a voxel
+    largest = only_largest(*label_components(liver[outer], neighbours=6))
+    found = bounding_box(largest)
+    bounds = [slice(o.start + f.start, o.start + f.stop) for o, f in zip(outer, found, strict=True)]
     box = []
     for bound, size, step in zip(bounds, liver.shape, spacing_mm, strict=True):
         margin = int(np.ceil(margin_mm / step))
@@ -85,7 +105,7 @@ def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm:
         box.append((start, stop - start))
     inside = np.zeros([count for _, count in box], dtype=bool)
     place = tuple(slice(b.start - first, b.stop - first) for b, (first, _) in zip(bounds, box, strict=True))
-    inside[place] = parts[found] == largest
+    inside[place] = largest[found]
     return LiverBox(tuple(box), inside)
 
 

@@ -1,18 +1,50 @@
-"""Connected parts of a mask: how large they are and what they border."""
+"""One mask: its box, its surface, its connected parts, how large they are and what they border."""
 
 # Shapes: *S spatial sizes (z, y, x) or (y, x); N number of parts, which are numbered from 1
 
 import math
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
 
-from nnunet_livseg.evaluation.mask_pair import bounding_box, neighbourhood
+_RANK = {6: 1, 18: 2, 26: 3}
 
 
-def numbered(mask: np.ndarray, *, neighbours: int) -> tuple[np.ndarray, int]:
+def neighbourhood(neighbours: int, ndim: int) -> np.ndarray:
+    """Structuring element ``(3,) * ndim`` of 6, 18 or 26 neighbours (2D: 4, 8, 8)."""
+    return ndimage.generate_binary_structure(ndim, min(_RANK[neighbours], ndim))
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Smallest box around the true voxels of ``mask (*S)``; its first voxel where there are none."""
+    box = []
+    for axis in range(mask.ndim):
+        # axes already cut make the next reduction cheap
+        view = mask[tuple(box)] if box else mask
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        hit = np.flatnonzero(view.any(axis=others))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else slice(0, 1))
+    return tuple(box)
+
+
+def label_components(mask: np.ndarray, *, neighbours: int) -> tuple[np.ndarray, int]:
     """Numbers ``(*S)`` of the parts of ``mask`` that hang together through 6, 18 or 26 neighbours, and how many."""
     return ndimage.label(mask, neighbourhood(neighbours, mask.ndim))
+
+
+def components_by_size(mask: np.ndarray, *, neighbours: int) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
+    """The same numbered from the largest (ties: from the first voxel on), in 16 bits where they do, and their boxes."""
+    corner = bounding_box(mask)
+    parts, count = label_components(mask[corner], neighbours=neighbours)
+    order = np.argsort(-voxel_counts(parts, count)[1:], kind="stable")
+    rank = np.zeros(count + 1, np.uint16 if count < 2**16 else np.uint32)
+    rank[order + 1] = np.arange(1, count + 1)
+    whole = np.zeros(mask.shape, rank.dtype)
+    whole[corner] = rank[parts]
+    found, starts = ndimage.find_objects(parts), [part.start for part in corner]
+    boxes = [tuple(slice(p.start + s, p.stop + s) for p, s in zip(found[i], starts, strict=True)) for i in order]
+    return whole, boxes
 
 
 def voxel_counts(parts: np.ndarray, count: int) -> np.ndarray:
@@ -45,3 +77,14 @@ def box_with_rim(mask: np.ndarray) -> tuple[slice, ...]:
     """Smallest box around ``mask (*S)`` and the voxels that border it."""
     box = zip(bounding_box(mask), mask.shape, strict=True)
     return tuple(slice(max(part.start - 1, 0), min(part.stop + 1, size)) for part, size in box)
+
+
+def surface_voxels(mask: np.ndarray, neighbours: int = 6) -> np.ndarray:
+    """The voxels of ``mask (*C)`` that have a neighbour outside the mask or outside the array."""
+    padded = np.pad(mask, 1)
+    inside = mask.copy()
+    element = neighbourhood(neighbours, mask.ndim)
+    for offset in product((-1, 0, 1), repeat=mask.ndim):
+        if any(offset) and element[tuple(step + 1 for step in offset)]:
+            inside &= padded[tuple(slice(1 + s, 1 + s + n) for s, n in zip(offset, mask.shape, strict=True))]
+    return mask & ~inside

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
+
+from nnunet_livseg.imaging.masks import label_components, only_largest
 
 Box = tuple[slice, slice, slice]
 Point = tuple[float, float, float]  # patient x, y, z in mm
@@ -19,7 +20,7 @@ _THINNED = 4  # every fourth voxel in plane is enough for centres of mass
 _CLEAR_MM = 10.0
 
 
-class PatientView:
+class PatientAxes:
     """How the arrays of one grid are turned. Indices in the view are ``(z, y, x)`` along the patient's axes.
 
     Args:
@@ -68,7 +69,7 @@ AXIAL, CORONAL = 0, 1  # axes of a view that a slice can be at right angles to
 
 
 @dataclass(frozen=True)
-class Cut:
+class SlicePlane:
     """A slice of a view as it is shown: front or head up, the patient's right on the left.
 
     Args:
@@ -82,7 +83,7 @@ class Cut:
     box: Box
 
     @property
-    def plane(self) -> tuple[int, int]:
+    def axes(self) -> tuple[int, int]:
         """Axes of the view along the rows' order and along the columns'."""
         return tuple(i for i in range(3) if i != self.axis)
 
@@ -93,7 +94,7 @@ class Cut:
 
     def place(self, point: np.ndarray) -> tuple[float, float]:
         """(row, column) of a point of the view, edge to edge."""
-        rows, columns = self.plane
+        rows, columns = self.axes
         row, column = point[rows] - self.box[rows].start, point[columns] - self.box[columns].start
         if self.axis == CORONAL:
             row = self.box[rows].stop - self.box[rows].start - row
@@ -115,19 +116,17 @@ def mirrored_axes(image: sitk.Image, liver: np.ndarray) -> list[str]:
         image: CT.
         liver: Boolean ``(z, y, x)``, True on liver and tumor.
     """
-    body = _largest_part(sitk.GetArrayViewFromImage(image)[:, ::_THINNED, ::_THINNED] > _BODY_HU)
-    bone = (sitk.GetArrayViewFromImage(image)[:, ::_THINNED, ::_THINNED] > _BONE_HU) & body
+    thinned = sitk.GetArrayViewFromImage(image)[:, ::_THINNED, ::_THINNED]
+    body = only_largest(*label_components(thinned > _BODY_HU, neighbours=6))
+    bone = (thinned > _BONE_HU) & body
     slices = liver.any(axis=(1, 2))
     if not slices.any() or not body[slices].any():
         return []
     body[~slices] = bone[~slices] = False  # compare at the liver's height
     middle = _centre_mm(image, body)
     found = []
-    to_left_mm = (
-        (_centre_mm(image, liver[:, ::_THINNED, ::_THINNED]) - middle)[0]
-        if liver[:, ::_THINNED, ::_THINNED].any()
-        else 0
-    )
+    liver = liver[:, ::_THINNED, ::_THINNED]
+    to_left_mm = (_centre_mm(image, liver) - middle)[0] if liver.any() else 0
     if to_left_mm > _CLEAR_MM:
         found.append(
             f"by the header the liver lies {to_left_mm:.0f} mm left of the body's middle: left and right are mirrored"
@@ -139,13 +138,6 @@ def mirrored_axes(image: sitk.Image, liver: np.ndarray) -> list[str]:
             " front and back are mirrored"
         )
     return found
-
-
-def _largest_part(mask: np.ndarray) -> np.ndarray:
-    parts, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return parts == np.argmax(np.bincount(parts.flat)[1:]) + 1
 
 
 def _centre_mm(image: sitk.Image, mask: np.ndarray) -> np.ndarray:

@@ -12,9 +12,8 @@ from torch import nn
 from nnunet_livseg.blocks.attention_spec import Shown
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
-from nnunet_livseg.data.liver_crop_dataset import is_cropped
-from nnunet_livseg.evaluation.mask_pair import bounding_box
-from nnunet_livseg.imaging.masks import numbered, only_largest
+from nnunet_livseg.imaging.liver_crop import is_cropped
+from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
 from nnunet_livseg.inference.case_predictor import CasePredictor
 from nnunet_livseg.inference.devices import require_device
 from nnunet_livseg.inference.patch_grid import PatchGrid
@@ -93,7 +92,7 @@ def predicted_centre(
 
 def deepest(mask: np.ndarray) -> tuple[int, ...]:
     """The voxel of the largest connected part of ``mask`` that is farthest from its border."""
-    largest = only_largest(*numbered(mask, neighbours=6))
+    largest = only_largest(*label_components(mask, neighbours=6))
     box = bounding_box(largest)
     depth = distance_transform_edt(np.pad(largest[box], 1))
     voxel = np.unravel_index(int(depth.argmax()), depth.shape)

@@ -6,9 +6,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.blocks.attention_spec import PHASES, POSITIONS, VOXELS
-from nnunet_livseg.imaging.orientation import PatientView
+from nnunet_livseg.imaging.orientation import PatientAxes
 from nnunet_livseg.inference.attention_maps import AttentionMap, CaseAttention
-from nnunet_livseg.report.map_sheet import Bars, Picture, Row, Sheet, draw
+from nnunet_livseg.report.map_sheet import Bars, MapPanel, Row, Sheet, draw
 
 PERCENTILES = (1, 99)  # of a map in the plane: the ends of its colour scale
 NEARLY_CONSTANT = 0.01  # between these, in a map of weights in 0..1: it weighs nothing
@@ -20,7 +20,7 @@ def write_sheet(case: CaseAttention, path: Path) -> None:
     """Draw the plane through the point that is looked at; axial, or the plane in which a 2D network works."""
     plane = Plane(case)
     outlines = {name: plane.of_map(case.labels, values) for name, values in case.structures.items()}
-    images = [Picture(name, plane.of_image(image), outlines=outlines) for name, image in case.channels.items()]
+    images = [MapPanel(name, plane.of_image(image), outlines=outlines) for name, image in case.channels.items()]
     rows = [Row("Image, with what the network predicts", plane.name, tuple(images))]
     levels = sorted({one.level for one in case.maps}, reverse=True)
     for title in dict.fromkeys(one.title for one in case.maps):
@@ -34,7 +34,7 @@ def write_sheet(case: CaseAttention, path: Path) -> None:
     draw(Sheet(title, f"point: {point}, {case.reason}", tuple(rows), plane.aspect, plane.sides, plane.point), path)
 
 
-def _panel(one: AttentionMap, plane: "Plane", background: np.ndarray) -> Picture | Bars:
+def _panel(one: AttentionMap, plane: "Plane", background: np.ndarray) -> MapPanel | Bars:
     about = f"level {one.level}" + (f", {one.phase}" if one.phase else "")
     if one.is_vector:
         return Bars(f"{about}: {one.values.size} numbers, mean {one.values.mean():.3g}", one.values)
@@ -45,7 +45,7 @@ def _panel(one: AttentionMap, plane: "Plane", background: np.ndarray) -> Picture
     if one.kind in (VOXELS, PHASES) and limits[1] - limits[0] < NEARLY_CONSTANT:
         about, limits = f"{about}, nearly constant", (0.0, 1.0)  # not a picture of rounding
     size = " × ".join(map(str, one.values.shape))
-    return Picture(f"{about} ({size})", background, overlay, limits)
+    return MapPanel(f"{about} ({size})", background, overlay, limits)
 
 
 class Plane:
@@ -54,7 +54,7 @@ class Plane:
     def __init__(self, case: CaseAttention) -> None:
         self.case = case
         self.part = tuple(slice(p.start, p.stop) for p in reversed(case.grid.box))  # SimpleITK counts (x, y, z)
-        self.view = view = PatientView(case.image[self.part])
+        self.view = view = PatientAxes(case.image[self.part])
         self.axis = next((axis for axis, size in enumerate(view.shape) if size == 1), 0)
         name, self.upwards, self.sides = _PLANES[self.axis]
         self.name = f"{name} plane"

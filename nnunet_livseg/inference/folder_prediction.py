@@ -75,7 +75,7 @@ def predict_folder(images: Path, out: Path, segmenter: Segmenter) -> dict[str, l
     cases = require_images(images, dataset)
     out.mkdir(parents=True, exist_ok=True)
     notes = {}
-    for name, paths in tqdm(cases.items(), disable=not segmenter.progress):
+    for name, paths in tqdm(cases.items(), desc="segment", unit="case", disable=not segmenter.progress):
         ct = replace(read_ct(tuple(paths)), name=name)
         labels, notes[name] = segmenter.label_map(ct)
         write_volume(on_grid(labels, ct.image), out / f"{name}{dataset.file_ending}")

@@ -18,10 +18,17 @@ import torch
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
-from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, is_cropped
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
-from nnunet_livseg.imaging.liver_crop import LiverBox, LiverCrop, crop_image, find_liver_box, uncrop
+from nnunet_livseg.imaging.liver_crop import (
+    LiverBox,
+    LiverCrop,
+    crop_image,
+    fill_values,
+    find_liver_box,
+    is_cropped,
+    uncrop,
+)
 from nnunet_livseg.imaging.orientation import mirrored_axes
 from nnunet_livseg.inference.case_predictor import CasePredictor, Prediction
 from nnunet_livseg.inference.ct_input import CTInput, read_ct, require_model_input
@@ -285,7 +292,7 @@ def _crop_of(model: TrainedModel, *, has_liver: bool) -> LiverCrop:
             f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
             "\n  read whole ones. Give the model that finds the liver: --liver-model FOLDER."
         )
-    return crop_of_model(model.dataset.json)
+    return LiverCrop.from_dataset_json(model.dataset.json)
 
 
 def _require_liver(finder: TrainedModel, *, channels: int) -> None:

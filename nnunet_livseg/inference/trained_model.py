@@ -62,7 +62,7 @@ class TrainedModel:
                 f"{did_you_mean(missing[0], trained)}"
             )
         model = cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
-        _ = model.structures  # refuses labels that its label maps would lack
+        _ = model.plans, model.structures  # refuses damaged plans, and labels that its label maps would lack
         return model
 
     @property
@@ -123,9 +123,12 @@ class TrainedModel:
 def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
     if found := fold_folders(folder, checkpoint):
         return tuple(found)
-    others = sorted({path.name for path in folder.glob("fold_*/checkpoint_*.pth")})
+    found = list(folder.glob("fold_*/checkpoint_*.pth"))
+    others = sorted({path.name for path in found} - {checkpoint})
     remedy = "Its training has not begun or was copied without weights."
-    if others:
+    if copies := sorted({path.parent.name for path in found if path.name == checkpoint}):
+        remedy = f"{copies[0]} has it, but is no name of a fold: call it fold_0, ..., or fold_all."
+    elif others:
         remedy = f"It has {', '.join(others)}. Wait for the end of the training, or take it as it is: -chk {others[0]}"
     raise UserError(f"{folder.name} has no fold with {checkpoint}.\n  {remedy}")
 

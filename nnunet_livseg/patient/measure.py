@@ -4,12 +4,11 @@ import math
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from nnunet_livseg.core.labels import TUMOR, mask_of
-from nnunet_livseg.evaluation.mask_pair import bounding_box
-from nnunet_livseg.imaging.diameters import Line, axial_line, longest_line
+from nnunet_livseg.imaging.diameters import VoxelLine, axial_line, longest_line
 from nnunet_livseg.imaging.images import on_grid
+from nnunet_livseg.imaging.masks import bounding_box, components_by_size
 from nnunet_livseg.patient.segmentation import Diameter, Lesion, Measurements, StructureSize
 
 Box = tuple[slice, slice, slice]
@@ -42,7 +41,7 @@ def measure(
     cut_off = tuple(name for name, mask in masks.items() if _touches_border(mask))
     if TUMOR not in masks:
         return Measurements(sizes, None, cut_off), None
-    numbered, boxes = _numbered_by_size(masks[TUMOR])
+    numbered, boxes = components_by_size(masks[TUMOR], neighbours=6)
     of = _Lesions(image, hu, numbered, voxel_ml, (tumor_probability, tumor_votes, ensemble_vote))
     lesions = tuple(of.lesion(number, box) for number, box in enumerate(boxes, start=1))
     return Measurements(sizes, lesions, cut_off), on_grid(numbered, labels)
@@ -67,24 +66,6 @@ def _mean_and_sd(values: np.ndarray) -> tuple[float, float]:
     if not values.size:
         return math.nan, math.nan
     return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-
-
-def _numbered_by_size(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
-    """Connected parts ``(Z, Y, X)`` numbered from the largest (ties: from the first voxel on), and their boxes."""
-    corner = bounding_box(mask)
-    parts, count = ndimage.label(mask[corner])
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-    order = np.argsort(-sizes, kind="stable")
-    rank = np.zeros(count + 1, np.uint16 if count < 2**16 else np.uint32)
-    rank[order + 1] = np.arange(1, count + 1)
-    numbered = np.zeros(mask.shape, rank.dtype)
-    numbered[corner] = rank[parts]
-    found = ndimage.find_objects(parts)
-    return numbered, [tuple(_shifted(part, by.start) for part, by in zip(found[i], corner, strict=True)) for i in order]
-
-
-def _shifted(part: slice, by: int) -> slice:
-    return slice(part.start + by, part.stop + by)
 
 
 class _Lesions:
@@ -121,7 +102,7 @@ class _Lesions:
         votes, own = _mean(self.votes, box, mask), _mean(self.ensemble_vote, box, mask)
         return min(1.0, votes / own) if votes is not None and own else votes
 
-    def _diameter(self, line: Line, box: Box, slice_index: int | None = None) -> Diameter:
+    def _diameter(self, line: VoxelLine, box: Box, slice_index: int | None = None) -> Diameter:
         return Diameter(line.length_mm, tuple(self._point(np.array(end), box) for end in line.ends), slice_index)
 
     def _point(self, index: np.ndarray, box: Box) -> tuple[float, float, float]:

@@ -1,5 +1,7 @@
-"""The measurements of one CT as JSON: for programs, and for people who look things up."""
+"""The measurements of one CT as JSON, and its lesions as CSV: for programs, and for people who look things up."""
 
+import csv
+import io
 import math
 from collections.abc import Mapping
 
@@ -39,6 +41,31 @@ def as_record(result: Segmentation, *, identifiers: Mapping[str, str] | None = N
     if identifiers:
         record["identifiers"] = dict(identifiers)
     return record
+
+
+def lesion_csv(result: Segmentation) -> str:
+    """The lesions of the record as a table, a line for each; empty fields where something is unknown."""
+    text = io.StringIO()
+    rows = [
+        {
+            "number": lesion["number"],
+            "volume_ml": lesion["volume_ml"],
+            "longest_diameter_mm": lesion["longest_diameter"]["mm"],
+            "axial_diameter_mm": lesion["axial_diameter"]["mm"],
+            "slice": lesion["axial_diameter"]["slice"],
+            "mean_hu": lesion["mean_hu"],
+            "sd_hu": lesion["sd_hu"],
+            **dict(zip(("x_mm", "y_mm", "z_mm"), lesion["center_mm"], strict=True)),
+            "confidence": lesion["confidence"],
+            "agreement": lesion["agreement"],
+        }
+        for lesion in (_lesion(lesion, result.image) for lesion in result.measurements.lesions or ())
+    ]
+    columns = "number volume_ml longest_diameter_mm axial_diameter_mm slice mean_hu sd_hu x_mm y_mm z_mm"
+    table = csv.DictWriter(text, [*columns.split(), "confidence", "agreement"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 def _image(image: sitk.Image) -> dict:

@@ -13,6 +13,7 @@ from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.data.dicom.reading import SeriesInfo
 
 Point = tuple[float, float, float]
+LISTED_LESIONS = 200  # one by one in reports, the largest: a DICOM report takes a tenth of a second for each
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
-from nnunet_livseg.core.dataset_json import channel_names, read_dataset_json, require_trainable
+from nnunet_livseg.core.dataset_json import channel_names, read_dataset_json, read_splits, require_trainable
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.names import did_you_mean, file_name
@@ -63,6 +63,8 @@ def write_plans(
     if (dataset / "dataset.json").is_file():
         described = read_dataset_json(dataset, required=("labels",))
         _require_dataset(described.content, variant, content)
+    if (dataset / "splits_final.json").is_file():
+        read_splits(dataset / "splits_final.json")  # or next_commands would stop after the plans are written
     left_out = _require_networks(content, overrides)
     if left_out:
         fitting = tuple(one for one in content["configurations"] if one not in left_out)

@@ -13,13 +13,12 @@ from tqdm import tqdm
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, write_json
-from nnunet_livseg.core.labels import Structures, as_integers, require_known
+from nnunet_livseg.core.labels import Structures, require_known
 from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
 from nnunet_livseg.evaluation.folder_evaluation import reason
-from nnunet_livseg.evaluation.images import PIXEL_ENDINGS, file_ending
 from nnunet_livseg.evaluation.pairing import Problem
-from nnunet_livseg.imaging.grid import spacing_of
-from nnunet_livseg.imaging.images import on_grid, read_scan, require_place, write_volume
+from nnunet_livseg.imaging.images import on_grid, require_place, write_volume
+from nnunet_livseg.imaging.label_maps import label_map_ending, read_label_map
 from nnunet_livseg.postprocessing.steps import Step, apply, as_dict, as_text, require_structures
 
 RECORD = "postprocessed.json"
@@ -82,7 +81,7 @@ def apply_to_folder(
                 shutil.copyfile(predictions / name, temporary)
     work = partial(apply_to_file, out=out, steps=tuple(steps), structures=structures)
     n_workers = worker_count(len(todo), max(map(memory_need_bytes, todo), default=1), workers=workers)
-    with tqdm(total=len(files), initial=done.n_reused, unit="case", disable=not progress) as bar:
+    with tqdm(total=len(files), initial=done.n_reused, desc="postprocess", unit="case", disable=not progress) as bar:
         for path, result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):
@@ -100,13 +99,11 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     Raises:
         UserError: The file is damaged or no label map.
     """
-    image = read_scan(path).image
-    voxels = sitk.GetArrayFromImage(image)
-    labels, _ = as_integers(voxels, path.name)
-    require_known(labels, structures, "prediction")
-    spacing_mm = (1.0,) * labels.ndim if path.name.lower().endswith(PIXEL_ENDINGS) else spacing_of(image)
-    changed, changes = apply(labels, spacing_mm, structures, steps)
-    write_volume(on_grid(changed.astype(voxels.dtype, copy=False), image), out / path.name)
+    found = read_label_map(path)
+    require_known(found.labels, structures, "prediction")
+    stored_as = sitk.GetArrayViewFromImage(found.image).dtype
+    changed, changes = apply(found.labels, found.spacing_mm, structures, steps)
+    write_volume(on_grid(changed.astype(stored_as, copy=False), found.image), out / path.name)
     return changes
 
 
@@ -114,7 +111,7 @@ def _label_maps(predictions: Path) -> list[Path]:
     if not predictions.is_dir():
         raise UserError(f"{predictions} is no folder of label maps.")
     names = (path for path in sorted(predictions.iterdir()) if path.is_file() and not path.name.startswith("."))
-    files = [path for path in names if file_ending(path.name)]
+    files = [path for path in names if label_map_ending(path.name)]
     if not files:
         raise UserError(f"there is no label map in {predictions}.")
     return files

@@ -11,9 +11,8 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR, Structures
 from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
-from nnunet_livseg.evaluation.case_evaluation import check_labels, mask_pairs, on_one_grid
+from nnunet_livseg.evaluation.case_evaluation import check_labels, mask_pairs, read_on_one_grid
 from nnunet_livseg.evaluation.folder_evaluation import reason
-from nnunet_livseg.evaluation.images import read_labels
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts, detection_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import Confusion, overlap_scores
@@ -48,7 +47,7 @@ def score_case(paths: CasePaths, structures: Structures, many: Sequence[Steps]) 
     Raises:
         UserError: A file cannot be read, the grids differ, or labels are unknown.
     """
-    predicted, reference, _ = on_one_grid(read_labels(paths.predicted), read_labels(paths.reference), Options())
+    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, Options())
     box = box_with_rim((predicted.labels != 0) | (reference.labels != 0))
     check_labels(predicted.labels[box], reference.labels[box], structures)
     scores = []
@@ -100,7 +99,7 @@ class ScoreTable:
         work = partial(score_case, structures=self.structures, many=many)
         need = int(_MORE_THAN_EVALUATION * max(memory_need_bytes(paths.predicted) for paths in self.cases))
         workers = worker_count(len(self.cases), need, workers=self._workers)
-        with tqdm(total=len(self.cases), unit="case", disable=not self._progress) as bar:
+        with tqdm(total=len(self.cases), desc="tune", unit="case", disable=not self._progress) as bar:
             for paths, result in run_jobs(work, self.cases, workers=workers):
                 bar.update()
                 if isinstance(result, Exception):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_livseg.report.svg import INK, PALETTE, SOFT, Drawing, axis_margin, decades, linear, logarithmic, nice_ticks
+from nnunet_livseg.report.page import PALETTE
+from nnunet_livseg.report.svg import INK, SOFT, Drawing, axis_margin, decades, linear, logarithmic, nice_ticks
 
 W, H = 340, 230
 

@@ -1,4 +1,4 @@
-"""The label map as segments that do not overlap: one per structure, one per lesion.
+"""The label map as segments that do not overlap: one per structure, one per lesion, one for very many small lesions.
 
 The liver of a result includes its tumors; its segment leaves them out. Overlapping segments are legal in a binary
 DICOM SEG, but viewers that keep one label per voxel refuse or flatten them, and what is drawn on top is then chance.
@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.labels import TUMOR
-from nnunet_livseg.patient.segmentation import Lesion, Segmentation
+from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion, Segmentation
 from nnunet_livseg.report.dicom_codes import ascii_only
 
 
@@ -22,7 +22,7 @@ class Segment:
         number: From 1; its value in the segment map.
         label: For people, ASCII.
         structure: Name of the structure that it is or, for a lesion, is part of.
-        lesion: The lesion; None for a structure.
+        lesion: The lesion; None for a structure, and for the lesions behind the ``LISTED_LESIONS`` largest.
     """
 
     number: int
@@ -44,13 +44,16 @@ def segment_map(result: Segmentation) -> tuple[np.ndarray, tuple[Segment, ...]]:
     if not names and not lesions:
         names = [next(iter(result.structures))]
     segments = [Segment(number, _label(name, result), name) for number, name in enumerate(names, start=1)]
-    lookup = np.zeros(256, np.uint8 if len(names) + len(lesions) < 256 else np.uint16)
+    lookup = np.zeros(256, np.uint8 if len(names) + LISTED_LESIONS + 1 < 256 else np.uint16)
     for segment in segments:
         lookup[list(owned.get(segment.structure, ()))] = segment.number
     numbers = lookup[labels]
     if lesions:
         _draw_lesions(numbers, result, first=len(segments) + 1)
-        segments += [Segment(len(names) + one.number, f"Lesion {one.number}", TUMOR, one) for one in lesions]
+        listed, others = lesions[:LISTED_LESIONS], len(lesions[LISTED_LESIONS:])
+        segments += [Segment(len(names) + one.number, f"Lesion {one.number}", TUMOR, one) for one in listed]
+        if others:
+            segments.append(Segment(len(segments) + 1, f"Smaller lesions ({others})", TUMOR))
     return numbers, tuple(segments)
 
 
@@ -94,4 +97,4 @@ def _require_same_tumor(result: Segmentation, labels: np.ndarray) -> None:
 def _draw_lesions(numbers: np.ndarray, result: Segmentation, *, first: int) -> None:
     lesions = sitk.GetArrayViewFromImage(result.lesions)
     inside = lesions > 0
-    numbers[inside] = lesions[inside].astype(numbers.dtype) + (first - 1)
+    numbers[inside] = np.minimum(lesions[inside], LISTED_LESIONS + 1).astype(numbers.dtype) + (first - 1)

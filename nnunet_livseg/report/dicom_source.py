@@ -37,7 +37,7 @@ def highdicom_module():
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImages:
     """The source images of one series.
 
     Args:
@@ -61,7 +61,7 @@ class Source:
         return ordered
 
 
-def read_source(series: SeriesInfo | None, files: Iterable[Path] | None = None) -> Source:
+def read_source(series: SeriesInfo | None, files: Iterable[Path] | None = None) -> SourceImages:
     """Headers of the images that ``series`` was read from.
 
     Args:
@@ -90,7 +90,7 @@ def read_source(series: SeriesInfo | None, files: Iterable[Path] | None = None) 
     for item in measures:
         item.SpacingBetweenSlices = _decimal(distance_mm)
         item.SliceThickness = _decimal(slices[0].number("SliceThickness") or distance_mm)
-    return Source(images, frames, slices[0].path, int(slices[0].number("SeriesNumber") or 0))
+    return SourceImages(images, frames, slices[0].path, int(slices[0].number("SeriesNumber") or 0))
 
 
 def set_identity(made, source) -> None:

@@ -13,13 +13,23 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
-from nnunet_livseg.imaging.orientation import AXIAL, CORONAL, Box, Cut, PatientView
+from nnunet_livseg.imaging.orientation import AXIAL, CORONAL, Box, PatientAxes, SlicePlane
 from nnunet_livseg.patient.segmentation import Lesion, Segmentation
-from nnunet_livseg.report.case_pictures import WINDOW_HU, crop_window
-from nnunet_livseg.report.marked_image import Label, Line, MarkedImage, Outline, grey_levels
-from nnunet_livseg.report.svg import PALETTE
+from nnunet_livseg.report.marked_image import (
+    DISPLAY_WINDOW_HU,
+    Label,
+    MarkedImage,
+    MeasureLine,
+    Outline,
+    crop_window,
+    grey_levels,
+)
+from nnunet_livseg.report.page import PALETTE
+from nnunet_livseg.report.projections import Solid, projections
 
 LIVER_COLOUR, LESION_COLOUR = PALETTE[4], PALETTE[5]
+N_PICTURED = 12  # lesions with pictures; the others are in the table
+_THINNEST = 2  # slices, rows or columns below which a liver has no shape
 _NAMES = {AXIAL: "axial", CORONAL: "coronal"}
 _OWN_NAMES = ("slice", "row", "column")  # along the axes of the image's own array
 _SURROUNDINGS_MM = 18.0
@@ -47,7 +57,7 @@ class KeySlices:
 
     def __init__(self, result: Segmentation) -> None:
         self.result = result
-        self.view = PatientView(result.image)
+        self.view = PatientAxes(result.image)
         self.image, self.labels = self.view.array(result.image), self.view.array(result.labels)
         self.lesions = None if result.lesions is None else self.view.array(result.lesions)
 
@@ -79,9 +89,25 @@ class KeySlices:
     def window(self) -> tuple[float, float]:
         """Values drawn black and white."""
         if self.is_ct:
-            return WINDOW_HU
+            return DISPLAY_WINDOW_HU
         low, high = np.percentile(self.image[self.box][::_SPARSE, ::_SPARSE, ::_SPARSE], (1, 99))
         return float(low), float(max(high, low + 1))
+
+    @property
+    def pictured(self) -> tuple[Lesion, ...]:
+        """The largest lesions, which have pictures, and numbers in the projections."""
+        return (self.result.measurements.lesions or ())[:N_PICTURED]
+
+    @cached_property
+    def projections(self) -> tuple[tuple[str, MarkedImage], ...]:
+        """Titles and pictures of the liver from three sides; none where there is none."""
+        result, box = self.result, self.own_box
+        if LIVER not in result.structures or box is None or min(s.stop - s.start for s in box) < _THINNEST:
+            return ()
+        inside = Solid(result.labels, result.structures[TUMOR], LESION_COLOUR) if self.pictured else None
+        numbers = {lesion.number: lesion.center_mm for lesion in self.pictured}
+        liver = Solid(result.labels, result.structures[LIVER], LIVER_COLOUR)
+        return tuple(projections(liver, inside, box, numbers=numbers))
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -95,7 +121,7 @@ class KeySlices:
         for axis in self.axes:
             measured = lesion.axial_diameter.slice_index if self.view.order[axis] == 0 else None
             position = _largest(mask, box, axis) if measured is None else self.view.index(axis, measured)
-            yield self._draw(Cut(axis, position, self.box), focus=lesion)
+            yield self._draw(SlicePlane(axis, position, self.box), focus=lesion)
 
     def of_liver(self) -> Iterator[KeySlice]:
         """The slices of the largest liver area, or the middle ones of the image where there is no liver."""
@@ -103,9 +129,9 @@ class KeySlices:
         mask = mask_of(self.labels[box], self.result.structures[LIVER]) if box else None
         for axis in self.axes:
             position = _largest(mask, box, axis) if box else self.view.shape[axis] // 2
-            yield self._draw(Cut(axis, position, self.box))
+            yield self._draw(SlicePlane(axis, position, self.box))
 
-    def of_doubt(self) -> KeySlice | None:
+    def most_uncertain_slice(self) -> KeySlice | None:
         """The axial slice that holds most uncertainty, in colour over the CT; None where there is none to see."""
         if self.result.uncertainty is None:
             return None
@@ -116,41 +142,43 @@ class KeySlices:
             return None
         window = crop_window(doubtful | (self.labels[position] > 0), self.view.spacing_mm[1:])
         window = [slice(*s.indices(n)) for s, n in zip(window, self.view.shape[1:], strict=True)]
-        return self._draw(Cut(AXIAL, position, (slice(0, 0), *window)), uncertainty=uncertainty)
+        return self._draw(SlicePlane(AXIAL, position, (slice(0, 0), *window)), uncertainty=uncertainty)
 
-    def _draw(self, cut: Cut, *, focus: Lesion | None = None, uncertainty: np.ndarray | None = None) -> KeySlice:
+    def _draw(
+        self, plane: SlicePlane, *, focus: Lesion | None = None, uncertainty: np.ndarray | None = None
+    ) -> KeySlice:
         """A slice with liver, lesions and their numbers, and of ``focus`` the diameter if it lies in the slice."""
-        pixels = grey_levels(cut.of(self.image), self.window)
-        lesions = self._lesions_in(cut, focus)
+        pixels = grey_levels(plane.of(self.image), self.window)
+        lesions = self._lesions_in(plane, focus)
         picture = MarkedImage(
-            pixels if uncertainty is None else over_grey(pixels, cut.of(uncertainty)),
-            tuple(self.view.spacing_mm[i] for i in cut.plane),
-            f"{_NAMES[cut.axis]} slice with outlines of liver and lesions",
-            tuple(self._outlines(cut, lesions)),
-            tuple(self._diameter(cut, focus)) if focus else (),
+            pixels if uncertainty is None else over_grey(pixels, plane.of(uncertainty)),
+            tuple(self.view.spacing_mm[i] for i in plane.axes),
+            f"{_NAMES[plane.axis]} slice with outlines of liver and lesions",
+            tuple(self._outlines(plane, lesions)),
+            tuple(self._diameter(plane, focus)) if focus else (),
             tuple(_number(lesion, mask, focus) for lesion, mask in lesions.items()),
             sides=("R", "L"),
             scale_bar=True,
         )
-        own_name = _OWN_NAMES[self.view.order[cut.axis]]
-        return KeySlice(picture, f"{_NAMES[cut.axis]}, {own_name} {self.view.index(cut.axis, cut.position)}")
+        own_name = _OWN_NAMES[self.view.order[plane.axis]]
+        return KeySlice(picture, f"{_NAMES[plane.axis]}, {own_name} {self.view.index(plane.axis, plane.position)}")
 
-    def _lesions_in(self, cut: Cut, focus: Lesion | None) -> dict[int, np.ndarray]:
+    def _lesions_in(self, plane: SlicePlane, focus: Lesion | None) -> dict[int, np.ndarray]:
         """Masks of the lesions in a slice by number, the focus first, then from large to small."""
-        plane = np.zeros((0, 0)) if self.lesions is None else cut.of(self.lesions)
-        numbers = sorted((int(n) for n in np.unique(plane) if n), key=lambda n: (focus is None or n != focus.number, n))
-        return {number: plane == number for number in numbers}
+        found = np.zeros((0, 0)) if self.lesions is None else plane.of(self.lesions)
+        numbers = sorted((int(n) for n in np.unique(found) if n), key=lambda n: (focus is None or n != focus.number, n))
+        return {number: found == number for number in numbers}
 
-    def _outlines(self, cut: Cut, lesions: dict[int, np.ndarray]) -> Iterator[Outline]:
+    def _outlines(self, plane: SlicePlane, lesions: dict[int, np.ndarray]) -> Iterator[Outline]:
         if values := self.result.structures.get(LIVER):
-            yield Outline(mask_of(cut.of(self.labels), values), LIVER_COLOUR, 0.9, structure=LIVER)
+            yield Outline(mask_of(plane.of(self.labels), values), LIVER_COLOUR, 0.9, structure=LIVER)
         for number, mask in reversed(lesions.items()):
             yield Outline(mask, LESION_COLOUR, 1.7, structure=f"lesion {number}")
 
-    def _diameter(self, cut: Cut, lesion: Lesion) -> Iterator[Line]:
+    def _diameter(self, plane: SlicePlane, lesion: Lesion) -> Iterator[MeasureLine]:
         ends = [self.view.point(end) for end in lesion.axial_diameter.ends_mm]
-        if all(abs(end[cut.axis] - cut.position - 0.5) < _IN_SLICE for end in ends):
-            yield Line(*(cut.place(end) for end in ends))
+        if all(abs(end[plane.axis] - plane.position - 0.5) < _IN_SLICE for end in ends):
+            yield MeasureLine(*(plane.place(end) for end in ends))
 
 
 def _largest(mask: np.ndarray, box: Box, axis: int) -> int:

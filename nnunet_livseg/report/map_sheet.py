@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_livseg.core.files import atomic_path
-from nnunet_livseg.report.case_pictures import WINDOW_HU
+from nnunet_livseg.report.marked_image import DISPLAY_WINDOW_HU
 
 OUTLINES = ("#4cc9f0", "#ffb000", "#2fdc5a", "#ff3df2")  # in the order of the structures
 _MAP_COLOURS, _OPACITY = "inferno", 0.6
@@ -21,7 +21,7 @@ _DPI = 110
 
 
 @dataclass(frozen=True)
-class Picture:
+class MapPanel:
     """A plane of the image, with a map over it or with outlines of masks.
 
     Args:
@@ -53,7 +53,7 @@ class Row:
 
     title: str
     source: str
-    panels: tuple[Picture | Bars | None, ...]
+    panels: tuple[MapPanel | Bars | None, ...]
 
     @property
     def has_bars(self) -> bool:
@@ -111,7 +111,7 @@ def draw(sheet: Sheet, path: Path) -> None:
         figure.savefig(temporary, dpi=_DPI)
 
 
-def _picture(axis: Any, panel: Picture, sheet: Sheet) -> None:
+def _picture(axis: Any, panel: MapPanel, sheet: Sheet) -> None:
     low, high = _window(panel.image)
     axis.imshow(panel.image, cmap="gray", vmin=low, vmax=high, aspect="auto")
     if panel.overlay is not None:
@@ -146,4 +146,4 @@ def _bars(axis: Any, panel: Bars) -> None:
 
 def _window(image: np.ndarray) -> tuple[float, float]:
     """Grey values from black to white: soft tissue of a CT, the whole range of anything else."""
-    return WINDOW_HU if image.min() < 0 else (float(image.min()), float(image.max()))
+    return DISPLAY_WINDOW_HU if image.min() < 0 else (float(image.min()), float(image.max()))

@@ -16,11 +16,13 @@ from PIL import Image
 from skimage.measure import find_contours
 
 WIDTH = 320
+DISPLAY_WINDOW_HU = (-100.0, 240.0)  # black and white in pictures of the liver
 DARK, LIGHT = "#14181d", "#e8edf2"
 _STEP = 4  # 64 levels: finer ones are noise of the CT that no eye sees and no PNG packs
 _BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 _LETTER, _LINE_HEIGHT = 6.6, 13  # extent of text of size 11
 _AROUND = np.array([(-0.7, 0.7), (-0.7, -0.7), (0.7, 0.7), (0.7, -0.7), (0, 1), (0, -1), (-1, 0), (1, 0)])
+_MARGIN_MM, _LEAST_MM = 12.0, 90.0  # around what is labelled; a picture shows this much at least
 _GAPS = (1, 12, 26, 44)  # between a thing and its text
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right
@@ -42,7 +44,7 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class Line:
+class MeasureLine:
     """A straight line, points in pixels."""
 
     start: tuple[float, float]
@@ -74,6 +76,43 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Stroke:
+    """A mark of lines.
+
+    Args:
+        lines: Points (n, 2) that each line joins, (y, x) in units.
+        colour, width, opacity: Of the pen; the width in units.
+        structure: What it outlines.
+    """
+
+    lines: tuple[np.ndarray, ...]
+    colour: str
+    width: float
+    opacity: float = 1
+    structure: str = ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A mark of letters.
+
+    Args:
+        text: What to write.
+        y, x: Where, in units.
+        size: Of the letters.
+        anchor: What of the text lies at ``x``: ``start``, ``middle`` or ``end``.
+        on_line: Whether its base line lies at ``y``, not its middle.
+    """
+
+    text: str
+    y: float
+    x: float
+    size: float
+    anchor: str
+    on_line: bool = False
+
+
+@dataclass(frozen=True)
 class MarkedImage:
     """A picture and its marks.
 
@@ -93,7 +132,7 @@ class MarkedImage:
     spacing: tuple[float, float]
     description: str
     outlines: tuple[Outline, ...] = ()
-    lines: tuple[Line, ...] = ()
+    lines: tuple[MeasureLine, ...] = ()
     labels: tuple[Label, ...] = ()
     sides: tuple[str, str] | None = None
     scale_bar: bool = False
@@ -147,60 +186,47 @@ class MarkedImage:
                 return place
         return Place(*thing.mean(axis=0))
 
+    def marks(self) -> Iterator[Stroke | Text]:
+        """Everything over the pixels, from the first drawn to the last: whatever draws the picture draws these."""
+        for one in self.outlines:
+            contours = tuple(contour * self.units for contour in one.contours())
+            yield Stroke(contours, one.colour, one.width, one.opacity, one.structure)
+        for line in self.lines:
+            ends = np.array([line.start, line.end]) * self.units
+            yield from (Stroke((ends,), colour, width) for colour, width in ((DARK, 2.6), ("#ffffff", 1.2)))
+        for label, place in zip(self.labels, self.places, strict=True):
+            if place.target:
+                yield Stroke((np.array([(place.y, place.x), place.target]),), self.ink, 0.7, 0.8)
+            yield Text(label.text, place.y, place.x, label.size, "middle")
+        for letter, x, anchor in zip(self.sides or (), (4, WIDTH - 4), ("start", "end"), strict=False):
+            yield Text(letter, self.height / 2, x, 10, anchor)
+        if self.scale_bar:
+            (length_mm, length), y = self.bar, self.height - 7
+            ends = np.array([(y, 7), (y, 7 + length)])
+            yield from (Stroke((ends,), colour, width) for colour, width in ((self.halo, 4), (self.ink, 1.8)))
+            yield Text(f"{length_mm} mm", y - 5, 7, 9, "start", on_line=True)
+
     def svg(self) -> str:
         """The picture as an SVG element."""
-        marks = [self._pixels(), *(self._outline(outline) for outline in self.outlines)]
-        marks += [self._line(line) for line in self.lines]
-        marks += [self._label(*pair) for pair in zip(self.labels, self.places, strict=True)]
-        marks += self._sides() + self._scale_bar()
-        head = f'viewBox="0 0 {WIDTH} {self.height:.1f}" role="img" aria-label="{escape(self.description)}"'
-        return f'<svg {head} xmlns="http://www.w3.org/2000/svg">{"".join(marks)}</svg>'
-
-    def _pixels(self) -> str:
         data = base64.b64encode(png(self.pixels)).decode()
         box = f'width="{WIDTH}" height="{self.height:.1f}" preserveAspectRatio="none"'
-        return f'<image {box} href="data:image/png;base64,{data}"/>'
+        drawn = [f'<image {box} href="data:image/png;base64,{data}"/>']
+        drawn += [self._text(mark) if isinstance(mark, Text) else _stroke(mark) for mark in self.marks()]
+        head = f'viewBox="0 0 {WIDTH} {self.height:.1f}" role="img" aria-label="{escape(self.description)}"'
+        return f'<svg {head} xmlns="http://www.w3.org/2000/svg">{"".join(drawn)}</svg>'
 
-    def _outline(self, outline: Outline) -> str:
-        parts = ["M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in contour * self.units) for contour in outline.contours()]
-        if not parts:
-            return ""
-        stroke = f'stroke="{outline.colour}" stroke-width="{outline.width:g}" opacity="{outline.opacity:g}"'
-        return f'<path d="{"".join(parts)}" fill="none" {stroke} data-structure="{escape(outline.structure)}"/>'
-
-    def _line(self, line: Line) -> str:
-        (y1, x1), (y2, x2) = np.array(line.start) * self.units, np.array(line.end) * self.units
-        ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-        return "".join(f'<line {ends} stroke="{c}" stroke-width="{w}"/>' for c, w in ((DARK, 2.6), ("#ffffff", 1.2)))
-
-    def _label(self, label: Label, place: Place) -> str:
-        joint = ""
-        if place.target:
-            y, x = place.target
-            ends = f'x1="{place.x:.1f}" y1="{place.y:.1f}" x2="{x:.1f}" y2="{y:.1f}"'
-            joint = f'<line {ends} stroke="{self.ink}" stroke-width="0.7" opacity="0.8"/>'
-        return joint + self._text(label.text, place.x, place.y + 0.36 * label.size, label.size, anchor="middle")
-
-    def _text(self, text: str, x: float, y: float, size: float, *, anchor: str = "start") -> str:
+    def _text(self, mark: Text) -> str:
         paint = f'fill="{self.ink}" stroke="{self.halo}" stroke-width="2.6" paint-order="stroke"'
-        place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}"'
-        return f'<text {place} {paint} font-family="sans-serif">{escape(text)}</text>'
+        y = mark.y if mark.on_line else mark.y + 0.36 * mark.size
+        place = f'x="{mark.x:.1f}" y="{y:.1f}" font-size="{mark.size:g}" text-anchor="{mark.anchor}"'
+        return f'<text {place} {paint} font-family="sans-serif">{escape(mark.text)}</text>'
 
-    def _sides(self) -> list[str]:
-        if not self.sides:
-            return []
-        left, right = self.sides
-        y = self.height / 2 + 4
-        return [self._text(left, 4, y, 10), self._text(right, WIDTH - 4, y, 10, anchor="end")]
 
-    def _scale_bar(self) -> list[str]:
-        if not self.scale_bar:
-            return []
-        length_mm, length = self.bar
-        y = self.height - 7
-        strokes = ((self.halo, 4), (self.ink, 1.8))
-        bar = [f'<path d="M7 {y:.1f}h{length:.1f}" stroke="{c}" stroke-width="{w}"/>' for c, w in strokes]
-        return [*bar, self._text(f"{length_mm} mm", 7, y - 5, 9)]
+def _stroke(mark: Stroke) -> str:
+    parts = ["M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in line) for line in mark.lines]
+    paint = f'stroke="{mark.colour}" stroke-width="{mark.width:g}" opacity="{mark.opacity:g}"'
+    named = f' data-structure="{escape(mark.structure)}"' if mark.structure else ""
+    return f'<path d="{"".join(parts)}" fill="none" {paint}{named}/>' if parts else ""
 
 
 def _candidates(thing: np.ndarray, half: np.ndarray) -> Iterator[Place]:
@@ -230,3 +256,16 @@ def grey_levels(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """CT values ``(rows, columns)`` as 8-bit grey, black below ``window`` and white above."""
     low, high = window
     return (np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def crop_window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
+    """The part of a slice around everything labelled, with a margin; the whole slice where nothing is."""
+    if not anything.any():
+        return slice(None), slice(None)
+    parts = []
+    for axis, spacing in enumerate(spacing_mm):
+        hit = np.flatnonzero(anything.any(axis=1 - axis))
+        extent = (hit[-1] - hit[0] + 1) * spacing
+        margin = int(np.ceil(max(_MARGIN_MM, (_LEAST_MM - extent) / 2) / spacing))
+        parts.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
+    return parts[0], parts[1]

@@ -1,14 +1,16 @@
 """The pieces every report is built of: a page, sections, tables, key figures, a grid of figures.
 
 All functions return HTML text; what comes from outside passes ``escape``. A page needs nothing but itself: no script,
-no
-font, no picture from elsewhere.
+no font, no picture from elsewhere.
 """
 
 import html
 import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6a00", "#555555")
 
 
 def escape(text: object) -> str:

@@ -1,37 +1,33 @@
 """The sections with pictures of a patient's report: projections, key slices, uncertainty; and those of the preview."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.patient.segmentation import Lesion
+from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion
 from nnunet_livseg.report import page
 from nnunet_livseg.report.key_slices import LESION_COLOUR, LIVER_COLOUR, KeySlice, KeySlices, uncertainty_scale
 from nnunet_livseg.report.marked_image import MarkedImage
 from nnunet_livseg.report.patient_tables import millilitres
-from nnunet_livseg.report.projections import Solid, projections
-
-N_PICTURED = 12  # lesions with pictures, and with numbers in the projections; the others are in the table
-_THINNEST = 2  # slices, rows or columns below which a liver has no shape
 
 
 def projection_section(slices: KeySlices) -> str:
     """The liver from three sides; empty where there is none."""
-    views = [page.figure(picture.svg(), name.capitalize()) for name, picture in _views(slices)]
-    lead = "The liver as a solid" + ("; lesions shine through, the paler the deeper." if _pictured(slices) else ".")
+    views = [page.figure(picture.svg(), name.capitalize()) for name, picture in slices.projections]
+    lead = "The liver as a solid" + ("; lesions shine through, the paler the deeper." if slices.pictured else ".")
     return page.section("Seen from outside", page.figures(*views), lead=lead) if views else ""
 
 
 def slice_section(slices: KeySlices) -> str:
     """Axial and coronal slices of each lesion, the largest first, or of the liver."""
-    pictured, lesions = _pictured(slices), slices.result.measurements.lesions or ()
+    pictured, lesions = slices.pictured, slices.result.measurements.lesions or ()
     parts = [_pictures(_title(lesion), slices.of_lesion(lesion)) for lesion in pictured]
     low, high = slices.window
     lead = f"Window {low:.0f} to {high:.0f}{' HU' if slices.is_ct else ''}; the patient's right is on the left."
     if pictured:
         lead += " The white line is the longest diameter within a slice."
     if len(lesions) > len(pictured):
-        lead += f" Shown are the {len(pictured)} largest of {len(lesions)} lesions; the others are in the table."
+        rest = "the others are" if len(lesions) <= LISTED_LESIONS else f"{LISTED_LESIONS} are"
+        lead += f" Shown are the {len(pictured)} largest of {len(lesions)} lesions; {rest} in the table."
     return page.section("Key slices", _legend(slices), *(parts or [_pictures("", slices.of_liver())]), lead=lead)
 
 
@@ -39,7 +35,7 @@ def uncertainty_section(slices: KeySlices) -> str:
     """The most uncertain slice with its scale; empty where uncertainty was not asked for."""
     if slices.result.uncertainty is None:
         return ""
-    found = slices.of_doubt()
+    found = slices.most_uncertain_slice()
     if found is None:
         return page.section("Uncertainty", lead="Nowhere in this CT is the prediction in doubt.")
     lead = "The axial slice that holds most of it: entropy of the averaged prediction, in colour."
@@ -49,24 +45,9 @@ def uncertainty_section(slices: KeySlices) -> str:
 
 def preview_pictures(slices: KeySlices) -> list[MarkedImage]:
     """Slices of the largest lesion, or of the liver, and the liver from the front."""
-    lesions = _pictured(slices)
+    lesions = slices.pictured
     found = slices.of_lesion(lesions[0]) if lesions else slices.of_liver()
-    return [one.picture for one in found] + [picture for _, picture in islice(_views(slices), 1)]
-
-
-def _pictured(slices: KeySlices) -> tuple[Lesion, ...]:
-    return (slices.result.measurements.lesions or ())[:N_PICTURED]
-
-
-def _views(slices: KeySlices) -> Iterator[tuple[str, MarkedImage]]:
-    result, box = slices.result, slices.own_box
-    if LIVER not in result.structures or box is None or min(s.stop - s.start for s in box) < _THINNEST:
-        return iter(())
-    inside = None
-    if _pictured(slices):
-        inside = Solid(result.labels, result.structures[TUMOR], LESION_COLOUR)
-    numbers = {lesion.number: lesion.center_mm for lesion in _pictured(slices)}
-    return projections(Solid(result.labels, result.structures[LIVER], LIVER_COLOUR), inside, box, numbers=numbers)
+    return [one.picture for one in found] + [picture for _, picture in slices.projections[:1]]
 
 
 def _legend(slices: KeySlices) -> str:

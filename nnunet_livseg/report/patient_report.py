@@ -26,7 +26,13 @@ from nnunet_livseg.report.preview import preview_png
 NOT_FOR_CLINICAL_USE = "Not for clinical use."
 
 
-def write_report(result: Segmentation, path: str | Path, *, identifiers: Mapping[str, str] | None = None) -> Path:
+def write_report(
+    result: Segmentation,
+    path: str | Path,
+    *,
+    identifiers: Mapping[str, str] | None = None,
+    slices: KeySlices | None = None,
+) -> Path:
     """Write the report and return its path.
 
     Args:
@@ -34,17 +40,18 @@ def write_report(result: Segmentation, path: str | Path, *, identifiers: Mapping
         path: HTML file, or a folder in which it is called ``report.html``.
         identifiers: What names the patient, title to value, if the page is to show it; with them the page also shows
             the description of the DICOM series.
+        slices: Those of the result, where they were made before.
     """
     path = _file(path, "report.html")
-    write_text(path, report_html(result, identifiers=identifiers))
+    write_text(path, report_html(result, identifiers=identifiers, slices=slices))
     return path
 
 
-def write_preview(result: Segmentation, path: str | Path) -> Path:
+def write_preview(result: Segmentation, path: str | Path, *, slices: KeySlices | None = None) -> Path:
     """Write a picture of the result (``preview.png`` in a folder) and return its path. It names nobody."""
     path = _file(path, "preview.png")
     with atomic_path(path) as temporary:
-        temporary.write_bytes(preview_png(preview_pictures(KeySlices(result))))
+        temporary.write_bytes(preview_png(preview_pictures(slices or KeySlices(result))))
     return path
 
 
@@ -53,9 +60,11 @@ def _file(path: str | Path, name: str) -> Path:
     return path if path.suffix == Path(name).suffix and not path.is_dir() else path / name
 
 
-def report_html(result: Segmentation, *, identifiers: Mapping[str, str] | None = None) -> str:
+def report_html(
+    result: Segmentation, *, identifiers: Mapping[str, str] | None = None, slices: KeySlices | None = None
+) -> str:
     """The report as HTML text; see ``write_report``."""
-    slices = KeySlices(result)
+    slices = slices or KeySlices(result)
     body = [
         _identity_section(result, identifiers),
         page.key_figures(_key_figures(result)),

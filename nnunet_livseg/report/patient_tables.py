@@ -3,7 +3,7 @@
 import math
 
 from nnunet_livseg.evaluation.csv_tables import number
-from nnunet_livseg.patient.segmentation import Lesion, Point, Segmentation
+from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion, Point, Segmentation
 from nnunet_livseg.report import page
 
 _CERTAINTIES = ("confidence", "agreement")
@@ -37,8 +37,10 @@ def lesion_section(result: Segmentation, *, axial: bool) -> str:
     within = "axial diameter [mm]" if axial else "diameter in a slice [mm]"
     header = ["no.", "volume [ml]", "diameter [mm]", within, "slice", "mean ± sd [HU]", "centre [mm]"]
     known = [name for name in _CERTAINTIES if any(getattr(lesion, name) is not None for lesion in lesions)]
-    rows = [[*_lesion_row(lesion), *(_percent(getattr(lesion, name)) for name in known)] for lesion in lesions]
-    return page.section("Lesions", page.table([*header, *known], rows, left=0))
+    listed = lesions[:LISTED_LESIONS]
+    rows = [[*_lesion_row(lesion), *(_percent(getattr(lesion, name)) for name in known)] for lesion in listed]
+    lead = f"The {len(listed)} largest of {len(lesions):,} lesions." if len(listed) < len(lesions) else ""
+    return page.section("Lesions", page.table([*header, *known], rows, left=0), lead=lead)
 
 
 def structure_section(result: Segmentation) -> str:

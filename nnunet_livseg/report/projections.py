@@ -133,7 +133,8 @@ def _field(cut: sitk.Image, solid: Solid, grid: sitk.Image) -> np.ndarray:
     smoothing_mm = max(_LEAST_SMOOTHING_MM, _SMOOTHING * max(cut.GetSpacing()))
     smooth = ndimage.gaussian_filter(sharp, smoothing_mm / grid.GetSpacing()[0])
     parts, count = ndimage.label(sharp > 0.5)
-    strongest = ndimage.maximum(smooth, parts, np.arange(count + 1))
+    strongest, inside = np.zeros(count + 1, smooth.dtype), parts > 0
+    np.maximum.at(strongest, parts[inside], smooth[inside])  # ndimage.maximum would sort the whole grid
     strongest[0] = 1
     deleted = (strongest < 0.5)[parts]
     smooth[deleted] = sharp[deleted]

@@ -6,27 +6,29 @@ Label map and measurements come first and stay, whatever becomes of the extras (
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import cache, partial
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import why_no_file, write_json
+from nnunet_livseg.core.files import why_no_file, write_json, write_text
 from nnunet_livseg.core.names import file_name, numbered
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
 from nnunet_livseg.imaging.images import write_volume
-from nnunet_livseg.patient.measurements_json import as_record
-from nnunet_livseg.patient.segmentation import Segmentation
+from nnunet_livseg.patient.measurements_json import as_record, lesion_csv
+from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Segmentation
 from nnunet_livseg.report.dicom_seg import write_seg
 from nnunet_livseg.report.dicom_sr import write_sr
+from nnunet_livseg.report.key_slices import KeySlices
 from nnunet_livseg.report.patient_report import write_preview, write_report
 
 RECORD = "measurements.json"  # written last: where it is, the result is whole
 LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"
+LESION_TABLE = "lesions.csv"
 REPORT, PREVIEW, SEG, SR = "report.html", "preview.png", "segmentation.dcm", "report.dcm"
-OURS = (RECORD, LABELS, LESIONS, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
-MOST_LESIONS = 200  # in DICOM objects: a structured report takes a tenth of a second for each
+OURS = (RECORD, LABELS, LESIONS, LESION_TABLE, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
 STAGING = ".incomplete-"  # how the hidden folder's name begins
 
 
@@ -74,6 +76,7 @@ def write_result(
     _clear_unfinished(folder)
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))  # its own file system: moving cannot fail
     try:
+        result = replace(result, notes=(*result.notes, *_unlisted(result, files)))
         _write_images(result, staging)
         identifiers = read_identifiers(result.series) if files.identifiers and result.series else None
         has_dicom = files.dicom and result.series is not None
@@ -87,8 +90,7 @@ def write_result(
         if has_dicom:
             result = extras.write_dicom(result, staging, identifiers=files.identifiers)
         if files.report:
-            extras.write(REPORT, lambda: write_report(result, staging / REPORT, identifiers=identifiers))
-            extras.write(PREVIEW, lambda: write_preview(result, staging / PREVIEW))
+            extras.write_pages(result, staging, identifiers=identifiers)
         result = replace(result, notes=(*result.notes, *extras.notes))
         made = [path.replace(folder / path.name) for path in sorted(staging.iterdir())]
         record = as_record(result, identifiers=identifiers)
@@ -118,6 +120,7 @@ def _write_images(result: Segmentation, folder: Path) -> None:
     write_volume(result.labels, folder / LABELS)
     if result.lesions is not None:
         write_volume(result.lesions, folder / LESIONS)
+        write_text(folder / LESION_TABLE, lesion_csv(result))
     if result.uncertainty is not None:
         write_volume(result.uncertainty, folder / UNCERTAINTY)
     taken: set[str] = set()
@@ -149,7 +152,6 @@ class _Extras:
         """Both DICOM objects; or the result with a note why its series can have none."""
         seg, sr = folder / SEG, folder / SR
         try:
-            _require_few_lesions(result)
             if self.write_or_refuse(SEG, lambda: write_seg(result, seg, identifiers=identifiers)):
                 self.write_or_refuse(SR, lambda: write_sr(result, sr, seg=seg))
         except UserError as error:
@@ -158,6 +160,13 @@ class _Extras:
             reason = " ".join(str(error).split())
             return replace(result, notes=(*result.notes, f"no DICOM objects were written: {reason}"))
         return result
+
+    def write_pages(self, result: Segmentation, folder: Path, *, identifiers: Mapping[str, str] | None) -> None:
+        """Report and preview, which show the same pictures."""
+        slices = cache(partial(KeySlices, result))
+        report, preview = folder / REPORT, folder / PREVIEW
+        self.write(REPORT, lambda: write_report(result, report, identifiers=identifiers, slices=slices()))
+        self.write(PREVIEW, lambda: write_preview(result, preview, slices=slices()))
 
     def write_or_refuse(self, name: str, make: Callable[[], object]) -> bool:
         """As ``write``, but what the input itself does not allow is raised."""
@@ -175,12 +184,15 @@ class _Extras:
         return made
 
 
-def _require_few_lesions(result: Segmentation) -> None:
-    if (count := len(result.measurements.lesions or ())) > MOST_LESIONS:
-        raise UserError(
-            f"{count:,} lesions are more than the {MOST_LESIONS} that become segments of a DICOM object.\n"
-            "  The lesion map and measurements.json hold all of them; --postprocess may leave out the smallest."
-        )
+def _unlisted(result: Segmentation, files: ResultFiles) -> list[str]:
+    """A note where report and DICOM objects do not list every lesion."""
+    count = len(result.measurements.lesions or ())
+    if count <= LISTED_LESIONS or not (files.report or (files.dicom and result.series)):
+        return []
+    return [
+        f"{count:,} lesions: the {LISTED_LESIONS} largest are listed one by one in the report and in DICOM objects,"
+        f" where the others are one segment; {LESION_TABLE} and {RECORD} hold all"
+    ]
 
 
 def _warn(name: str, error: Exception) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 INK, SOFT, LINE = "#1a1f26", "#5a6572", "#d9dee4"
-# Okabe and Ito's colours, which colour-blind readers can tell apart
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6a00", "#555555")
 
 Scale = Callable[[float], float]
 

@@ -6,12 +6,12 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.evaluation.case_evaluation import CaseResult, on_one_grid
+from nnunet_livseg.evaluation.case_evaluation import CaseResult, read_on_one_grid
 from nnunet_livseg.evaluation.csv_tables import metrics_of, number, size_unit
 from nnunet_livseg.evaluation.folder_evaluation import FolderResult
-from nnunet_livseg.evaluation.images import read_image, read_labels
+from nnunet_livseg.imaging.images import read_scan
 from nnunet_livseg.report import page
-from nnunet_livseg.report.case_pictures import PREDICTED_COLOUR, REFERENCE_COLOUR, Scene, pictures
+from nnunet_livseg.report.case_pictures import PREDICTED_COLOUR, REFERENCE_COLOUR, CaseView, pictures
 
 N_WORST = 4
 
@@ -41,19 +41,20 @@ def _case_pictures(result: FolderResult, case: CaseResult, focus: str) -> str:
     )
     head = f'<div class="case"><h3>{page.escape(case.case)}</h3><p>{page.escape(text)}</p>'
     try:
-        found = [page.figure(p.svg, note=p.caption) for p in pictures(_scene(result, case, focus))]
+        found = [page.figure(p.svg, note=p.caption) for p in pictures(_view(result, case, focus))]
     except UserError as error:  # a file that has vanished or changed since: the numbers stay, the picture is missing
         return f"{head}<p>No picture: {page.escape(error)}</p></div>"
     return f'{head}<div class="pictures">{"".join(found)}</div></div>'
 
 
-def _scene(result: FolderResult, case: CaseResult, focus: str) -> Scene:
+def _view(result: FolderResult, case: CaseResult, focus: str) -> CaseView:
     paths = next(paths for paths in result.inputs.cases if paths.case == case.case)
-    predicted, reference, _ = on_one_grid(read_labels(paths.predicted), read_labels(paths.reference), result.options)
+    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, result.options)
     ct = None
     if paths.image is not None:
-        found = sitk.GetArrayFromImage(read_image(paths.image))
+        image = read_scan(paths.image).image
+        found = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image)
         ct = found if found.shape == reference.labels.shape else None
     names = [name for name in (LIVER, focus) if name in result.inputs.structures.values]
     structures = {name: result.inputs.structures.values[name] for name in dict.fromkeys(names)}
-    return Scene(predicted.labels, reference.labels, structures, focus, reference.spacing_mm, ct)
+    return CaseView(predicted.labels, reference.labels, structures, focus, reference.spacing_mm, ct)

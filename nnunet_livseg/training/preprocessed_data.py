@@ -6,7 +6,7 @@ channels from ``dataset.json``; their range of values from the normalization. On
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +17,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_livseg.core.dataset_json import channel_names
+from nnunet_livseg.core.dataset_json import channel_names, declared_values
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
@@ -32,6 +32,7 @@ class _Case:
     name: str
     shape: tuple[int, ...]  # channels first
     properties: Mapping[str, Any]  # as nnU-Net's preprocessing leaves them
+    labels: frozenset[int]  # in the slices that are looked at; -1 is outside
     values: np.ndarray | None  # channels first; of one case only
 
 
@@ -75,6 +76,7 @@ def require_matching_data(folder: Path, plans: PlansManager, configuration: str,
             f"the preprocessed data in {folder} do not belong to the plans {plans.plans_name}: {wrong}."
             f"\n  {_remedy(folder, ours, owner, again)}"
         )
+    _require_declared(cases, dataset_json)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -92,13 +94,17 @@ def _read_cases(folder: Path) -> list[_Case]:
     loaded = {name: dataset.load_case(name) for name in names}
     smallest = min(names, key=lambda name: np.prod(loaded[name][0].shape))
     return [
-        _Case(name, tuple(data.shape), properties, _values(data) if name == smallest else None)
-        for name, (data, _, _, properties) in loaded.items()
+        _Case(name, tuple(data.shape), properties, _labels(labels), _values(data) if name == smallest else None)
+        for name, (data, labels, _, properties) in loaded.items()
     ]
 
 
+def _labels(labels: Any) -> frozenset[int]:
+    return frozenset(np.unique(_values(labels)).astype(int).tolist())
+
+
 def _values(data: Any) -> np.ndarray:
-    """The image, or as many slices in its middle as are looked at."""
+    """An image, or as many slices in its middle as are looked at."""
     slices = data.shape[1]
     kept = max(1, min(slices, MOST_VOXELS // int(np.prod(data.shape[2:]))))
     first = (slices - kept) // 2
@@ -112,7 +118,10 @@ def _owner(folder: Path, ours: _Made) -> _Made | None:
             continue
         if path.stem == ours.plans.plans_name:
             return None
-        plans = PlansManager(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            plans = PlansManager(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:  # damaged: they own nothing
+            continue
         for name in plans.plans.get("configurations", {}):
             if plans.get_configuration(name).configuration.get("data_identifier") == folder.name:
                 return _Made(plans, name)
@@ -120,6 +129,17 @@ def _owner(folder: Path, ours: _Made) -> _Made | None:
 
 
 # --- comparing --------------------------------------------------------------------------------------------------------
+
+
+def _require_declared(cases: list[_Case], dataset_json: Mapping) -> None:
+    known = declared_values(dataset_json["labels"])
+    for case in cases:
+        if strange := sorted(case.labels - {-1, *known}):
+            raise UserError(
+                f"the label map of {case.name} holds {_listed(strange)}, which dataset.json does not declare (there are"
+                f" {_listed(known)}): a training would stop there, or not learn it.\n  livseg check names all such"
+                " label maps. Correct them, or declare the label, and preprocess again."
+            )
 
 
 def _contradiction(cases: list[_Case], made: _Made, dataset_json: Mapping) -> str | None:
@@ -266,5 +286,5 @@ def _sizes(values: Any) -> str:
     return " x ".join(f"{float(value):g}" for value in values)
 
 
-def _listed(labels: set[int]) -> str:
+def _listed(labels: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(labels))) or "none"

@@ -67,7 +67,7 @@ def written(folder, content):
 
 def model_folder(folder, content):
     (written(folder, content) / "fold_0").mkdir()
-    (folder / "plans.json").write_text("{}")
+    (folder / "plans.json").write_text('{"configurations": {}}')
     (folder / "fold_0" / "checkpoint_final.pth").touch()
     return folder
 
@@ -245,16 +245,16 @@ def test_masks_that_were_saved_as_pictures_are_refused():
     named = structures_from_values((1,), (2,))
     for white in ([0, 255], [0, 128, 255]):
         with pytest.raises(UserError, match=r"(?s)255.* none that was named \(1, 2\).*picture.*--liver 255"):
-            require_known(np.array(white), named, "reference")
-    assert require_known(np.array([0, 1, 255]), named, "reference") == [
+            require_known(np.array([white]), named, "reference")
+    assert require_known(np.array([[0, 1, 255]]), named, "reference") == [
         "labels of the reference that count as background: [255]"
     ]
-    assert require_known(np.array([0, 5, 9]), named, "reference") != []  # many organs, none of them a liver
-    assert require_known(np.array([0, 255]), structures_from_values((255,)), "reference") == []
+    assert require_known(np.array([[0, 5, 9]]), named, "reference") != []  # many organs, none of them a liver
+    assert require_known(np.array([[0, 255]]), structures_from_values((255,)), "reference") == []
 
 
 def test_only_references_may_hold_the_ignore_label():
     structures = Structures({LIVER: (1,)}, frozenset({0, 1}), ignore=2, source="dataset.json")
-    assert require_known(np.array([0, 1, 2]), structures, "reference", may_ignore=True) == []
+    assert require_known(np.array([[0, 1, 2]]), structures, "reference", may_ignore=True) == []
     with pytest.raises(UserError, match=r"the prediction holds the labels \[2\], but dataset.json only knows \[0, 1\]"):
-        require_known(np.array([0, 1, 2]), structures, "prediction")
+        require_known(np.array([[0, 1, 2]]), structures, "prediction")

@@ -133,6 +133,17 @@ BROKEN = {
         ERROR,
         r"regions_class_order is \[1, 7\], but nnU-Net needs one label value for each of the 2 regions liver, tumor",
     ),
+    "regions in the wrong order": (
+        lambda f: edit(f, labels={"background": 0, "tumor": [2], "liver": [1, 2]}, regions_class_order=[2, 1]),
+        ERROR,
+        r"writes the region liver \[1, 2\] as 1 over tumor, so every voxel of the label 2 becomes 1",
+    ),
+    "all of the liver is tumor": (labels(background=0, liver=1, tumor=1), ERROR, "'tumor' has all values of the liver"),
+    "white masks": (
+        lambda f: rewrite(label(f), lambda a: (a > 0) * np.uint8(255)),
+        ERROR,
+        "holds the value 255 in .* which dataset.json does not declare",
+    ),
     "other names": (labels(background=0, organ=1, tumor=2), WARNING, "no label is named liver .there are background"),
     "no tumor": (labels(background=0, liver=1, vessel=2), WARNING, "no label is named tumor"),
     "count": (lambda f: edit(f, numTraining=7), ERROR, "numTraining in dataset.json is 7, but there are images of 5"),
@@ -291,7 +302,7 @@ def test_command_finds_a_dataset_by_id(sound, monkeypatch, capsys):
     assert main(["check", "Dataset901_Fantom"]) == 1
     assert "Did you mean Dataset901_Phantom?" in capsys.readouterr().err
     assert main(["check", "901", "-np", "0"]) == 1
-    assert "0 processes were asked for" in capsys.readouterr().err
+    assert "--workers 0: give at least 1" in capsys.readouterr().err
 
 
 def test_two_dimensional_pictures_are_read(tmp_path, capsys):

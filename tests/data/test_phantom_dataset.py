@@ -221,10 +221,3 @@ def test_commands_start_without_torch():
         "import nnunet_livseg.data.phantom, nnunet_livseg.data.check_dataset\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_types_in_the_help_are_the_types_there_are():
-    from nnunet_livseg.data.phantom import TUMOR_TYPES
-
-    source = (Path(phantom_dataset.__file__).parents[2] / "cli" / "phantom.py").read_text()
-    assert f"of {' '.join(TUMOR_TYPES)} (default: all)" in source

@@ -50,6 +50,21 @@ def test_a_left_out_case_gives_3_and_is_named(folders, capsys):
     assert "skipped: b: c1: has a reference, but no prediction" in capsys.readouterr().out
 
 
+def test_labels_that_count_as_background_are_said(folders, capsys):
+    pair = [str(folders / "b"), str(folders / "ref"), "--out", str(folders / "out"), "--workers", "1", "--quiet"]
+    assert main(["evaluate", *pair, "--liver", "1"]) == 0
+    said = "note: 2 cases, such as c0: labels of the reference that count as background: [2]"
+    assert said in capsys.readouterr().out
+
+
+def test_a_mask_that_was_saved_as_a_picture_is_refused(folders, capsys):
+    for file in (folders / "ref").iterdir():
+        labels = sitk.ReadImage(str(file))
+        sitk.WriteImage(sitk.Cast(labels > 0, sitk.sitkUInt8) * 255, str(file))
+    assert evaluate(folders) == 1
+    assert "c0: the reference holds the labels [255], and none that was named (1, 2)" in capsys.readouterr().err
+
+
 def test_nothing_to_do_gives_1_without_a_traceback(folders, capsys):
     (folders / "empty").mkdir()
     assert (
@@ -144,10 +159,3 @@ def test_compare_reads_trainings_and_names_them_by_what_differs(folders, monkeyp
 def test_compare_needs_references(folders, capsys):
     assert main(["compare", str(folders / "a"), str(folders / "b"), "--out", str(folders / "cmp")]) == 1
     assert "two folders of predictions and one of references" in capsys.readouterr().err
-
-
-def test_help_explains_exit_statuses(capsys):
-    for command in ("evaluate", "compare"):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        assert "Exit status: 0" in capsys.readouterr().out

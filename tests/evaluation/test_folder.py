@@ -350,6 +350,34 @@ def test_a_case_that_a_fold_should_have_predicted_is_missing(tmp_path, draw, mon
     assert find_inputs(folder / "fold_0").problems == []
 
 
+def test_a_copy_of_a_fold_is_no_fold(tmp_path, draw, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
+    folder = training(tmp_path, draw)
+    shutil.copytree(folder / "fold_0", folder / "fold_0_old")
+    found = find_inputs(folder)
+    assert found.folds == ["0", "1"] and found.problems == []
+
+
+def test_damaged_splits_and_plans_are_named(tmp_path, draw, monkeypatch):
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    folder = training(tmp_path, draw)
+    place = tmp_path / "nnUNet_preprocessed" / "Dataset003_Liver"
+    place.mkdir(parents=True)
+    (place / "splits_final.json").write_text("[{")
+    with pytest.raises(UserError, match=r"splits_final\.json is damaged"):
+        find_inputs(folder)
+    (folder / "plans.json").write_text("[")
+    with pytest.raises(UserError, match=r"plans\.json is damaged"):
+        find_inputs(folder)
+
+
+def test_predictions_and_references_must_mean_the_same(study):
+    (study[1] / "dataset.json").write_text(json.dumps(DATASET | {"labels": {"background": 0, "tumor": 1, "liver": 2}}))
+    with pytest.raises(UserError, match=r"label 1 is liver in .*dataset\.json, but tumor in .*do not mean the same"):
+        run(study)
+
+
 def test_a_training_without_validation_says_what_to_do(tmp_path, draw, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
     folder = training(tmp_path, draw)

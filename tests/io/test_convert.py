@@ -72,7 +72,7 @@ def test_without_a_wish_there_are_as_many_folds_as_patients_allow(tmp_path, pati
     assert len(json.loads(splits.read_text()) if splits.exists() else []) == folds
     assert len(done.records) == patients
     for asked in (0, 1):  # a wish is a wish
-        with pytest.raises(UserError, match=f"--folds {asked}: cross-validation needs at least 2"):
+        with pytest.raises(UserError, match=f"--cv-folds {asked}: cross-validation needs at least 2"):
             convert(SOURCES["lits"](source), folder, division=Division(folds=asked))
 
 
@@ -229,6 +229,36 @@ def test_unknown_label_values_are_refused_until_mapped(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out/labelsTr/lits_001.nii"), label_array())
 
 
+MEANINGS = {  # labels of an own folder's dataset.json, and what its values 1, 2, 3 become; None: refused
+    "swapped": ({"tumor": 1, "liver": 2}, (2, 1, None)),
+    "two kinds of tumor": ({"liver": 1, "hcc": 2, "metastasis": 3}, (1, 2, 2)),
+    "regions": ({"liver_and_tumor": [1, 2], "tumor": 2}, (1, 2, None)),
+    "another organ first": ({"spleen": 1, "liver": 2, "tumor": 3}, (None, 1, 2)),
+    "ignore": ({"liver": 1, "ignore": 2}, (1, None, None)),
+}
+
+
+@pytest.mark.parametrize(("labels", "become"), MEANINGS.values(), ids=MEANINGS)
+def test_a_folder_with_a_dataset_json_is_converted_by_its_names(tmp_path, labels, become):
+    def converted(source, out, **settings):
+        convert(SOURCES["folder"](source), out, settings=Settings(**settings), division=Division())
+
+    for value, ours in enumerate(become, start=1):
+        source = tmp_path / f"source{value}"
+        write(as_image(ct_array()), source / "images" / "a.nii.gz")
+        write(label_array().clip(0, 1) * np.uint8(value), source / "labels" / "a.nii.gz")
+        content = {"labels": {"background": 0, **labels}, "regions_class_order": [1, 2]}
+        (source / "dataset.json").write_text(json.dumps(content))
+        if ours is None:
+            with pytest.raises(UserError, match=rf"background, 1 liver, 2 tumor: {value} (.|\n)*--map {value}=1"):
+                converted(source, tmp_path / f"out{value}")
+            converted(source, tmp_path / f"out{value}", label_map={value: 0})
+        else:
+            converted(source, tmp_path / f"out{value}")
+            expected = label_array().clip(0, 1) * ours
+            np.testing.assert_array_equal(read(tmp_path / f"out{value}" / "labelsTr" / "a.nii.gz"), expected)
+
+
 def test_rounded_float_labels_pass_and_interpolated_ones_do_not(tmp_path):
     source = lits(tmp_path / "source", 2)
     write(label_array() * np.float32(0.9999), source / "segmentation-0.nii")
@@ -236,7 +266,7 @@ def test_rounded_float_labels_pass_and_interpolated_ones_do_not(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out/labelsTr/lits_000.nii"), label_array())
     assert "rounded to whole numbers" in notes(done, "lits_000")
     write(label_array() * np.float32(0.5), source / "segmentation-0.nii")
-    with pytest.raises(UserError, match=r"values between whole numbers \(e\.g\. 0\.5\)"):
+    with pytest.raises(UserError, match=r"holds the value 0\.5, which is no whole number"):
         run("lits", source, tmp_path / "out")
 
 

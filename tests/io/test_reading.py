@@ -13,9 +13,9 @@ import SimpleITK as sitk
 from io_samples import as_image, ct_array, label_array, write
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.evaluation.images import read_labels
 from nnunet_livseg.imaging import images
 from nnunet_livseg.imaging.images import read_volume, stem, write_volume
+from nnunet_livseg.imaging.label_maps import read_label_map
 from nnunet_livseg.inference.ct_input import read_ct
 
 CT = ct_array()
@@ -104,7 +104,7 @@ def test_every_field_of_a_header_is_right_or_named(tmp_path, name):
             read_volume(path)
         if name != "magic":
             assert "it is damaged" not in str(caught.value)
-        for reader in (read_labels, read_ct):
+        for reader in (read_label_map, read_ct):
             with pytest.raises(UserError, match=f"(?s){message}"):
                 reader(path)
         return
@@ -164,7 +164,7 @@ def test_content_comes_before_the_name(tmp_path, source, name):
     path = tmp_path / "in" / name
     shutil.copy(tmp_path / source, path)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(path).image), CT)
-    np.testing.assert_array_equal(read_labels(path).labels, CT)
+    np.testing.assert_array_equal(read_label_map(path).labels, CT)
     assert read_ct(path).image.GetSize() == (48, 40, 12)
     assert [file.name for file in path.parent.iterdir()] == [name]
 

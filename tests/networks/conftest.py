@@ -7,6 +7,7 @@ from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS
 
 SIZE = (16, 32, 48)  # z y x, voxels
+SHALLOW, SHALLOW_SIZE = 4, (16, 24, 32)  # as few stages and voxels as every row takes, and no map of a single voxel
 ROWS = [(variant, dim) for variant in VARIANTS for dim in variant.dims]
 
 
@@ -31,9 +32,9 @@ def configuration(dim):
     return small_configuration(dim)
 
 
-def small_configuration(dim, stages=5):
+def small_configuration(dim, stages=5, size=SIZE):
     widths = (4, 6, 8, 10, 12, 12, 12, 12)[:stages]
-    return stock_configuration(dim, patch=SIZE[:dim], features=widths)
+    return stock_configuration(dim, patch=size[:dim], features=widths)
 
 
 @pytest.fixture
@@ -45,4 +46,20 @@ def network(configuration, variant, scan):
 @pytest.fixture
 def scan(dim, variant):
     """Unequal sizes: a swapped axis cannot pass; batch 2: a reshape cannot mix cases."""
-    return torch.randn(2, 2, *SIZE[:dim], generator=torch.Generator().manual_seed(0))
+    return random_scan(SIZE[:dim])
+
+
+@pytest.fixture
+def shallow_network(dim, variant):
+    """For what is slow (float64, tracing) and the same in every stage."""
+    torch.manual_seed(0)
+    return build(small_configuration(dim, SHALLOW, SHALLOW_SIZE), variant, channels=2)
+
+
+@pytest.fixture
+def shallow_scan(dim, variant):
+    return random_scan(SHALLOW_SIZE[:dim])
+
+
+def random_scan(size):
+    return torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(0))

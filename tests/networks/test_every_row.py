@@ -46,9 +46,9 @@ def test_cases_of_a_batch_do_not_mix(network, scan):
         torch.testing.assert_close(network(scan)[:1], network(scan[:1]), rtol=1e-4, atol=1e-4)
 
 
-def test_every_parameter_learns_in_one_step(network, scan):
+def test_every_parameter_learns_in_one_step(shallow_network, shallow_scan):
     """DDP stops at a parameter without a gradient, and a dead branch is a bug."""
-    assert not parameters_without_effect(network, scan)
+    assert not parameters_without_effect(shallow_network, shallow_scan)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,12 @@ def test_every_parameter_learns_in_one_step(network, scan):
     ids=lambda value: value if isinstance(value, str) else f"{value[0].name}-{value[1]}d",
     indirect=["row"],
 )
-def test_a_part_that_is_cut_off_is_found(network, scan, part):
+def test_a_part_that_is_cut_off_is_found(shallow_network, shallow_scan, part):
     """The test above would see it: the output of one part takes no gradient, as a forgotten ``detach`` does."""
-    network.get_submodule(part).register_forward_hook(lambda module, inputs, output: output.detach())
-    weights = {n for n, p in network.get_submodule(part).named_parameters(part) if not n.endswith("bias")}
-    assert weights and weights <= parameters_without_effect(network, scan)
+    cut_off = shallow_network.get_submodule(part)
+    cut_off.register_forward_hook(lambda module, inputs, output: output.detach())
+    weights = {n for n, p in cut_off.named_parameters(part) if not n.endswith("bias")}
+    assert weights and weights <= parameters_without_effect(shallow_network, shallow_scan)
 
 
 def parameters_without_effect(network, scan):
@@ -98,18 +99,20 @@ def with_smooth_activations(module):
 
 
 @pytest.mark.parametrize("row", GRAPHS, ids=lambda row: f"{row[0].name}-{row[1]}d", indirect=True)
-def test_one_graph_without_breaks(network, scan, row):
+def test_one_graph_without_breaks(shallow_network, shallow_scan, row):
     """torch.compile(fullgraph=True) raises at the first thing that it cannot trace.
 
     Every row forward, which takes 2 s; one of every class backward as well (``aot_eager``), which takes three times
     as long.
     """
     torch._dynamo.reset()
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager" if row in LARGEST.values() else "eager")
+    compiled = torch.compile(
+        shallow_network, fullgraph=True, backend="aot_eager" if row in LARGEST.values() else "eager"
+    )
     results = []
-    for run in (compiled, network):
+    for run in (compiled, shallow_network):
         torch.manual_seed(0)  # dropout
-        results.append(run(scan)[0])
+        results.append(run(shallow_scan)[0])
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-3)
 
 
@@ -150,7 +153,7 @@ def test_any_depth_of_plans(variant, dim, stages):
         strides[i] = [1, 1 + i % 2, 2 - i % 2][-dim:]
     network = build(configuration, variant, channels=2).eval()
     network.decoder.deep_supervision = False
-    size = (16, 64, 64)[-dim:]
+    size = {4: (16, 16, 16), 6: (16, 32, 32), 8: (16, 64, 64)}[stages][-dim:]
     with torch.no_grad():
         assert network(torch.randn(1, 2, *size)).shape == (1, 3, *size)
 
@@ -188,14 +191,14 @@ class Dtypes(TorchDispatchMode):
         return result
 
 
-def test_double_precision_stays_double(network, scan):
+def test_double_precision_stays_double(shallow_network, shallow_scan):
     """Researchers check gradients in float64; a ``.float()`` on the way stops them or rounds without a word."""
     with Dtypes() as dtypes:
-        outputs = network.double()(scan.double())
+        outputs = shallow_network.double()(shallow_scan.double())
         sum(output.square().mean() for output in outputs).backward()
     assert not dtypes.seen & {torch.float32, torch.float16, torch.bfloat16}
     assert all(output.isfinite().all() for output in outputs)
-    assert all(p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
+    assert all(p.grad.isfinite().all() for p in shallow_network.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize(

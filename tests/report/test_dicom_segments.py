@@ -133,15 +133,17 @@ def test_lesions_take_the_place_of_every_kind_of_tumor(tmp_path):
     assert len(highdicom.sr.srread(sr).content.get_volumetric_roi_measurement_groups()) == 1 + count
 
 
-def test_more_lesions_than_a_byte_counts():
-    """Lesion 255 as segment 256 = 0, that is background."""
+def test_lesions_behind_the_largest_are_one_segment():
+    """480 of one voxel: 200 segments, and one of 280 voxels; none is background."""
     image = sitk.GetImageFromArray(np.zeros((3, 40, 48), np.int16))
     labels = np.zeros((3, 40, 48), np.uint8)
     labels[1, ::2, ::2] = 2
     labels[1, 1, 1] = 1
     made = result(image, None, labels)
-    numbers, _ = segment_map(made)
-    assert numbers[1, 1, 1] == 1 and set(np.unique(numbers)) == set(range(482))
+    numbers, segments = segment_map(made)
+    assert numbers[1, 1, 1] == 1 and np.bincount(numbers[numbers > 0]).tolist() == [0, 1, *[1] * 200, 280]
+    assert [segment.number for segment in segments] == list(range(1, 203))
+    assert segments[-1].label == "Smaller lesions (280)"
 
 
 def test_lesions_that_are_not_the_tumor_are_a_bug(tmp_path):

@@ -52,8 +52,9 @@ def test_pictures_keep_the_patients_proportions(turned):
     """Lesion 1 is a ball of 32 mm, cut within half a voxel of its middle."""
     for one in KeySlices(turned).of_lesion(turned.measurements.lesions[0]):
         svg = one.picture.svg()
-        length_mm, units = re.search(r'h([\d.]+)" stroke="#e8edf2".*?>(\d+) mm<', svg).groups()[::-1]
-        extent_mm = np.ptp(outline(svg, "lesion 1"), axis=0) / float(units) * float(length_mm)
+        bar = r'd="M([\d.]+) [\d.]+L([\d.]+) [\d.]+" fill="none" stroke="#e8edf2"[^>]*><text[^>]*>(\d+) mm<'
+        start, end, length_mm = map(float, re.search(bar, svg).groups())
+        extent_mm = np.ptp(outline(svg, "lesion 1"), axis=0) / (end - start) * length_mm
         assert extent_mm == pytest.approx([32, 32], abs=4)
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nnunet_livseg.evaluation.comparison import compare
-from nnunet_livseg.report.case_pictures import Scene, pictures
+from nnunet_livseg.report.case_pictures import CaseView, pictures
 from nnunet_livseg.report.comparison_report import comparison_html
 from nnunet_livseg.report.evaluation_report import report_html, write_report
 
@@ -106,7 +106,7 @@ def scene(**changes):
     reference[6, 10:14, 10:14] = 2
     predicted[6, 10:14, 12:16] = 2
     values = {"liver": (1, 2), "tumor": (2,)}
-    return Scene(**({"predicted": predicted, "reference": reference, "structures": values, "focus": "tumor",
+    return CaseView(**({"predicted": predicted, "reference": reference, "structures": values, "focus": "tumor",
                      "spacing_mm": (5.0, 1.0, 1.0), "ct": None} | changes))  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def pixels(svg):
 
 def measured_lines(svg):
     """White lines, as texts (x1, y1, x2, y2)."""
-    return re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)"[^>]*"#ffffff"', svg)
+    return re.findall(r'<path d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"[^>]*"#ffffff"', svg)
 
 
 def numbers_in(svg):

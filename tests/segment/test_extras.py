@@ -1,8 +1,10 @@
 """What stands beside label map and measurements may fail; those two are written first and stay."""
 
+import csv
 import json
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from io_samples import as_image, dicom_slices, save_slices, write
@@ -10,11 +12,11 @@ from known_model import drawing
 
 from nnunet_livseg import segment
 from nnunet_livseg.cli import main
-from nnunet_livseg.report import result_folder
-from nnunet_livseg.report.result_folder import LABELS, LESIONS, PREVIEW, RECORD, REPORT, SEG, SR
+from nnunet_livseg.report import dicom_segments, patient_tables, result_folder
+from nnunet_livseg.report.result_folder import LABELS, LESION_TABLE, LESIONS, PREVIEW, RECORD, REPORT, SEG, SR
 
 FAST = ("--quality", "fast", "-device", "cpu")
-ALL = {LABELS, LESIONS, RECORD, REPORT, PREVIEW, SEG, SR}
+ALL = {LABELS, LESIONS, LESION_TABLE, RECORD, REPORT, PREVIEW, SEG, SR}
 
 
 def livseg(*args):
@@ -67,7 +69,7 @@ def test_an_interruption_while_extras_are_made_leaves_the_result(study, model, t
 
     monkeypatch.setattr(result_folder, "write_seg", stop)
     assert livseg(study, "-m", model, "-o", tmp_path / "out", *FAST) == 130
-    assert names(tmp_path / "out") == {LABELS, LESIONS, RECORD}
+    assert names(tmp_path / "out") == {LABELS, LESIONS, LESION_TABLE, RECORD}
 
 
 def test_one_call_from_python_warns(study, model, tmp_path, monkeypatch):
@@ -90,11 +92,25 @@ def test_slices_that_share_an_identifier(model, tmp_path, capsys):
     assert "no DICOM objects were written: 2 slices share a SOPInstanceUID" in capsys.readouterr().out
 
 
-def test_more_lesions_than_dicom_objects_take(study, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(result_folder, "MOST_LESIONS", 1)
+def test_more_lesions_than_are_listed(study, model, tmp_path, monkeypatch, capsys):
+    """The largest one by one, the others as one segment; the table file and the record hold all."""
+    for module in (dicom_segments, patient_tables, result_folder):
+        monkeypatch.setattr(module, "LISTED_LESIONS", 1)
     assert livseg(study, "-m", model, "-o", tmp_path / "out", *FAST) == 0
-    assert names(tmp_path / "out") == ALL - {SEG, SR}
-    assert "no DICOM objects were written: 2 lesions are more than the 1 that" in capsys.readouterr().out
+    out = tmp_path / "out"
+    assert names(out) == ALL
+    assert "2 lesions: the 1 largest are listed one by one" in capsys.readouterr().out
+    seg = pydicom.dcmread(out / SEG)
+    labels = ["Liver without tumor", "Lesion 1", "Smaller lesions (1)"]
+    assert [one.SegmentLabel for one in seg.SegmentSequence] == labels
+    assert seg.pixel_array.sum() == (sitk.GetArrayFromImage(sitk.ReadImage(str(out / LABELS))) > 0).sum()
+    report = pydicom.dcmread(out / SR).to_json()
+    assert "Smaller lesions (1)" in report and "Lesion 2" not in report
+    assert "The 1 largest of 2 lesions." in (out / REPORT).read_text()
+    rows = list(csv.DictReader((out / LESION_TABLE).open()))
+    record = json.loads((out / RECORD).read_text())["lesions"]
+    assert [float(row["volume_ml"]) for row in rows] == [one["volume_ml"] for one in record]
+    assert len(rows) == 2 and rows[0]["agreement"] == ""
 
 
 def test_a_mirrored_patient_is_noted(model, tmp_path, capsys):

@@ -24,7 +24,7 @@ from nnunet_livseg.patient.segmentation import Lesion
 from nnunet_livseg.postprocessing import SmallestLesion
 from nnunet_livseg.postprocessing.steps import as_dict
 from nnunet_livseg.postprocessing.steps_file import SCHEMA
-from nnunet_livseg.report.result_folder import RECORD, SEG, SR, ResultFiles, write_result
+from nnunet_livseg.report.result_folder import LABELS, LESION_TABLE, LESIONS, RECORD, SEG, SR, ResultFiles, write_result
 
 FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
 BARE = ResultFiles(report=False)
@@ -42,7 +42,7 @@ def ct(tmp_path):
 def test_one_ct_with_everything(ct, model, tmp_path, capsys):
     assert livseg(ct, "-m", model, "-o", tmp_path / "out", *FAST, "--probabilities", "--uncertainty") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz", "measurements.json"),
+        *("segmentation.nii.gz", "lesions.nii.gz", "lesions.csv", "uncertainty.nii.gz", "measurements.json"),
         *("probability_liver.nii.gz", "probability_tumor.nii.gz"),
     }
     assert "liver 4.5 ml, tumor 0.3 ml, 2 lesions" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_a_result_is_kept_until_something_that_it_depends_on_changes(ct, model, 
     (out / "notes.txt").write_text("mine")
     assert livseg(*call, "--probabilities") == 0 and "finished before" in capsys.readouterr().out
     assert livseg(*call) == 0 and "finished before" not in capsys.readouterr().out  # fewer files are another result
-    assert {path.name for path in out.iterdir()} == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, "notes.txt"}
+    assert {path.name for path in out.iterdir()} == {LABELS, LESIONS, LESION_TABLE, RECORD, "notes.txt"}
     write(as_image(np.where(drawing()[0] > 0, -100, drawing()[0])), ct)
     assert livseg(*call) == 0 and "liver 0.0 ml" in capsys.readouterr().out
     before = (out / RECORD).stat().st_mtime_ns
@@ -217,7 +217,7 @@ def test_an_interrupted_replacement_leaves_nothing_of_either_result(ct, model, t
 
 
 def test_what_a_killed_call_left_is_cleared(ct, model, tmp_path):
-    out, parts = tmp_path / "out", {"segmentation.nii.gz", "lesions.nii.gz", RECORD}
+    out, parts = tmp_path / "out", {LABELS, LESIONS, LESION_TABLE, RECORD}
     for moved in ((), ("uncertainty.nii.gz",)):  # killed while it made its files, and while it moved them
         assert livseg(ct, "-m", model, "-o", out, *FAST, "--uncertainty") == 0
         (out / ".incomplete-x1y2z3").mkdir()
@@ -251,7 +251,7 @@ def test_a_study_becomes_report_and_dicom_objects_that_name_nobody(study, model,
         assert livseg(given, "-m", model, "-o", tmp_path / "out", *WHOLE, "--overwrite") == 0
         said = capsys.readouterr()
         names = {path.name for path in (tmp_path / "out").iterdir()}
-        assert names == {"segmentation.nii.gz", "lesions.nii.gz", RECORD, *("report.html", "preview.png"), SEG, SR}
+        assert names == {LABELS, LESIONS, LESION_TABLE, RECORD, *("report.html", "preview.png"), SEG, SR}
         for secret in ("Mustermann", "Erika", "Nummer-4711", "Zugang-0815"):
             assert secret.encode() not in everything_in(tmp_path / "out")
             assert secret not in said.out + said.err

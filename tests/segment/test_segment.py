@@ -1,5 +1,6 @@
 """One call for one patient: every form of input, every geometry, every sort of model, against a known answer."""
 
+import json
 import zipfile
 
 import nibabel
@@ -164,6 +165,32 @@ def test_folds_in_every_form(tmp_path, folds):
     (model / "fold_0_old" / "checkpoint_final.pth").touch()
     expected = ("0", "1") if folds in ((0, 1), None) else ("0",)
     assert Segmenter(model, device="cpu", folds=folds).predictor.folds == expected
+
+
+def test_a_region_of_liver_and_tumor_is_the_liver(tmp_path):
+    labels = {"background": 0, "liver_and_tumor": [1, 2], "tumor": 2}
+    ct, found = as_image(drawing()[0]), []
+    for name, more in (("named", {"labels": labels}), ("usual", {})):
+        model = make_model(tmp_path / name, outputs="regions", dataset=more)
+        found.append(segment(ct, model, device="cpu", quality="fast"))
+    assert found[0].structures == found[1].structures
+    assert found[0].measurements.liver_ml == found[1].measurements.liver_ml > found[0].measurements.tumor_ml > 0
+
+
+def test_a_model_that_writes_liver_over_tumor_is_refused(tmp_path):
+    labels = {"background": 0, "tumor": [2], "liver": [1, 2]}
+    model = make_model(tmp_path, outputs="regions", dataset={"labels": labels})
+    content = json.loads((model / "dataset.json").read_text()) | {"regions_class_order": [2, 1]}
+    (model / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"as 1 over tumor, so every voxel of the label 2 becomes 1(.|\n)*train again"):
+        Segmenter(model, device="cpu")
+
+
+def test_a_copied_fold_is_named(tmp_path):
+    model = make_model(tmp_path)
+    (model / "fold_0").rename(model / "fold_0_old")
+    with pytest.raises(UserError, match="fold_0_old has it, but is no name of a fold"):
+        Segmenter(model, device="cpu")
 
 
 def test_without_wishes_there_is_confidence_but_no_maps(model):

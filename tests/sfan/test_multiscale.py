@@ -137,6 +137,7 @@ def test_a_model_folder_goes_to_nnunets_command_for_it(monkeypatch, tmp_path, ca
     model = tmp_path / "SFANTrainer__SFANPlans__2d"
     (model / "fold_0").mkdir(parents=True)
     dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0}, "numTraining": 1, "file_ending": ".nii.gz"}
+    dataset["configurations"] = {}
     for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth"):
         (model / name).write_text(json.dumps(dataset))
     ct = sitk.GetImageFromArray(np.linspace(-1000, 400, 4096, dtype=np.int16).reshape(16, 16, 16))

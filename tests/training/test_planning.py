@@ -453,6 +453,35 @@ def test_plans_that_nnunet_cannot_read_are_refused_in_one_message(place, plan, c
         assert "nnUNetv2_plan_experiment -d 3" in said
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("dataset.json", "{", r"dataset\.json is not valid JSON"),
+        ("dataset.json", "{}", r"dataset\.json lacks labels"),
+        ("splits_final.json", "{", r"splits_final\.json is damaged"),
+        ("splits_final.json", '[{"train": []}]', r"fold 0 is no lists 'train' and 'val'"),
+        (
+            "dataset.json",
+            json.dumps(
+                DATASET_JSON
+                | {"labels": {"background": 0, "tumor": [2], "liver": [1, 2]}, "regions_class_order": [2, 1]}
+            ),
+            r"writes the region liver \[1, 2\] as 1 over tumor",
+        ),
+        (
+            "dataset.json",
+            json.dumps(DATASET_JSON | {"labels": {"background": 0, "liver": [1, 2], "tumor": 2}}),
+            "regions_class_order is missing",
+        ),
+        ("dataset.json", json.dumps(DATASET_JSON | {"labels": {"background": 0, "liver": 255}}), "values are 0, 255"),
+    ],
+)
+def test_a_dataset_that_nnunet_cannot_train_with_gets_no_plans(place, plan, file, text, message):
+    (place / file).write_text(text)
+    assert re.search(message, plan(status=1))
+    assert not (place / "DPCNetUNetPlans.json").exists()
+
+
 # --- initial weights --------------------------------------------------------------------------------------------------
 
 

@@ -227,7 +227,6 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
             ["-m", "dpcnet", "--preset", "papr"],
             r"has no preset 'papr'; it has default, paper, table4, starter. Did you mean paper\?",
         ),
-        (["-m", "dpcnet", "--recipe", "sgd"], r"there is no recipe 'sgd'; known are paper, nnunet"),
         (["-m", "sfan", "--loss", "dce"], r"there is no loss 'dce'; known are dice_ce, ce, .*\. Did you mean .*\bce\b"),
         (["-m", "dpcnet", "--epochs", "0"], r"epochs is 0, but a training needs"),
         (["-m", "dpcnet", "--patch", "64", "64", "64"], r"patch 64 64 64 has 3 numbers, but 2d has 2 axes"),

@@ -1,6 +1,7 @@
 """A training reads no data that other plans have made: plans and data of nnU-Net, moved against each other."""
 
 import json
+import re
 
 import pytest
 
@@ -183,7 +184,36 @@ def test_the_command_never_replaces_the_data_of_other_plans(place):
     with pytest.raises(UserError) as said:
         check(place, owned(), dataset_json(labels={"background": 0, "liver": 1}))
     assert "nnUNetv2_preprocess -d 901 -plans_name nnUNetPlans -c 3d_fullres" in str(said.value)
-    assert "-plans_name DPCNetPlans" not in str(said.value)
+    assert not re.search("nnUNetv2_preprocess.* -plans_name DPCNetPlans", str(said.value))
+
+
+def test_labels_that_nobody_declared_are_found(place):
+    """A label map that nnU-Net's preprocessing has let pass, as 0/255 masks."""
+    described = dataset_json(labels={"background": 0, "liver": 1})
+    preprocess(place, plans(), described, "3d_fullres")  # the label maps hold 2
+    with pytest.raises(UserError, match=r"map of case_0 holds 2, which .* declare .there are 0, 1(.|\n)*livseg check"):
+        check(place, plans(), described)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"labels": {"background": 0, "tumor": [2], "liver": [1, 2]}, "regions_class_order": [2, 1]}, "over tumor"),
+        ({"labels": {"background": 0, "liver": [1, 2], "tumor": 2}}, "regions_class_order is missing"),
+        ({"labels": {"background": 0, "liver": 255}}, "the label values are 0, 255"),
+        ({"labels": {}}, "has no labels"),
+    ],
+)
+def test_labels_that_nnunet_cannot_train_with_are_refused_before_files_are_made(place, labels, message):
+    with pytest.raises(UserError, match=message):
+        make(TRAINERS["DPCNetTrainer"], described=dataset_json() | labels)
+    assert not list((place.parents[1] / "results").rglob("*"))
+
+
+def test_damaged_splits_are_named(place):
+    (place / "splits_final.json").write_text("[{")
+    with pytest.raises(UserError, match=r"splits_final\.json is damaged"):
+        make(TRAINERS["DPCNetTrainer"]).do_split()
 
 
 def test_the_trainer_asks_at_its_start(place):

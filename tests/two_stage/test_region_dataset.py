@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.check_dataset import check_dataset
-from nnunet_livseg.data.liver_crop_dataset import crop_of_model, fill_values, require_liver, write_region_dataset
+from nnunet_livseg.data.liver_crop_dataset import require_liver, write_region_dataset
 from nnunet_livseg.data.raw_dataset import RawDataset
-from nnunet_livseg.imaging.liver_crop import LiverCrop
+from nnunet_livseg.imaging.liver_crop import LiverCrop, fill_values
 
 from .conftest import as_image, drawing
 
@@ -35,7 +35,7 @@ def test_cases_are_cut_and_those_without_a_liver_left_out(drawn, tmp_path):
     said = made.json["livseg"]["two_stage"]
     assert said["boxes"]["b"] == [[3, 6], [9, 14], [6, 28]]
     assert (said["mode"], said["margin_mm"], said["source"]) == ("crop", 4, "Dataset301_Drawn")
-    assert crop_of_model(made.json) == LiverCrop("crop", 4.0)
+    assert LiverCrop.from_dataset_json(made.json) == LiverCrop("crop", 4.0)
 
 
 def test_livers_from_predictions(drawn, tmp_path):
@@ -95,6 +95,25 @@ def test_wrong_arguments(drawn, tmp_path):
     with pytest.raises(UserError, match="no label is the liver by its name; the labels are background, tumor"):
         require_liver(RawDataset(drawn, {"labels": {"background": 0, "tumor": 1}}), where="x")
     assert not out.exists()
+
+
+def test_livers_with_values_that_nobody_declared_are_refused(drawn, tmp_path):
+    livers = tmp_path / "livers"
+    livers.mkdir()
+    for name in ("a", "b", "none"):
+        sitk.WriteImage(as_image((drawing() > 0) * np.uint8(255)), str(livers / f"{name}.nii.gz"))
+    with pytest.raises(UserError, match=r"map .*a\.nii\.gz holds the labels \[255\], but .* only knows \[0, 1, 2\]"):
+        write(drawn, tmp_path / "Dataset302_InLiver", livers=livers)
+
+
+def test_all_kinds_of_tumor_belong_to_the_liver(drawn, tmp_path):
+    """Once only the first kind did, and the box was cut without the others."""
+    content = json.loads((drawn / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "liver": 3, "hcc": 1, "metastasis": 2}
+    (drawn / "dataset.json").write_text(json.dumps(content))
+    write(drawn, tmp_path / "Dataset302_InLiver")
+    said = json.loads((tmp_path / "Dataset302_InLiver" / "dataset.json").read_text())["livseg"]["two_stage"]
+    assert said["boxes"]["b"] == [[3, 6], [9, 14], [6, 28]]
 
 
 def test_no_case_with_a_liver(drawn, tmp_path):

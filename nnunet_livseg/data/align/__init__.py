@@ -1,6 +1,6 @@
 """Contrast phases of one patient onto the grid of the primary phase. Needs no ground truth, except `tumor-centre`."""
 
-from nnunet_livseg.data.align.agreement import Quality
+from nnunet_livseg.data.align.agreement import PhaseAgreement
 from nnunet_livseg.data.align.registration import METHODS, Alignment, align
 
-__all__ = ["METHODS", "Alignment", "Quality", "align"]
+__all__ = ["METHODS", "Alignment", "PhaseAgreement", "align"]

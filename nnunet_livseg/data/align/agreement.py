@@ -15,7 +15,7 @@ _TILES = 8  # of the checkerboard, per side
 
 
 @dataclass(frozen=True)
-class Quality:
+class PhaseAgreement:
     """Agreement of a phase with the primary phase.
 
     Args:

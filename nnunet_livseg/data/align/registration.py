@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.align.agreement import BODY_HU, WINDOW_HU, Quality, dice, mutual_information
+from nnunet_livseg.data.align.agreement import BODY_HU, WINDOW_HU, PhaseAgreement, dice, mutual_information
 from nnunet_livseg.data.align.transforms import as_mask, coarse_grid, deformable, rigid, working
 from nnunet_livseg.data.align.tumorcentre import USES_GROUND_TRUTH, tumor_centre_shift
 from nnunet_livseg.imaging.hounsfield import AIR_HU
@@ -47,8 +47,8 @@ class Alignment:
     transform: sitk.Transform
     method: str
     region: np.ndarray
-    before: Quality
-    after: Quality
+    before: PhaseAgreement
+    after: PhaseAgreement
     mean_shift_mm: float
     notes: tuple[str, ...] = ()
 
@@ -214,7 +214,7 @@ def _covered(scans: _Scans, transform: sitk.Transform) -> np.ndarray:
     return sitk.GetArrayViewFromImage(moved) > 0
 
 
-def _judge(scans: _Scans, transform: sitk.Transform, livers: tuple[sitk.Image, sitk.Image] | None) -> Quality:
+def _judge(scans: _Scans, transform: sitk.Transform, livers: tuple[sitk.Image, sitk.Image] | None) -> PhaseAgreement:
     """Agreement at working resolution, where smoothing has made interpolated and original values comparable."""
     covered = _covered(scans, transform)
     moved = sitk.Resample(scans.moving, scans.fixed, transform, sitk.sitkLinear, WINDOW_HU[0])
@@ -225,10 +225,10 @@ def _judge(scans: _Scans, transform: sitk.Transform, livers: tuple[sitk.Image, s
         theirs_liver = sitk.Resample(livers[1] > 0, scans.primary, transform, sitk.sitkNearestNeighbor, 0)
         overlap = dice(sitk.GetArrayViewFromImage(livers[0]) > 0, sitk.GetArrayViewFromImage(theirs_liver) > 0)
     body = dice((ours > BODY_HU)[covered], (theirs > BODY_HU)[covered]) if covered.any() else 0.0
-    return Quality(mutual_information(ours[seen], theirs[seen]), body, overlap)
+    return PhaseAgreement(mutual_information(ours[seen], theirs[seen]), body, overlap)
 
 
-def _best(scans: _Scans, judged: dict[str, Quality], transforms: dict) -> tuple[str, tuple[str, ...]]:
+def _best(scans: _Scans, judged: dict[str, PhaseAgreement], transforms: dict) -> tuple[str, tuple[str, ...]]:
     """The furthest step that clearly agrees better than the one before it and does not fold space; with notes."""
     best, notes = "none", []
     for name in list(judged)[1:]:

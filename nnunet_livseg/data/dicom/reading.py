@@ -122,7 +122,7 @@ def _read_pixels(chosen: Series, reader: PixelReader, progress: bool) -> tuple[n
     stack, slices = chosen.stack, chosen.slices
     values, repeated = [], 0
     steps = zip(stack.order, stack.twins, strict=True)
-    for index, twins in tqdm(steps, total=len(stack.order), unit="slice", disable=not progress):
+    for index, twins in tqdm(steps, total=len(stack.order), desc="read DICOM", unit="slice", disable=not progress):
         plane = reader.read(slices[index])
         if any(not np.array_equal(plane, reader.read(slices[twin])) for twin in twins):
             raise UserError(_different_twins(chosen.key, slices[index]))

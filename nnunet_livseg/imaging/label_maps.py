@@ -1,4 +1,4 @@
-"""Reading label maps: one orientation, one unit, and the question whether two lie on the same grid."""
+"""A label map as read: integers, one unit, and the question whether two lie on the same grid."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,15 +9,15 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import as_integers
 from nnunet_livseg.imaging.grid import grid_differences, spelled
-from nnunet_livseg.imaging.images import UnreadableError, load_image
+from nnunet_livseg.imaging.images import VOLUME_ENDINGS, UnreadableError, load_image, without_fourth_axis
 
 PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # no physical size: pixels are the unit
-ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl", *PIXEL_ENDINGS)
+LABEL_MAP_ENDINGS = (*VOLUME_ENDINGS, *PIXEL_ENDINGS)
 
 
 @dataclass(frozen=True)
 class LabelImage:
-    """A label map in the orientation LPS (3D), so that axis 0 runs along the patient.
+    """A label map.
 
     Args:
         labels: Integers ``(z, y, x)`` or ``(y, x)``.
@@ -34,39 +34,38 @@ class LabelImage:
     notes: tuple[str, ...] = field(default=())
 
 
-def file_ending(name: str) -> str | None:
-    """The ending of a file name that we can read (``.nii.gz``), or ``None``."""
-    return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
+def label_map_ending(name: str) -> str:
+    """The ending of a file name that a label map can have (``.nii.gz``), or an empty string."""
+    return next((ending for ending in LABEL_MAP_ENDINGS if name.lower().endswith(ending)), "")
 
 
-def read_image(path: Path) -> sitk.Image:
-    """The image as it is on disk, 3D images turned to LPS.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    return _read(path)[0]
+def label_map_stem(name: str) -> str:
+    """A file name without such an ending."""
+    return name[: len(name) - len(label_map_ending(name))]
 
 
-def _read(path: Path) -> tuple[sitk.Image, list[str]]:
-    try:
-        image, notes = load_image(path)
-    except UnreadableError as error:
-        raise UserError(f"{path.name} cannot be read: damaged, truncated or no image ({error.reason}).") from None
-    return (sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image), notes
-
-
-def read_labels(path: Path) -> LabelImage:
+def read_label_map(path: Path, *, turned_to: str = "") -> LabelImage:
     """Read a label map.
+
+    Args:
+        path: Volume or picture.
+        turned_to: Orientation for 3D label maps, such as ``LPS``, in which axis 0 runs along the patient; left out, the
+            file's own.
 
     Raises:
         UserError: The file cannot be read, has colour channels or four dimensions, or holds fractions.
     """
-    image, repairs = _read(path)
+    try:
+        image, repairs = load_image(path)
+    except UnreadableError as error:
+        raise UserError(f"{path.name} cannot be read: damaged, truncated or no image ({error.reason}).") from None
+    image, repairs = without_fourth_axis(image, repairs)
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise UserError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} channels, but a label map has one.")
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{path.name} has {image.GetDimension()} dimensions, but a label map has 2 or 3.")
+    if turned_to and image.GetDimension() == 3:
+        image = sitk.DICOMOrient(image, turned_to)
     labels, notes = as_integers(sitk.GetArrayFromImage(image), path.name)
     pixels = path.name.lower().endswith(PIXEL_ENDINGS)
     spacing = (1.0,) * labels.ndim if pixels else tuple(float(s) for s in image.GetSpacing()[::-1])
