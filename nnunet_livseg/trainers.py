@@ -31,7 +31,7 @@ from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, Settings, settings
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
-from nnunet_livseg.training.checkpoints import FINAL, write_checkpoint
+from nnunet_livseg.training.checkpoints import FINAL, fitting_checkpoint, write_checkpoint
 from nnunet_livseg.training.ct_augmentation import Window, with_ct_variation
 from nnunet_livseg.training.elastic_deformation import with_elastic
 from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
@@ -366,9 +366,16 @@ class LivSegTrainer(nnUNetTrainer):
             write_checkpoint(path, super().save_checkpoint)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """As nnU-Net's; the recipe's initial weights are not loaded any more."""
+        """As nnU-Net's; the recipe's initial weights are not loaded any more.
+
+        Raises:
+            UserError: The checkpoint is damaged, or of another network or optimizer than the plans'.
+        """
         self._has_weights = True
-        super().load_checkpoint(filename_or_checkpoint)
+        if not self.was_initialized:
+            self.initialize()
+        with fitting_checkpoint(Path(str(filename_or_checkpoint)), self):
+            super().load_checkpoint(filename_or_checkpoint)
 
 
 class _EarlyStop(Exception):

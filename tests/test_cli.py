@@ -4,6 +4,7 @@ import argparse
 import ast
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands, dispatch, main
 from nnunet_livseg.cli.shared_options import SYNONYMS
+from nnunet_livseg.core.errors import UserError, explain
 from nnunet_livseg.variants import VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -264,6 +266,50 @@ def test_benchmark_measures_beside_the_stock_network(capsys, tmp_path):
 def test_no_command_shows_warnings_of_other_libraries():
     command = [sys.executable, "-m", "nnunet_livseg.cli", "doctor"]
     assert "Warning" not in subprocess.run(command, capture_output=True, text=True).stderr
+
+
+def test_a_bug_asks_for_a_report(capsys, monkeypatch):
+    class Command:
+        """a command"""
+
+        def add_arguments(self, parser):
+            pass
+
+        def run(self, args):
+            raise KeyError("a bug")
+
+    monkeypatch.setattr(dispatch, "_module", lambda name: Command())
+    with pytest.raises(KeyError):
+        main(["plan"])
+    assert capsys.readouterr().err.startswith("livseg plan: a fault of this program. Please report it")
+
+
+@pytest.mark.parametrize("command", ["list --no-parameters", "--help", "plan --help", "no-command 2>&1"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_fault(command, unbuffered):
+    pipe = f"{sys.executable} -m nnunet_livseg.cli {command} | true; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode in (0, 141), ended.stderr) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "Check the permissions"),
+        (OSError(errno.EIO, "Input/output error"), "Check disk, network drive"),
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
+        (UserError("no such file"), "no such file"),
+        (IndexError("list index out of range"), "a fault of this program (IndexError: list index out of range)"),
+    ],
+)
+def test_one_text_for_an_error(error, message, caplog):
+    for _ in range(2):
+        assert message in explain(error)
+    assert ("room" in explain(error)) == ("room" in message)
+    assert len(caplog.records) == isinstance(error, IndexError)  # a bug's traceback, once
 
 
 def test_every_progress_bar_says_what_it_counts():

@@ -21,7 +21,6 @@ from torch.utils.checkpoint import checkpoint
 from nnunet_livseg.blocks.attention_spec import VOXELS, Call, Shown, output_features
 from nnunet_livseg.blocks.pooling import POOLINGS
 
-DESCRIPTORS = ("sum", "concat")
 PARTS = 4  # of the hidden map, of which one exists at a time
 
 

@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _dataset(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.errors import UserError
-    from nnunet_livseg.data.convert import Settings, convert, phase_table
-    from nnunet_livseg.data.convert.conversion import Division
+    from nnunet_livseg.data.convert import phase_table
+    from nnunet_livseg.data.convert.conversion import Division, Settings, convert
     from nnunet_livseg.data.convert.dataset_files import dataset_folder
 
     if not args.inputs[0].is_file():

@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
     label_map = _label_map(args.map)
     if not args.source.exists():
         raise UserError(f"{args.source} does not exist.")
-    if not args.source.is_dir() and not (args.kind == "folder" and args.source.suffix.lower() == ".csv"):
-        raise UserError(f"{args.source} is not a folder" + (" or a .csv table." if args.kind == "folder" else "."))
+    if not args.source.is_dir() and args.kind != "folder":
+        raise UserError(f"{args.source} is not a folder.")
     source = convert.SOURCES[args.kind](args.source)
     folder = dataset_folder(args.raw, args.id, args.name or source.default_name)
     done = convert.convert(

@@ -8,32 +8,25 @@ why they are not registered anywhere else.
 """
 
 import argparse
-import errno
 import importlib
+import os
 import pkgutil
+import select
 import sys
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 from nnunet_livseg import __version__
 from nnunet_livseg.cli.shared_options import DONE_BUT, SYNONYMS
-from nnunet_livseg.core.errors import DoneButError, UserError
+from nnunet_livseg.core.errors import DoneButError, asks_for_report, explain, is_fault
 from nnunet_livseg.core.names import did_you_mean
 
 STEPS = ("data in", "plan and train", "predict", "evaluate", "more")  # groups of commands, in the order of the work
 USAGE = 2  # exit status: the command line itself is wrong
+_PIPE_CLOSED = 141  # as a shell counts a program that SIGPIPE has ended
 STATUSES = "exit status: 0 done, 1 an error that the message explains, 2 wrong usage, 3 done, but something was skipped"
 _NO_COMMANDS = ("__main__", "dispatch", "shared_options")  # the modules of this package that are none
-_OUTSIDE_OUR_POWER = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.ENAMETOOLONG,
-}  # other OSErrors are bugs
 
 
 def commands() -> list[str]:
@@ -123,7 +116,18 @@ def _unknown(arguments: list[str], known: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``livseg`` with ``argv`` (default: the process's arguments); returns the exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # a reader that has gone away, as in livseg list | head, is noticed here
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return _PIPE_CLOSED
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0
@@ -140,25 +144,33 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
     try:
         return _module(command).run(args) or 0
-    except UserError as error:
-        print(f"livseg {command}: {error}", file=sys.stderr)
-        return DONE_BUT if isinstance(error, DoneButError) else 1
-    except OSError as error:
-        if error.errno not in _OUTSIDE_OUR_POWER:
-            raise
-        print(f"livseg {command}: {_explain(error)}", file=sys.stderr)
+    except BrokenPipeError:
+        raise
     except KeyboardInterrupt:
         print(
             f"\nlivseg {command}: interrupted; what was finished is kept, run the same command to go on.",
             file=sys.stderr,
         )
         return 130
-    return 1
+    except Exception as error:
+        if is_fault(error):
+            print(f"livseg {command}: a fault of this program. {asks_for_report()}", file=sys.stderr)
+            raise
+        print(f"livseg {command}: {explain(error)}", file=sys.stderr)
+        return DONE_BUT if isinstance(error, DoneButError) else 1
 
 
-def _explain(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
-    return (
-        f"{error.strerror or error}{where}\n  Nothing incomplete was kept. "
-        "Check the path, its permissions and the free space, and run again."
-    )
+def _reader_is_gone() -> bool:
+    """Whether what we print goes nowhere; from then on it goes to the null device, also what is printed at the end."""
+    gone = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    for stream in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(gone)
+
+
+def _is_closed(stream: TextIO) -> bool:
+    if not hasattr(select, "poll"):  # Windows: no other pipe of ours is known to break
+        return stream is sys.stdout
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(state & select.POLLERR for _, state in poll.poll(0))

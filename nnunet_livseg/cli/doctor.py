@@ -20,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
     errors = False
     for finding in examine():
         errors |= finding.severity == "error"
-        print(f"{signs[finding.severity]}  {finding.subject:<21}{finding.text}")
-        if finding.remedy:
-            print(f"{'':32}{finding.remedy}", flush=True)
+        text, *remedies = finding.message.split("\n")
+        print(f"{signs[finding.severity]}  {finding.kind:<21}{text}")
+        for remedy in remedies:
+            print(f"{'':32}{remedy}", flush=True)
     return int(errors)

@@ -33,9 +33,10 @@ def run(args: argparse.Namespace) -> None:
     from nnunetv2.inference import predict_from_raw_data
 
     from nnunet_livseg.inference.image_folder import without_hidden_files
+    from nnunet_livseg.inference.trained_model import load_error
     from nnunet_livseg.multiscale import nnunet_predicts_at, replaced
 
-    options = _checked(args.passed_on)
+    options, models = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
     command = predict_from_raw_data.predict_entry_point_modelfolder if by_folder else None
     command = command or predict_from_raw_data.predict_entry_point
@@ -44,11 +45,16 @@ def run(args: argparse.Namespace) -> None:
             options[options.index("-i") + 1] = str(stack.enter_context(without_hidden_files(Path(images))))
         stack.enter_context(nnunet_predicts_at(args.scales))
         stack.enter_context(replaced(sys, "argv", ["livseg predict", *options]))
-        command()
+        try:
+            command()
+        except (ImportError, RuntimeError) as error:
+            if not models or ("state_dict" not in str(error) and not isinstance(error, ImportError)):
+                raise
+            raise load_error(models[0], error) from error
 
 
-def _checked(options: list[str]) -> list[str]:
-    """nnU-Net's options with the best device that is here where none is named.
+def _checked(options: list[str]) -> tuple[list[str], list]:
+    """nnU-Net's options with the best device that is here where none is named, and the model that they name.
 
     Raises:
         UserError: Images, model, folds or device are not there; nnU-Net itself would make folders first.
@@ -59,7 +65,8 @@ def _checked(options: list[str]) -> list[str]:
     from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
 
     if {"-h", "--help"} & set(options):
-        return options
+        return options, []
+    models = []
     for images in _values(options, "-i"):
         if not Path(images).is_dir():
             raise UserError(f"there is no folder {images}.\n  -i takes a folder of images named CASE_0000.nii.gz.")
@@ -68,9 +75,10 @@ def _checked(options: list[str]) -> list[str]:
         model = TrainedModel.open(folder, folds=tuple(_values(options, "-f")), checkpoint=checkpoint)
         for images in _values(options, "-i"):
             require_images(Path(images), model.dataset)
+        models.append(model)
     for device in _values(options, "-device"):
         require_device(device)
-    return options if "-device" in options else [*options, "-device", best_device()]
+    return (options if "-device" in options else [*options, "-device", best_device()]), models
 
 
 def _trained(options: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json, read_json_value
 from nnunet_livseg.core.labels import Structures, is_label, is_of_version_1, roles, structures_from_labels
 
 FILE = "dataset.json"
@@ -73,12 +74,7 @@ def read_dataset_json(folder: Path, *, required: Sequence[str] = REQUIRED_KEYS) 
             f"{folder.name}: there is no {FILE}, so nnU-Net does not know channels and labels.\n"
             f"  Write {path} with the keys {', '.join(REQUIRED_KEYS)}."
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder.name}: {FILE} is not valid JSON: {error}.\n  Correct {path}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{folder.name}: {FILE} holds no object but {type(content).__name__}.\n  Correct {path}.")
+    content = read_json(path, remedy="Correct it.", by_hand=True)
     _check_keys(path, content, required)
     return DatasetJson(path, content)
 
@@ -125,10 +121,7 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
         UserError: It is damaged, or not what nnU-Net can read.
     """
     remedy = "Write it anew with livseg convert, or remove it: nnU-Net then divides the cases itself."
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}).\n  {remedy}") from None
+    splits = read_json_value(path, remedy=remedy)
     if not isinstance(splits, list):
         raise UserError(f"{path} is damaged: it holds no list of folds.\n  {remedy}")
     for number, fold in enumerate(splits):

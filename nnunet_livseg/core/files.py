@@ -1,12 +1,17 @@
-"""Writing files whole or not at all."""
+"""Files written whole or not at all, JSON read with a reason where it cannot be."""
 
+import hashlib
 import json
+import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from nnunet_livseg.core.errors import FULL, UserError
 
 INCOMPLETE = ".incomplete-"  # how the names of temporary files begin
 _FORGOTTEN_AFTER_S = 3600  # seconds; a file that is being written changes more often
@@ -104,6 +109,11 @@ def why_no_bytes(folder: str | Path, count: int = 1 << 20) -> str:
         return error.strerror or str(error)
 
 
+def is_full(reason: str) -> bool:
+    """Whether a reason of ``why_no_bytes`` is a full disk, a quota or a limit of the file system."""
+    return reason in {os.strerror(number) for number in FULL}
+
+
 def _use_default_permissions(path: Path) -> None:
     """``mkstemp`` makes private files; give the ones of any new file."""
     umask = os.umask(0)
@@ -118,5 +128,76 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: object, *, default: Callable | None = None) -> None:
-    """Write ``content`` atomically as indented JSON, in nnU-Net's manner (keys stay in order)."""
-    write_text(path, json.dumps(content, indent=4, default=default) + "\n")
+    """Write ``content`` atomically as indented JSON, in nnU-Net's manner (keys stay in order).
+
+    JSON has no NaN and no infinity: ``null`` and ``"Infinity"`` stand for them.
+    """
+    write_text(path, json.dumps(_finite(content), indent=4, default=default) + "\n")
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
+
+
+def with_floats(value: object) -> object:
+    """Numbers as they were before ``write_json`` wrote them: NaN for ``null``, infinity for its name."""
+    if isinstance(value, dict):
+        return {key: with_floats(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_floats(entry) for entry in value]
+    if value is None:
+        return math.nan
+    return {"Infinity": math.inf, "-Infinity": -math.inf}.get(value, value) if isinstance(value, str) else value
+
+
+def read_json(path: str | Path, *, keys: Collection[str] = (), remedy: str, by_hand: bool = False) -> dict:
+    """The object in a JSON file.
+
+    Args:
+        path: The file, UTF-8.
+        keys: Keys that it must have.
+        remedy: What to do where it cannot be used: the last line of the message.
+        by_hand: People write it, so that a mistake in it is no damage.
+
+    Raises:
+        UserError: There is none, it is no JSON (with the line), holds no object, or lacks a key.
+    """
+    content = read_json_value(path, remedy=remedy, by_hand=by_hand)
+    damaged = "" if by_hand else "is damaged: it "
+    if not isinstance(content, dict):
+        raise UserError(f"{path} {damaged}holds no object but {type(content).__name__}.\n  {remedy}")
+    missing = [repr(key) for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{path} {damaged}has no {' and no '.join(missing)}.\n  {remedy}")
+    return content
+
+
+def read_json_value(path: str | Path, *, remedy: str, by_hand: bool = False) -> Any:
+    """``read_json`` for a file that may hold a list."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.\n  {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg} (line {error.lineno})" if error.doc.strip("\0 \r\n\t") else "the file is empty"
+        wrong = "is not valid JSON" if by_hand else "is damaged"
+        raise UserError(f"{path} {wrong}: {reason}.\n  {remedy}") from None
+
+
+def stamps(paths: Iterable[Path]) -> list[list]:
+    """Path, size and time of change of each file: hashing the content would take as long as working on it."""
+    stats = [(path, path.stat()) for path in paths]
+    return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def digest(content: object) -> str:
+    """SHA-256 of ``content`` as JSON."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

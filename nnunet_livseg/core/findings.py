@@ -1,4 +1,4 @@
-"""What a check of a dataset has found."""
+"""What a check of a dataset or of the installation has found."""
 
 from dataclasses import asdict, dataclass
 
@@ -7,12 +7,12 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem: the fact, the consequence, the remedy.
+    """One problem, or that there is none: the fact, the consequence, the remedy.
 
     Args:
-        severity: ``"error"``: training would fail or learn something wrong; ``"warning"``: look at it.
-        kind: Short name of the rule, the same for all cases with this problem.
-        case: The case, or ``None`` for the dataset as a whole.
+        severity: ``"error"``: training would fail or learn something wrong; ``"warning"``: look at it; ``"ok"``.
+        kind: Short name of the rule, the same for all cases with this problem; of an installation what was looked at.
+        case: The case, or ``None`` for the dataset or installation as a whole.
         message: For people; lines after the first are remedies.
     """
 

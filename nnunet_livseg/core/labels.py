@@ -36,6 +36,10 @@ class Structures:
         """Values of the liver that are no tumor's."""
         return tuple(v for v in self.values.get(LIVER, ()) if v not in self.values.get(TUMOR, ()))
 
+    def role_of(self, value: int) -> str:
+        """``liver`` outside of tumors, ``tumor``, or neither, ``""``."""
+        return next((name for name in (TUMOR, LIVER) if value in self.values.get(name, ())), "")
+
     def as_dict(self) -> dict:
         known = None if self.known is None else sorted(self.known)
         return {"values": {k: list(v) for k, v in self.values.items()}, "known": known, "ignore": self.ignore}
@@ -132,6 +136,32 @@ def is_label(value: object) -> bool:
 def is_of_version_1(labels: Mapping) -> bool:
     """Whether labels map values to names, as nnU-Net v1 and the Decathlon write them."""
     return all(str(value).isdigit() and isinstance(name, str) for value, name in labels.items())
+
+
+def of_both(predicted: Structures, reference: Structures) -> Structures:
+    """The structures of predictions whose references have a ``dataset.json`` of their own, with the values of both.
+
+    A model of the liver can so be scored on references of liver and tumor, or one tumor on several kinds.
+
+    Raises:
+        UserError: A value is liver, tumor or something else for one and not for the other.
+    """
+    for value in sorted((predicted.known & reference.known) - {0}):
+        if predicted.role_of(value) != reference.role_of(value):
+            said = [
+                f"{one.role_of(value) or 'neither liver nor tumor'} in {one.source}" for one in (predicted, reference)
+            ]
+            raise UserError(
+                f"the label {value} is {', but '.join(said)}: predictions and references do not mean the same.\n"
+                "  Convert one of them, or correct the dataset.json that is wrong."
+            )
+    values = {
+        name: _joined([found, reference.values.get(name, ())]) if name in (LIVER, TUMOR) else found
+        for name, found in predicted.values.items()
+    }
+    ignore = predicted.ignore if reference.ignore is None else reference.ignore
+    source = f"{predicted.source} and {reference.source}"
+    return Structures(values, predicted.known | reference.known, ignore, source)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

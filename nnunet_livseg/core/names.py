@@ -5,12 +5,28 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import count
 
+from nnunet_livseg.core.errors import OptionError
+
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """A question with the closest known names, or an empty string."""
     lowered = {name.lower(): name for name in known}
     close = difflib.get_close_matches(wrong.lower(), list(lowered), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(lowered[name] for name in close)}?" if close else ""
+
+
+def require_options(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse keyword arguments that ``function`` does not have.
+
+    Raises:
+        OptionError: With the closest of ``known``.
+    """
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            raise OptionError(
+                f"{function}() has no argument {name!r}.{did_you_mean(name, known)}\n  Known: {', '.join(known)}."
+            )
 
 
 def file_name(text: str, *, empty: str = "unnamed") -> str:

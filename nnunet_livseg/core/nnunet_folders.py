@@ -1,10 +1,10 @@
 """nnU-Net's three folders and the datasets in them, without importing nnU-Net (which takes seconds)."""
 
-import json
 import os
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.names import did_you_mean, has_id, is_dataset_name
 
 VARIABLES = {
@@ -80,8 +80,8 @@ def trained_dataset(training: Path) -> str | None:
     """
     for place in (training, *training.resolve().parents[:2]):
         if (place / "plans.json").is_file():
-            plans = _read(place / "plans.json", "Copy the model again.")
-            return plans.get("dataset_name") if isinstance(plans, dict) else None
+            plans = read_json(place / "plans.json", remedy="Copy the model again.")
+            return plans.get("dataset_name")
     return next((part for part in reversed(training.resolve().parts) if is_dataset_name(part)), None)
 
 
@@ -91,14 +91,7 @@ def read_plans(path: Path) -> dict:
     Raises:
         UserError: It is damaged, or no plans.
     """
-    plans = _read(path, "Copy the model again.")
-    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
-        raise UserError(f"{path} is damaged (it has no configurations).\n  Copy the model again.")
+    plans = read_json(path, keys=("configurations",), remedy="Copy the model again.")
+    if not isinstance(plans["configurations"], dict):
+        raise UserError(f"{path} is damaged: it has no configurations.\n  Copy the model again.")
     return plans
-
-
-def _read(path: Path, remedy: str) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}).\n  {remedy}") from None

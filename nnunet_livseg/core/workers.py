@@ -1,6 +1,7 @@
 """Run jobs in parallel processes, never more at once than the memory holds."""
 
 import os
+import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -9,32 +10,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-import SimpleITK as sitk
+from nnunet_livseg.core.errors import UserError, WorkerDied
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_BASE_BYTES = 300_000_000  # interpreter and libraries
-
-
-class WorkerDied(RuntimeError):
-    """A worker was killed from outside, most often for its memory."""
-
-
-def memory_need_bytes(path: Path) -> int:
-    """Estimate of the peak memory of one case from a file's header; bytes of 512 x 512 x 500 voxels take 1 GB."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:  # the case itself will say so
-        return _BASE_BYTES
-    voxels = 1
-    for size in reader.GetSize():
-        voxels *= size
-    name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    itemsize = next((int(bits) // 8 for bits in ("64", "32", "16") if bits in name), 1)
-    return _BASE_BYTES + voxels * (4 + 4 * itemsize)
+_LEAST_BYTES = 300_000_000  # taken for free whatever the system says
 
 
 def available_memory_bytes() -> int:
@@ -49,7 +30,7 @@ def available_memory_bytes() -> int:
             limits.append(int(limit) - int(used))
     except (OSError, ValueError):  # not Linux, or no such control group
         pass
-    return max(min(limits), _BASE_BYTES)
+    return max(min(limits), _LEAST_BYTES)
 
 
 def worker_count(n_jobs: int, need_bytes: int, *, workers: int | None = None, memory_gb: float | None = None) -> int:
@@ -65,10 +46,9 @@ def run_jobs(
     """Yield each job with its result or with the exception it ended in, in the order they finish.
 
     At most ``workers`` jobs are in flight. Where a worker dies, the jobs that were in flight run again one at a time,
-    and
-    one that kills its worker again ends in ``WorkerDied``; all others are still run.
+    and one that kills its worker again ends in ``WorkerDied``; all others are still run.
     """
-    if workers <= 1:
+    if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
             yield job, _guarded(function, job)
         return
@@ -81,7 +61,13 @@ def run_jobs(
         one = [job]
         yield from _pool(function, one, alone, 1)
         if alone:
-            yield job, WorkerDied("its worker process was killed, most likely for lack of memory; try a larger machine")
+            yield (
+                job,
+                WorkerDied(
+                    "its worker process was killed twice, most likely for lack of memory.\n"
+                    "  Run fewer at once, or take a larger machine."
+                ),
+            )
 
 
 def _guarded(function: Callable[[Job], Result], job: Job) -> Result | Exception:
@@ -90,6 +76,19 @@ def _guarded(function: Callable[[Job], Result], job: Job) -> Result | Exception:
     except Exception as error:
         error.traceback_text = traceback.format_exc()  # exceptions lose their traceback on the way between processes
         return error
+
+
+def _in_worker(function: Callable[[Job], Result], job: Job) -> Result | Exception:
+    """``_guarded``, and an exception that does not survive the way between processes would end the whole pool."""
+    result = _guarded(function, job)
+    if isinstance(result, Exception):
+        try:
+            pickle.loads(pickle.dumps(result))
+        except Exception:
+            plain = UserError(str(result)) if isinstance(result, UserError) else RuntimeError(repr(result))
+            plain.traceback_text = result.traceback_text
+            return plain
+    return result
 
 
 def _pool(
@@ -101,11 +100,13 @@ def _pool(
         try:
             while rest or flying:
                 while rest and len(flying) < workers:
-                    flying[pool.submit(_guarded, function, rest[0])] = rest[0]
+                    flying[pool.submit(_in_worker, function, rest[0])] = rest[0]
                     rest.pop(0)
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     result = future.result()
+                    if isinstance(result, Exception):  # a traceback of here would begin here
+                        result.__cause__ = RuntimeError(f"in a worker process:\n{result.traceback_text}")
                     yield flying.pop(future), result
         except BrokenProcessPool:
             suspects.extend(flying.values())

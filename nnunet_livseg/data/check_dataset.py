@@ -1,17 +1,16 @@
 """Check an nnU-Net raw dataset before hours are spent on it."""
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from nnunet_livseg.core.dataset_json import declared_values
-from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.errors import UserError, explain
 from nnunet_livseg.core.findings import ERROR, WARNING, Finding, error, warning
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
+from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data.check_description import check_description, check_files
 from nnunet_livseg.data.check_images import Rules, check_case
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
@@ -28,9 +27,6 @@ def check_dataset(folder: str | Path, *, processes: int = 1, progress: bool = Fa
         folder: Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``.
         processes: Cases read at the same time; each needs the memory of one scan and its label map.
         progress: Show a progress bar.
-
-    Raises:
-        UserError: A process was killed, most likely for lack of memory.
     """
     try:
         dataset = RawDataset.open(folder)
@@ -64,23 +60,11 @@ def _rules(dataset: RawDataset) -> Rules:
 def _results(cases: list[RawCase], rules: Rules, processes: int) -> Iterator[tuple[str, list[Finding], int | None]]:
     """Name, findings and checksum of each case, in order of completion."""
     workers = min(processes, len(cases) // CASES_PER_PROCESS)
-    if workers < 2:
-        for case in cases:
-            yield case.name, *check_case(case, rules)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(check_case, case, rules): case.name for case in cases}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], *future.result()
-        except BrokenProcessPool as broken:
-            raise UserError(
-                f"a process was killed while {workers} cases were read at the same time, most likely for lack of"
-                " memory.\n  Run again with -np 1."
-            ) from broken
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    for case, result in run_jobs(partial(check_case, rules=rules), cases, workers=workers):
+        if isinstance(result, Exception):
+            yield case.name, [error("not checked", f"{case.name}: {explain(result)}", case.name)], None
+        else:
+            yield case.name, *result
 
 
 def _copy(name: str, other: str) -> Finding:

@@ -66,15 +66,6 @@ def parts(patient_of: Mapping[str, str], counts: Sequence[int], *, seed: int) ->
     return _split(kept, validation.__contains__), sorted(case for case in patient_of if patient_of[case] in test)
 
 
-def leaks(splits: Sequence[Split], patient_of: Mapping[str, str]) -> list[str]:
-    """Patients with cases on both sides of a split, as sentences (empty: none)."""
-    found = []
-    for fold, split in enumerate(splits):
-        sides = [{patient_of[case] for case in split[side]} for side in ("train", "val")]
-        found += [f"fold {fold}: patient {patient} is on both sides" for patient in sorted(sides[0] & sides[1])]
-    return found
-
-
 def _spelled(counts: Sequence[int]) -> str:
     return " ".join(map(str, counts))
 

@@ -8,13 +8,13 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.allocator import ENVIRONMENT, on_glibc
+from nnunet_livseg.core.findings import Finding
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.startup import OPT_OUT, VARIABLE, discovery_folder
 
@@ -24,14 +24,8 @@ MEMORY_PER_WORKER_GIB = 2.0  # a data-loading worker of nnU-Net with 3D patches
 IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "simpleitk": "SimpleITK"}  # unlike their packages
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``severity`` is ``ok``, ``warning`` or ``error``."""
-
-    severity: str
-    subject: str
-    text: str
-    remedy: str = ""
+def _finding(severity: str, subject: str, text: str, remedy: str = "") -> Finding:
+    return Finding(severity, subject, None, f"{text}\n{remedy}".rstrip())
 
 
 def examine() -> Iterator[Finding]:
@@ -40,7 +34,7 @@ def examine() -> Iterator[Finding]:
         try:
             yield from check()
         except (Exception, SystemExit) as error:  # other people's code does what it likes when it is imported
-            yield Finding(severity, subject, f"cannot be checked: {_in_a_line(error)}", "first fix the errors above")
+            yield _finding(severity, subject, f"cannot be checked: {_in_a_line(error)}", "first fix the errors above")
 
 
 def _checks() -> Iterator[tuple[str, str, Callable[[], Iterator[Finding]]]]:
@@ -67,19 +61,19 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding("ok", "nnunet-livseg", __version__)
+    yield _finding("ok", "nnunet-livseg", __version__)
     remedy = "pip install 'nnunetv2>=2.8,<2.9'"
     try:
         version = importlib.metadata.version("nnunetv2")
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("error", "nnunetv2", "not installed; this package is made for 2.8", remedy)
+        yield _finding("error", "nnunetv2", "not installed; this package is made for 2.8", remedy)
         return
     spec = importlib.util.find_spec("nnunetv2")
     place = f" ({Path(spec.origin).parent})" if spec and spec.origin else ""
     if version.startswith("2.8."):
-        yield Finding("ok", "nnunetv2", version + place)
+        yield _finding("ok", "nnunetv2", version + place)
     else:
-        yield Finding("error", "nnunetv2", f"{version}, but this package is made for 2.8{place}", remedy)
+        yield _finding("error", "nnunetv2", f"{version}, but this package is made for 2.8{place}", remedy)
 
 
 def _libraries() -> Iterator[Finding]:
@@ -93,9 +87,9 @@ def _libraries() -> Iterator[Finding]:
                 importlib.import_module(IMPORT_NAMES.get(name.lower(), name.replace("-", "_")))
         except (Exception, SystemExit) as error:
             broken = True
-            yield Finding("error", name, f"cannot be imported: {_in_a_line(error)}", f"pip install {name}")
+            yield _finding("error", name, f"cannot be imported: {_in_a_line(error)}", f"pip install {name}")
     if not broken:
-        yield Finding("ok", "libraries", f"all {len(names)} can be imported")
+        yield _finding("ok", "libraries", f"all {len(names)} can be imported")
 
 
 def _plug_ins() -> Iterator[Finding]:
@@ -110,7 +104,7 @@ def _plug_ins() -> Iterator[Finding]:
         if Path(folder).exists():
             yield from _broken_module(folder, None)
         else:
-            yield Finding("warning", "plug-ins", f"there is no folder {folder}", f"take it out of {VARIABLE}")
+            yield _finding("warning", "plug-ins", f"there is no folder {folder}", f"take it out of {VARIABLE}")
 
 
 def _broken_module(folder: str, package: str | None) -> Iterator[Finding]:
@@ -133,7 +127,7 @@ def _broken_module(folder: str, package: str | None) -> Iterator[Finding]:
         what = f"module {named[-1]} of {folder}" if named else folder
         remedy = f"take {folder} out of {VARIABLE}, or the module out of the folder"
         text = f"nnU-Net cannot import {what}, and finds no trainer behind it: {_in_a_line(error)}"
-        yield Finding("error", "plug-ins", text, "take the module out of nnU-Net" if package else remedy)
+        yield _finding("error", "plug-ins", text, "take the module out of nnU-Net" if package else remedy)
 
 
 def _trainers() -> Iterator[Finding]:
@@ -155,13 +149,13 @@ def _trainers() -> Iterator[Finding]:
                 raise
             remedy = f"unset {OPT_OUT}" if os.environ.get(OPT_OUT) else 'eval "$(livseg env)"'
             value = os.environ.get(VARIABLE, "not set")
-            yield Finding("error", "trainers", f"nnU-Net does not find {name} ({VARIABLE}: {value})", remedy)
+            yield _finding("error", "trainers", f"nnU-Net does not find {name} ({VARIABLE}: {value})", remedy)
             return
         if found is not expected:
             where = f"{found.__module__} of {VARIABLE}={os.environ.get(VARIABLE)}"
-            yield Finding("error", "trainers", f"another {name} comes first: {where}", f"take it out of {VARIABLE}")
+            yield _finding("error", "trainers", f"another {name} comes first: {where}", f"take it out of {VARIABLE}")
             return
-    yield Finding("ok", "trainers", f"nnU-Net finds all {len(TRAINERS)}")
+    yield _finding("ok", "trainers", f"nnU-Net finds all {len(TRAINERS)}")
 
 
 # --- machine ----------------------------------------------------------------------------------------------------------
@@ -170,32 +164,32 @@ def _trainers() -> Iterator[Finding]:
 def _folder(variable: str) -> Iterator[Finding]:
     value, holds = os.environ.get(variable), VARIABLES[variable]
     if not value:
-        yield Finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
+        yield _finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
     elif not Path(value).is_dir():
-        yield Finding("error", variable, f"{value} is no folder", f"mkdir -p {value}")
+        yield _finding("error", variable, f"{value} is no folder", f"mkdir -p {value}")
     elif not os.access(value, os.W_OK):
-        yield Finding("error", variable, f"{value} cannot be written", f"correct its permissions ({holds})")
+        yield _finding("error", variable, f"{value} cannot be written", f"correct its permissions ({holds})")
     else:
-        yield Finding("ok", variable, f"{value} ({shutil.disk_usage(value).free / GIB:.0f} GiB free)")
+        yield _finding("ok", variable, f"{value} ({shutil.disk_usage(value).free / GIB:.0f} GiB free)")
 
 
 def _gpu() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        yield Finding(
+        yield _finding(
             "warning", "GPU", f"none that torch {torch.__version__} can use", "add -device cpu to nnU-Net's commands"
         )
         return
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        yield Finding("ok", "GPU", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB")
+        yield _finding("ok", "GPU", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB")
 
 
 def _memory() -> Iterator[Finding]:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     enough = total >= 15
-    yield Finding(
+    yield _finding(
         "ok" if enough else "warning",
         "memory",
         f"{total:.0f} GiB",
@@ -211,7 +205,7 @@ def _shared_memory() -> Iterator[Finding]:
         free = shutil.disk_usage(shared).free / GIB
         enough = free >= LEAST_SHARED_MEMORY_GIB
         remedy = "" if enough else "docker run --shm-size=8g (or --ipc=host); else background workers die"
-        yield Finding("ok" if enough else "warning", "shared memory", f"{free:.1f} GiB free in {shared}", remedy)
+        yield _finding("ok" if enough else "warning", "shared memory", f"{free:.1f} GiB free in {shared}", remedy)
 
 
 def _open_files() -> Iterator[Finding]:
@@ -219,7 +213,7 @@ def _open_files() -> Iterator[Finding]:
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < 1024:
-        yield Finding("warning", "open files", f"at most {files}", "ulimit -n 4096")
+        yield _finding("warning", "open files", f"at most {files}", "ulimit -n 4096")
 
 
 def _workers() -> Iterator[Finding]:
@@ -230,11 +224,11 @@ def _workers() -> Iterator[Finding]:
     if setting is None:
         text = f"{cores} cores; nnUNet_n_proc_DA is not set, nnU-Net chooses by host name or takes 12"
         more = cores < 12
-        yield Finding(
+        yield _finding(
             "warning" if more else "ok", "workers", text, f"export nnUNet_n_proc_DA={suggested}" if more else ""
         )
     else:
-        yield Finding("ok", "workers", f"{cores} cores; nnUNet_n_proc_DA={setting} (suggested: {suggested})")
+        yield _finding("ok", "workers", f"{cores} cores; nnUNet_n_proc_DA={setting} (suggested: {suggested})")
 
 
 def _pages() -> Iterator[Finding]:
@@ -244,7 +238,7 @@ def _pages() -> Iterator[Finding]:
     if torch.cuda.is_available() or not on_glibc():
         return
     if all(os.environ.get(name) for name in ENVIRONMENT):
-        yield Finding("ok", "memory pages", "kept in every process, by MALLOC_MMAP_THRESHOLD_")
+        yield _finding("ok", "memory pages", "kept in every process, by MALLOC_MMAP_THRESHOLD_")
         return
     text = "our trainers and livseg segment keep them on a CPU; other trainers and nnUNetv2_predict are faster with:"
-    yield Finding("ok", "memory pages", text, "export " + " ".join(f"{k}={v}" for k, v in ENVIRONMENT.items()))
+    yield _finding("ok", "memory pages", text, "export " + " ".join(f"{k}={v}" for k, v in ENVIRONMENT.items()))

@@ -9,9 +9,9 @@ from typing import Any
 
 # public names, imported where they are first used, so that one module of this room does not load all of it
 _HOME = {
-    "CaseResult": "nnunet_livseg.evaluation.case_evaluation",
-    "Comparison": "nnunet_livseg.evaluation.comparison",
-    "FolderResult": "nnunet_livseg.evaluation.folder_evaluation",
+    "CaseResult": "nnunet_livseg.evaluation.results",
+    "Comparison": "nnunet_livseg.evaluation.results",
+    "FolderResult": "nnunet_livseg.evaluation.results",
     "Options": "nnunet_livseg.evaluation.options",
     "compare": "nnunet_livseg.evaluation.comparison",
     "evaluate_case": "nnunet_livseg.evaluation.case_evaluation",

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,58 +17,12 @@ from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.metrics import structure_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
+from nnunet_livseg.evaluation.results import CaseResult
 from nnunet_livseg.evaluation.slices import slice_scores
 from nnunet_livseg.imaging.label_maps import LabelImage, grid_difference, label_map_stem, read_label_map, resampled
 from nnunet_livseg.imaging.masks import bounding_box
 
 LITS_LABELS = structures_from_values((1,), (2,))
-
-
-@dataclass
-class CaseResult:
-    """All numbers of one case.
-
-    Args:
-        case: Name of the case.
-        unit: ``mm`` or ``px``: unit of all lengths.
-        ndim: Dimensions of the image; with ``unit`` it gives the unit of volumes (ml, mm2, px).
-        structures: Structure to metric to value (``metrics.metric_table`` explains them).
-        counts: Structure to voxel counts ``both``, ``predicted``, ``reference``, ``image``.
-        lesions: One row per reference lesion and per unmatched predicted lesion.
-        detection: Counts of found, missed, true and false lesions by rule.
-        burden: Predicted and reference tumor burden and their difference, where there are liver and tumor.
-        slices: Structure to the scores of its axial slices, where ``options.slices`` asks for them.
-        fold: Fold of a cross-validation the case was predicted in.
-        notes: What a reader should know (resampled, float labels, ...).
-        seconds: Time that the evaluation took.
-    """
-
-    case: str
-    unit: str
-    ndim: int
-    structures: dict[str, dict[str, float]]
-    counts: dict[str, dict[str, int]]
-    lesions: list[dict] = field(default_factory=list)
-    detection: dict[str, dict[str, int]] = field(default_factory=dict)
-    burden: dict[str, float] = field(default_factory=dict)
-    slices: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    fold: str = ""
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict:
-        return asdict(self)
-
-    def status(self, structure: str) -> str:
-        """``both_empty``, ``missed``, ``false_alarm`` or ``both``: which masks have voxels."""
-        counts = self.counts[structure]
-        names = {
-            (False, False): "both_empty",
-            (False, True): "missed",
-            (True, False): "false_alarm",
-            (True, True): "both",
-        }
-        return names[bool(counts["predicted"]), bool(counts["reference"])]
 
 
 def evaluate_case(
@@ -185,17 +139,20 @@ def mask_pairs(
     structures: Structures,
 ) -> dict[str, MaskPair]:
     """The masks of each structure, from label maps ``(*C)`` cut to ``box``."""
-    n_voxels = image.labels.size
+    n_voxels, ignored_in = image.labels.size, np.zeros(len(reference), int)
     if structures.ignore is not None:
         ignored = reference == structures.ignore
-        n_voxels -= int(np.count_nonzero(ignored))
+        ignored_in = np.count_nonzero(ignored, axis=tuple(range(1, ignored.ndim)))
+        n_voxels -= int(ignored_in.sum())
         predicted, reference = np.where(ignored, 0, predicted), np.where(ignored, 0, reference)
     pairs = {}
     for name, values in structures.values.items():
         masks = mask_of(predicted, values), mask_of(reference, values)
         cut = MaskPair.of(*masks, image.spacing_mm, n_voxels=n_voxels)
         corner = tuple(outer.start + inner for outer, inner in zip(box, cut.corner, strict=True))
-        pairs[name] = replace(cut, shape=image.labels.shape, corner=corner)
+        slices = slice(cut.corner[0], cut.corner[0] + len(cut.reference))
+        pixels = math.prod(image.labels.shape[1:]) - ignored_in[slices]
+        pairs[name] = replace(cut, shape=image.labels.shape, corner=corner, slice_pixels=pixels)
     return pairs
 
 

@@ -1,10 +1,10 @@
 """A table of what is known about cases (type, phase, site, ...), as people keep it: a CSV file."""
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.tables import read_csv
 from nnunet_livseg.imaging.label_maps import label_map_stem
 
 
@@ -17,24 +17,16 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no case table {path}. It is a CSV file with a column `case` and others.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the case table {path} cannot be read: {error}") from None
-    first_line = text.partition("\n")[0]
-    separator = max(",;\t", key=first_line.count)
-    rows = list(csv.DictReader(text.splitlines(), delimiter=separator))
-    names = list(rows[0]) if rows else []
-    if len(names) < 2:
+    found = read_csv(path, known_spelling=("case",))
+    if len(found.columns) < 2 or not found.rows:
         raise UserError(f"the case table {path} needs a line of column names, at least two columns, and rows below it.")
-    key = next((name for name in names if name.strip().lower() == "case"), names[0])
+    key = "case" if "case" in found.columns else found.columns[0]
     table: dict[str, dict[str, str]] = {}
-    for row in rows:
-        case = (row[key] or "").strip()
-        case = label_map_stem(case)
+    for row in found.rows:
+        case = label_map_stem(row.values.pop(key))
         if case in table:
-            raise UserError(f"the case table {path} has two rows for the case {case!r}.")
-        table[case] = {name.strip(): (row[name] or "").strip() for name in names if name != key and name}
+            raise UserError(f"the case table {path} has two rows for the case {case!r}, the second in line {row.line}.")
+        table[case] = row.values
     wanted = set(cases)
     if not wanted & table.keys():
         shown = ", ".join(list(table)[:3])

@@ -2,98 +2,23 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.evaluation.comparison_tables import write_comparison
-from nnunet_livseg.evaluation.csv_tables import metrics_of
-from nnunet_livseg.evaluation.folder_evaluation import FolderResult, evaluate_folder
+from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.options import Options
-from nnunet_livseg.evaluation.statistics import bootstrap_means, holm, paired_tests
-
-ALPHA = 0.05
-# The same method in two laboratories, tumor Dice on LiTS: up to 0.06 apart on one fold, 0.006 over five folds
-NOISE_ONE_FOLD, NOISE_FIVE_FOLDS = 0.06, 0.01
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One test: method ``a`` against method ``b`` in one metric of one structure, over the cases both have.
-
-    ``difference`` is the mean of a - b (of absolute values where 0 is best); ``p_holm`` is the Wilcoxon p adjusted over
-    all pairs of methods in this metric.
-    """
-
-    structure: str
-    metric: str
-    a: str
-    b: str
-    n: int
-    n_left_out: int
-    difference: float
-    ci95: tuple[float, float]
-    p_wilcoxon: float
-    p_t: float
-    p_holm: float
-    wins: int
-    ties: int
-    losses: int
-    noise_floor: float | None
-
-    @property
-    def significant(self) -> bool:
-        return self.p_holm < ALPHA
-
-    @property
-    def within_noise(self) -> bool:
-        return self.noise_floor is not None and abs(self.difference) < self.noise_floor
-
-
-@dataclass
-class Comparison:
-    """The result of ``compare``.
-
-    Args:
-        methods: Every method's own evaluation.
-        cases: Names of the cases that every method has.
-        left_out: Case to the methods that lack it.
-        pairs: All tests.
-        ranking: ``structure.metric`` to method to mean rank and shares of bootstrap ranks.
-        folds: Number of folds behind the predictions, which decides the noise floor.
-    """
-
-    methods: list[FolderResult]
-    cases: list[str]
-    left_out: dict[str, list[str]]
-    pairs: list[Pair] = field(default_factory=list)
-    ranking: dict[str, dict[str, dict]] = field(default_factory=dict)
-    folds: int = 1
-
-    @property
-    def names(self) -> list[str]:
-        return [result.method for result in self.methods]
-
-    def values(self, structure: str, metric: str) -> np.ndarray:
-        """``(cases, methods)`` values over the common cases."""
-        columns = []
-        for result in self.methods:
-            by_case = {case.case: case for case in result.cases}
-            columns.append([by_case[case].structures[structure][metric] for case in self.cases])
-        return np.array(columns, dtype=np.float64).T
-
-    def best(self, structure: str, metric: str) -> tuple[str | None, bool]:
-        """The method with the best mean, and whether it is proven: significant and beyond noise against every other."""
-        row = metrics_of(self.methods[0])[metric]
-        merits = _merit(self.values(structure, metric), row.better)
-        finite = np.where(np.isfinite(merits).all(axis=1)[:, None], merits, np.nan)
-        if not row.better or not np.isfinite(finite).any():
-            return None, False
-        name = self.names[int(np.nanargmax(np.nanmean(finite, axis=0)))]
-        tests = [p for p in self.pairs if (p.structure, p.metric) == (structure, metric) and name in (p.a, p.b)]
-        return name, bool(tests) and all(test.significant and not test.within_noise for test in tests)
+from nnunet_livseg.evaluation.results import (
+    NOISE_FIVE_FOLDS,
+    NOISE_ONE_FOLD,
+    Comparison,
+    FolderResult,
+    Pair,
+    finite_merits,
+)
+from nnunet_livseg.evaluation.statistics import bootstrap_means, holm, paired_tests, signed_ranks
 
 
 def compare(
@@ -115,8 +40,7 @@ def compare(
     """Evaluate several folders of predictions of the same cases and test their differences.
 
     Each method's own evaluation goes to ``out/METHOD`` and is reused like that of ``evaluate_folder``; the comparison
-    is
-    written as ``comparison.json``, ``comparison.csv`` and ``comparison.md``.
+    is written as ``comparison.json``, ``comparison.csv`` and ``comparison.md``.
 
     Args:
         methods: Folders of predictions or of trainings.
@@ -167,11 +91,11 @@ def compare_results(results: Sequence[FolderResult], *, folds: int | None = None
     n_folds = folds or min(len(result.inputs.folds) or 1 for result in results)
     comparison = Comparison(list(results), common, left_out, folds=n_folds)
     for structure in _common_structures(results):
-        for metric, row in metrics_of(results[0]).items():
+        for metric, row in results[0].metrics.items():
             if row.better:
-                values = comparison.values(structure, metric)
-                comparison.pairs += _tests(comparison, structure, metric, values, row.better)
-                comparison.ranking[f"{structure}.{metric}"] = _ranking(comparison.names, _merit(values, row.better))
+                comparison.pairs += _tests(comparison, structure, metric, row.better)
+                merits = finite_merits(comparison.merits(structure, metric))
+                comparison.ranking[f"{structure}.{metric}"] = _ranking(comparison.names, merits)
     return comparison
 
 
@@ -212,19 +136,16 @@ def noise_floor(structure: str, metric: str, folds: int) -> float | None:
     return NOISE_FIVE_FOLDS if folds >= 5 else NOISE_ONE_FOLD
 
 
-def _merit(values: np.ndarray, better: str) -> np.ndarray:
-    """Turn values so that more is better."""
-    return {"higher": values, "lower": -values, "zero": -np.abs(values)}.get(better, values)
-
-
-def _tests(comparison: Comparison, structure: str, metric: str, values: np.ndarray, better: str) -> list[Pair]:
+def _tests(comparison: Comparison, structure: str, metric: str, better: str) -> list[Pair]:
+    values, merits = comparison.values(structure, metric), comparison.merits(structure, metric)
     values = np.abs(values) if better == "zero" else values
-    sign = 1 if better == "higher" else -1
+    lacking = comparison.lacking(structure, metric).sum(axis=0).tolist()
     rows = []
     for i, j in itertools.combinations(range(values.shape[1]), 2):
-        test = paired_tests(values[:, i], values[:, j])
-        if sign < 0:
-            test["wins"], test["losses"] = test["losses"], test["wins"]
+        test = paired_tests(values[:, i], values[:, j]) | signed_ranks(merits[:, i], merits[:, j])
+        balance = test.pop("balance")
+        test["winner"] = comparison.names[i if balance > 0 else j] if balance else None
+        test |= {"lacking_a": lacking[i], "lacking_b": lacking[j]}
         rows.append((comparison.names[i], comparison.names[j], test))
     adjusted = holm([test["p_wilcoxon"] for _, _, test in rows])
     floor = noise_floor(structure, metric, comparison.folds)
@@ -238,13 +159,12 @@ def _ranking(names: list[str], merits: np.ndarray) -> dict[str, dict]:
     """Mean rank over cases, and how often each method takes each rank when the cases are drawn again."""
     from scipy.stats import rankdata
 
-    finite = merits[np.isfinite(merits).all(axis=1)]
-    if not len(finite):
+    if not len(merits):
         return {}
-    ranks = rankdata(-finite, axis=1).mean(axis=0)
-    means = bootstrap_means(finite)
+    ranks = rankdata(-merits, axis=1).mean(axis=0)
+    means = bootstrap_means(merits)
     places = rankdata(-means, axis=1, method="min").astype(int)
     shares = [[float((places[:, m] == place).mean()) for place in range(1, len(names) + 1)] for m in range(len(names))]
     return {
-        name: {"mean_rank": float(ranks[m]), "rank_shares": shares[m], "n": len(finite)} for m, name in enumerate(names)
+        name: {"mean_rank": float(ranks[m]), "rank_shares": shares[m], "n": len(merits)} for m, name in enumerate(names)
     }

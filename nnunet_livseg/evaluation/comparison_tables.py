@@ -2,17 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.files import write_json, write_text
-from nnunet_livseg.evaluation.csv_tables import definitions, markdown, metrics_of, number, to_csv
-from nnunet_livseg.evaluation.store import to_json
-
-if TYPE_CHECKING:
-    from nnunet_livseg.evaluation.comparison import Comparison
+from nnunet_livseg.core.tables import csv_text, markdown_table, number
+from nnunet_livseg.evaluation.csv_tables import definitions
+from nnunet_livseg.evaluation.results import Comparison
 
 SCHEMA = "nnunet_livseg.comparison/1"
 SHOWN = (
@@ -31,21 +28,22 @@ SHOWN = (
 PERCENT = {"dice", "jaccard", "voe", "rvd", "precision", "recall"}
 
 
-def write_comparison(comparison: "Comparison", out: Path) -> None:
+def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write all three files whole."""
-    write_json(out / "comparison.json", to_json(comparison_document(comparison)))
-    write_text(out / "comparison.csv", to_csv([_pair_row(pair) for pair in comparison.pairs]))
+    write_json(out / "comparison.json", comparison_document(comparison))
+    write_text(out / "comparison.csv", csv_text([_pair_row(pair) for pair in comparison.pairs]))
     write_text(out / "comparison.md", comparison_markdown(comparison))
 
 
 def _pair_row(pair: object) -> dict:
     row = asdict(pair)
     low, high = row.pop("ci95")
+    row["winner"] = row["winner"] or ""
     verdicts = {"significant": int(pair.significant), "within_noise": int(pair.within_noise)}
     return row | {"ci95_low": low, "ci95_high": high, **verdicts}
 
 
-def comparison_document(comparison: "Comparison") -> dict:
+def comparison_document(comparison: Comparison) -> dict:
     """The content of ``comparison.json``."""
     first = comparison.methods[0]
     return {
@@ -58,7 +56,7 @@ def comparison_document(comparison: "Comparison") -> dict:
         "folds": comparison.folds,
         "options": first.options.as_dict(),
         "units": {"length": first.unit},
-        "definitions": definitions(first) | {"tests": TESTS},
+        "definitions": definitions(first) | {"tests": f"{TESTS} {LACKING}"},
         "tests": [_pair_row(pair) for pair in comparison.pairs],
         "ranking": comparison.ranking,
     }
@@ -66,23 +64,27 @@ def comparison_document(comparison: "Comparison") -> dict:
 
 TESTS = (
     "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
-    "pairs "
-    "of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference stand in "
-    "comparison.csv. Where 0 is best (RVD) absolute values are compared. Pairs with an infinite or undefined value "
-    "are left "
-    "out and counted."
+    "pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference stand in "
+    "comparison.csv. Where 0 is best (RVD) absolute values are compared. Mean difference, interval and t-test are over "
+    "the cases in which both methods have a value; the others are counted as left out."
+)
+LACKING = (
+    "A method without a value in a case by its own fault (infinite, or undefined although reference or prediction has "
+    "voxels: a missed or invented lesion) has its worst result there in the Wilcoxon test and in the ranking. A method "
+    "with more such cases than another is never called better nor printed bold: what it has are its easier cases. "
+    "--worst diagonal gives these cases a distance, so that all cases enter the means."
 )
 
 
-def shown_metrics(comparison: "Comparison") -> list[str]:
+def shown_metrics(comparison: Comparison) -> list[str]:
     """The metrics of the paper's table, in its order."""
-    known = metrics_of(comparison.methods[0])
+    known = comparison.methods[0].metrics
     return [
         name for prefix in SHOWN for name in known if name == prefix or (prefix[-1] == "_" and name.startswith(prefix))
     ]
 
 
-def comparison_markdown(comparison: "Comparison") -> str:
+def comparison_markdown(comparison: Comparison) -> str:
     """One table per structure in the papers' format, then the tests, then what to make of them."""
     structures = list(dict.fromkeys(pair.structure for pair in comparison.pairs))
     parts = ["# Comparison of " + ", ".join(comparison.names), _cases(comparison)]
@@ -91,20 +93,20 @@ def comparison_markdown(comparison: "Comparison") -> str:
     return "\n\n".join(part.strip() for part in [*parts, "## How to read this", reading(comparison)]) + "\n"
 
 
-def _cases(comparison: "Comparison") -> str:
+def _cases(comparison: Comparison) -> str:
     text = f"{len(comparison.cases)} cases that every method has; mode {comparison.methods[0].options.mode}."
     if comparison.left_out:
         text += " Left out: " + "; ".join(f"{c} (not in {', '.join(m)})" for c, m in comparison.left_out.items()) + "."
     return text
 
 
-def paper_table(comparison: "Comparison", structure: str) -> str:
+def paper_table(comparison: Comparison, structure: str) -> str:
     """Methods as rows; mean ± sd; the best value bold only where it is proven against every other method."""
-    known = metrics_of(comparison.methods[0])
+    known = comparison.methods[0].metrics
     metrics = shown_metrics(comparison)
     header = ["method", *(heading(known[m], comparison.methods[0].unit) for m in metrics)]
     columns = [comparison_cells(comparison, structure, m) for m in metrics]
-    return markdown(header, [[name, *cells] for name, *cells in zip(comparison.names, *columns, strict=True)])
+    return markdown_table(header, [[name, *cells] for name, *cells in zip(comparison.names, *columns, strict=True)])
 
 
 def heading(metric: object, unit: str) -> str:
@@ -113,23 +115,26 @@ def heading(metric: object, unit: str) -> str:
     return f"{metric.title} [%]" if metric.name in PERCENT or metric.name.startswith("nsd_") else metric.title
 
 
-def comparison_cells(comparison: "Comparison", structure: str, metric: str) -> list[str]:
+def comparison_cells(comparison: Comparison, structure: str, metric: str) -> list[str]:
     """A metric's column, one cell per method, in Markdown."""
     values = comparison.values(structure, metric)
     best, proven = comparison.best(structure, metric)
     percent = metric in PERCENT or metric.startswith("nsd_")
     cells = []
-    for name, column in zip(comparison.names, values.T, strict=True):
+    lacking = comparison.lacking(structure, metric)
+    for name, column, lacks in zip(comparison.names, values.T, lacking.T, strict=True):
         finite = column[np.isfinite(column)] * (100 if percent else 1)
         sd = finite.std(ddof=1) if len(finite) > 1 else float("nan")
         mean = finite.mean() if len(finite) else float("nan")
-        n_infinite = int(np.isinf(column).sum())
-        text = f"{number(mean, 2)} ± {number(sd, 2)}" + (f" ({n_infinite} inf)" if n_infinite else "")
+        n_infinite, n_lacking = int(np.isinf(column).sum()), int(lacks.sum())
+        counts = [f"{n_infinite} inf"] * (n_infinite > 0)
+        counts += [f"{n_lacking - n_infinite} undefined"] * (n_lacking > n_infinite)
+        text = f"{number(mean, 2)} ± {number(sd, 2)}" + (f" ({', '.join(counts)})" if counts else "")
         cells.append(f"**{text}**" if proven and name == best else text)
     return cells
 
 
-def tests_table(comparison: "Comparison", structure: str) -> str:
+def tests_table(comparison: Comparison, structure: str) -> str:
     """The tests of the metrics shown."""
     header = (
         "metric",
@@ -141,7 +146,7 @@ def tests_table(comparison: "Comparison", structure: str) -> str:
         "better/equal/worse",
         "verdict",
     )
-    known = metrics_of(comparison.methods[0])
+    known = comparison.methods[0].metrics
     rows = [
         (known[p.metric].title, f"{p.a} - {p.b}", f"{p.n}" + (f" ({p.n_left_out} left out)" if p.n_left_out else ""),
          number(p.difference), f"{number(p.ci95[0])} to {number(p.ci95[1])}", p_text(p.p_holm),
@@ -150,7 +155,7 @@ def tests_table(comparison: "Comparison", structure: str) -> str:
         for p in comparison.pairs
         if (p.structure, p.metric) == (structure, metric)
     ]  # fmt: skip
-    return markdown(header, rows, left=2)
+    return markdown_table(header, rows, left=2)
 
 
 def p_text(p: float) -> str:
@@ -161,16 +166,22 @@ def verdict(pair: object) -> str:
     """What a pair shows, in words."""
     if pair.within_noise:
         return f"within the noise of two runs ({pair.noise_floor:g})"
-    return "significant" if pair.significant else "not significant"
+    if pair.significant:
+        return f"significant: {pair.winner}" if pair.lacks_more else "significant"
+    if pair.lacks_more is None:
+        return "not significant"
+    more, fewer = max(pair.lacking_a, pair.lacking_b), min(pair.lacking_a, pair.lacking_b)
+    return f"not significant: {pair.lacks_more} has no value in {more} cases, the other in {fewer}"
 
 
-def reading(comparison: "Comparison") -> str:
+def reading(comparison: Comparison) -> str:
     """How the numbers were made, and what they cannot show."""
     floor = next((p.noise_floor for p in comparison.pairs if p.noise_floor is not None), None)
     lines = [
         f"- {TESTS}",
-        "- Bold: the best mean, only where it differs significantly from every other method and by more than the "
-        "noise floor.",
+        f"- {LACKING}",
+        "- Bold: the best mean, only where the test finds it better than every other method, by more than the noise "
+        "floor.",
         *(
             [
                 f"- Noise floor of the tumor Dice: {floor:g}. The same method in two laboratories differs by up to "
@@ -191,6 +202,6 @@ def reading(comparison: "Comparison") -> str:
             f"- With {len(comparison.cases)} cases the Wilcoxon test cannot reach p < 0.05, whatever the difference: "
             "it needs 6."
         )
-    metrics = metrics_of(comparison.methods[0])
+    metrics = comparison.methods[0].metrics
     lines += [f"- {metrics[m].title}: {metrics[m].definition}" for m in shown_metrics(comparison)]
     return "\n".join(lines)

@@ -1,19 +1,10 @@
-"""Results as files: ``cases.csv``, ``lesions.csv``, ``summary.json`` and a Markdown table for papers."""
-
-import csv
-import io
-import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+"""Results as files: ``cases.csv``, ``lesions.csv``, ``columns.csv`` (what each column means) and ``summary.json``."""
 
 from nnunet_livseg import __version__
 from nnunet_livseg.evaluation.lesion_table import COLUMNS
 from nnunet_livseg.evaluation.lits_scorer import SCORES
-from nnunet_livseg.evaluation.metrics import BURDEN, Metric, metric_table
-from nnunet_livseg.evaluation.store import SCHEMA
-
-if TYPE_CHECKING:
-    from nnunet_livseg.evaluation.folder_evaluation import FolderResult
+from nnunet_livseg.evaluation.metrics import BURDEN, Metric
+from nnunet_livseg.evaluation.results import SCHEMA, FolderResult
 
 _LESION_LENGTHS = {"diameter", "diameter_axial", "assd", "rmsd", "hd", "center_x", "center_y", "center_z"}
 _LESION_SIZES = {"volume", "volume_predicted"}
@@ -43,28 +34,17 @@ EMPTY_POLICY = {
 }
 
 
-def size_unit(unit: str, ndim: int) -> str:
-    """Unit of volumes: ml, mm2 (2D) or px."""
-    if unit == "px":
-        return "px"
-    return "ml" if ndim == 3 else "mm2"
-
-
-def column(metric: Metric, result: "FolderResult") -> str:
+def column(metric: Metric, result: FolderResult) -> str:
     """Name of a metric's column: with its unit."""
     if metric.name.startswith("nsd_"):
         return f"{metric.name}{result.unit}"
-    unit = {"length": result.unit, "size": size_unit(result.unit, result.ndim)}.get(metric.unit)
+    unit = {"length": result.unit, "size": result.size_unit}.get(metric.unit)
     return f"{metric.name}_{unit}" if unit else metric.name
 
 
-def metrics_of(result: "FolderResult") -> dict[str, Metric]:
-    return metric_table(result.options, length_unit=result.unit)
-
-
-def case_rows(result: "FolderResult") -> list[dict]:
+def case_rows(result: FolderResult) -> list[dict]:
     """One row per case: every metric of every structure, burden, detection counts, the user's columns."""
-    metrics = metrics_of(result)
+    metrics = result.metrics
     rows = []
     for case in result.cases:
         row: dict = {"case": case.case} | ({"fold": case.fold} if result.inputs.folds else {})
@@ -80,7 +60,7 @@ def case_rows(result: "FolderResult") -> list[dict]:
     return rows
 
 
-def lesion_header(result: "FolderResult") -> list[str]:
+def lesion_header(result: FolderResult) -> list[str]:
     names = (
         ("kind", "lesion", "group_iou", "volume", "volume_predicted", *SCORES)
         if result.options.mode == "lits"
@@ -90,7 +70,7 @@ def lesion_header(result: "FolderResult") -> list[str]:
     return ["case", *extra, *(_lesion_column(name, result) for name in names)]
 
 
-def lesion_rows(result: "FolderResult") -> list[dict]:
+def lesion_rows(result: FolderResult) -> list[dict]:
     """One row per lesion; the user's columns of its case are repeated."""
     return [
         {"case": case.case}
@@ -101,29 +81,61 @@ def lesion_rows(result: "FolderResult") -> list[dict]:
     ]
 
 
-def _lesion_column(name: str, result: "FolderResult") -> str:
+def _lesion_column(name: str, result: FolderResult) -> str:
     if name in _LESION_LENGTHS:
         return f"{name}_{result.unit}"
-    return f"{name}_{size_unit(result.unit, result.ndim)}" if name in _LESION_SIZES else name
+    return f"{name}_{result.size_unit}" if name in _LESION_SIZES else name
 
 
-def to_csv(rows: Sequence[dict], header: Sequence[str] | None = None) -> str:
-    """CSV text; undefined values are empty, infinite ones are ``inf``."""
-    columns = list(dict.fromkeys([*(header or ()), *(name for row in rows for name in row)]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+_CASE = {
+    "case": "name of the case: the file's name without its ending",
+    "fold": "fold of the cross-validation that the case was predicted in",
+    "seconds": "time that the evaluation of the case took",
+    "notes": "what a reader should know: resampled, labels stored as floating point, labels that were not asked for",
+}
+_COUNTS = {
+    "found": "reference lesions found",
+    "missed": "reference lesions not found",
+    "true": "predicted lesions that found one",
+    "false": "predicted lesions that found none",
+}
 
 
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.10g}"
-    return value
+def column_rows(result: FolderResult) -> list[dict[str, str]]:
+    """Rows (file, column, definition) for every column that was written, in order."""
+    user = {name: "from the case table" for row in result.case_table.values() for name in row}
+    known = user | _CASE | _structure_columns(result) | _detection_columns(result)
+    known |= {metric.name: metric.definition for metric in BURDEN}
+    cases = list(dict.fromkeys(name for row in case_rows(result) for name in row))
+    lesions = {name: _lesion_definition(name, result) for name in lesion_header(result)} | user
+    rows = [("cases.csv", name, known[name]) for name in cases]
+    rows += [("lesions.csv", name, (lesions | {"case": _CASE["case"]})[name]) for name in lesion_header(result)]
+    return [dict(zip(("file", "column", "definition"), row, strict=True)) for row in rows]
 
 
-def definitions(result: "FolderResult") -> dict:
+def _structure_columns(result: FolderResult) -> dict[str, str]:
+    mode = result.options.mode
+    known = {}
+    for name in result.summary["structures"]:
+        known[f"{name}_status"] = (
+            f"which masks have voxels: both, missed, false_alarm, both_empty. {EMPTY_POLICY[mode]}"
+        )
+        known |= {f"{name}_{column(m, result)}": f"{m.definition} (mode {mode})" for m in result.metrics.values()}
+    return known
+
+
+def _detection_columns(result: FolderResult) -> dict[str, str]:
+    rules = {rule for case in result.cases for rule in case.detection}
+    return {f"lesions_{rule}_{key}": f"{text}; {RULES[rule][1]}" for rule in rules for key, text in _COUNTS.items()}
+
+
+def _lesion_definition(name: str, result: FolderResult) -> str:
+    stem = name.removesuffix(f"_{result.unit}").removesuffix("_ml").removesuffix("_mm2")
+    metrics = result.metrics
+    return COLUMNS.get(stem) or (metrics[stem].definition if stem in metrics else "")
+
+
+def definitions(result: FolderResult) -> dict:
     """What every number means, for every output."""
     options = result.options
     used = {rule for case in result.cases for rule in case.detection}
@@ -137,13 +149,13 @@ def definitions(result: "FolderResult") -> dict:
         "dice_global": "Dice of all cases' voxels pooled",
         "interval": "95 % percentile bootstrap of the mean, 2,000 resamples",
         "metrics": {m.name: {"title": m.title, "unit": m.unit, "better": m.better, "definition": m.definition}
-                    for m in (*metrics_of(result).values(), *BURDEN)},
+                    for m in (*result.metrics.values(), *BURDEN)},
         "detection": {rule: text for rule, (_, text) in RULES.items() if rule in used},
         "lesion_columns": {} if options.mode == "lits" else COLUMNS,
     }  # fmt: skip
 
 
-def summary_document(result: "FolderResult") -> dict:
+def summary_document(result: FolderResult) -> dict:
     """The content of ``summary.json``; ``schema`` names its version."""
     inputs = result.inputs
     return {
@@ -152,38 +164,10 @@ def summary_document(result: "FolderResult") -> dict:
         "method": result.method,
         "options": result.options.as_dict(),
         "labels": inputs.structures.as_dict(),
-        "units": {"length": result.unit, "size": size_unit(result.unit, result.ndim)},
+        "units": {"length": result.unit, "size": result.size_unit},
         "folds": inputs.folds,
         "definitions": definitions(result),
         **result.summary,
         "problems": [{"case": p.case, "reason": p.reason} for p in result.problems],
         "notes": result.notes,
     }
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people: fixed digits, ``-`` where undefined, an infinity sign."""
-    if value is None or math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:.{digits}f}"
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """A Markdown table; the first ``left`` columns are aligned left, the others right."""
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)) + "\n"
-
-
-def mean_sd(stats: dict, digits: int = 3) -> str:
-    """``mean ± sd``, with the number of infinite values that were left out; no spread of a single value."""
-    spread = "" if math.isnan(stats["sd"]) else f" ± {number(stats['sd'], digits)}"
-    left_out = f" ({stats['n_infinite']} inf)" if stats["n_infinite"] else ""
-    return f"{number(stats['mean'], digits)}{spread}{left_out}"
-
-
-def interval(bounds: Sequence[float], digits: int = 3) -> str:
-    """``low to high``, or ``-`` where there is none."""
-    low, high = bounds
-    return "-" if math.isnan(low) else f"{number(low, digits)} to {number(high, digits)}"

@@ -1,68 +1,25 @@
 """A folder of predictions: evaluate every case, in parallel, resumable, and write all tables."""
 
-import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.core.errors import UserError, explain_case
+from nnunet_livseg.core.files import digest, read_json, stamps, with_floats, write_json, write_text
 from nnunet_livseg.core.labels import Structures
-from nnunet_livseg.core.workers import WorkerDied, memory_need_bytes, run_jobs, worker_count
-from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, CaseResult, evaluate_case
+from nnunet_livseg.core.tables import csv_text
+from nnunet_livseg.core.workers import run_jobs, worker_count
+from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, evaluate_case
 from nnunet_livseg.evaluation.case_table import read_case_table
-from nnunet_livseg.evaluation.columns import column_rows
-from nnunet_livseg.evaluation.csv_tables import case_rows, lesion_header, lesion_rows, summary_document, to_csv
+from nnunet_livseg.evaluation.csv_tables import case_rows, column_rows, lesion_header, lesion_rows, summary_document
 from nnunet_livseg.evaluation.options import Options
-from nnunet_livseg.evaluation.pairing import CasePaths, Inputs, Problem, find_inputs
-from nnunet_livseg.evaluation.store import case_file, case_key, load_case, save_case, to_json
+from nnunet_livseg.evaluation.pairing import find_inputs
+from nnunet_livseg.evaluation.results import SCHEMA, CasePaths, CaseResult, FolderResult, Inputs, Problem
 from nnunet_livseg.evaluation.summary import summarise
 from nnunet_livseg.evaluation.summary_markdown import summary_markdown
-
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class FolderResult:
-    """Everything about one folder of predictions.
-
-    Args:
-        inputs: Pairs of files, meaning of the labels, method name.
-        options: How it was evaluated.
-        cases: Finished cases, in the order of their names.
-        problems: Cases that were left out, and why.
-        case_table: Case to column to text.
-        summary: What ``summary.summarise`` makes of the cases.
-        n_reused: Cases whose stored result was taken.
-    """
-
-    inputs: Inputs
-    options: Options
-    cases: list[CaseResult]
-    problems: list[Problem]
-    case_table: dict[str, dict[str, str]] = field(default_factory=dict)
-    summary: dict = field(default_factory=dict)
-    n_reused: int = 0
-
-    @property
-    def method(self) -> str:
-        return self.inputs.method
-
-    @property
-    def unit(self) -> str:
-        return self.cases[0].unit if self.cases else "mm"
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader should know: about the folder, and about single cases."""
-        return [*self.inputs.notes, *(f"{case.case}: {note}" for case in self.cases for note in case.notes)]
-
-    @property
-    def ndim(self) -> int:
-        return self.cases[0].ndim if self.cases else 3
+from nnunet_livseg.imaging.images import case_memory_bytes
 
 
 def evaluate_folder(
@@ -83,9 +40,8 @@ def evaluate_folder(
     """Evaluate all predictions that have a reference and write ``cases.csv``, ``lesions.csv``, ``summary.json``,
     ``summary.md``.
 
-    Each finished case is stored at once as ``out/cases/CASE.json`` and taken from there by the next call, as long as
-    its
-    files and the options stay the same.
+    Each finished case is stored at once as ``out/cases/CASE.json`` and taken from there by the next call, as long
+    as its files and the options stay the same.
 
     Args:
         predictions: Folder of predictions, or of a training by nnU-Net (all folds' ``validation``).
@@ -125,10 +81,10 @@ def evaluate_folder(
 
 def write_tables(result: FolderResult, out: Path) -> None:
     """Write ``cases.csv``, ``lesions.csv``, ``columns.csv``, ``summary.json`` and ``summary.md``, each whole."""
-    write_text(out / "cases.csv", to_csv(case_rows(result)))
-    write_text(out / "lesions.csv", to_csv(lesion_rows(result), header=lesion_header(result)))
-    write_text(out / "columns.csv", to_csv(column_rows(result)))
-    write_json(out / "summary.json", to_json(summary_document(result)))
+    write_text(out / "cases.csv", csv_text(case_rows(result)))
+    write_text(out / "lesions.csv", csv_text(lesion_rows(result), header=lesion_header(result)))
+    write_text(out / "columns.csv", csv_text(column_rows(result)))
+    write_json(out / "summary.json", summary_document(result))
     write_text(out / "summary.md", summary_markdown(result))
 
 
@@ -138,8 +94,8 @@ def _run(
     done: dict[str, CaseResult] = {}
     todo: list[tuple[CasePaths, str]] = []
     for paths in inputs.cases:
-        key = case_key(paths, inputs.structures, options)
-        stored = load_case(out, paths.case, key)
+        key = _case_key(paths, inputs.structures, options)
+        stored = _load_case(out, paths.case, key)
         if stored is None:
             case_file(out, paths.case).unlink(missing_ok=True)  # a result of other inputs must not stand for this one
             todo.append((paths, key))
@@ -147,7 +103,7 @@ def _run(
             done[paths.case] = stored
     n_reused, problems = len(done), []
     files = (path for paths, _ in todo for path in (paths.predicted, paths.reference))
-    need = max(map(memory_need_bytes, files), default=1)
+    need = max(map(case_memory_bytes, files), default=1)
     n_workers = worker_count(len(todo), need, workers=workers, memory_gb=memory_gb)
     work = partial(_evaluate_and_store, structures=inputs.structures, options=options, out=out)
     bar = tqdm(total=len(inputs.cases), initial=n_reused, unit="case", desc=inputs.method, disable=not progress)
@@ -155,8 +111,7 @@ def _run(
         for (paths, _), result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):
-                problems.append(Problem(paths.case, reason(result)))
-                log.info("%s: %s", paths.case, getattr(result, "traceback_text", result))
+                problems.append(Problem(paths.case, explain_case(result)))
             else:
                 done[paths.case] = result
     return [done[case] for case in sorted(done)], problems, n_reused
@@ -168,19 +123,30 @@ def _evaluate_and_store(
     paths, key = job
     result = evaluate_case(paths.predicted, paths.reference, structures=structures, options=options, case=paths.case)
     result.fold = paths.fold
-    save_case(out, result, key)
+    write_json(case_file(out, result.case), {"schema": SCHEMA, "key": key, **result.as_dict()})
     return result
 
 
-def reason(error: Exception) -> str:
-    """Why a case was left out, for people; an error of the disk concerns every case and is raised."""
-    if isinstance(error, (UserError, WorkerDied)):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "there was not enough memory for this case"
-    if isinstance(error, OSError):
-        raise error  # a full disk or missing permission concerns every case
-    return f"a fault of this program ({type(error).__name__}: {error}); please report it"
+def _case_key(paths: CasePaths, structures: Structures, options: Options) -> str:
+    """Changes when a file, the meaning of the labels, an option or the schema changes."""
+    files = stamps((paths.predicted, paths.reference))
+    return digest([SCHEMA, files, paths.fold, structures.as_dict(), options.as_dict()])
+
+
+def case_file(out: Path, case: str) -> Path:
+    """Where the result of a finished case lies."""
+    return out / "cases" / f"{case}.json"
+
+
+def _load_case(out: Path, case: str, key: str) -> CaseResult | None:
+    """The stored result of a case, or ``None`` where there is none or its inputs have changed since."""
+    try:
+        content = with_floats(read_json(case_file(out, case), remedy=""))
+    except UserError:
+        return None
+    if content.pop("key", None) != key or content.pop("schema", None) != SCHEMA:
+        return None
+    return CaseResult(**content)
 
 
 def _one_unit(results: list[CaseResult]) -> tuple[list[CaseResult], list[Problem]]:

@@ -41,17 +41,6 @@ def lits_detection(lesions: LesionPair) -> dict[str, dict[str, int]]:
     return {f"lits_{t * 100:.0f}": tally(lesions, number, number) for t, number in detected.items()}
 
 
-def lits_lesion_scores(lesions: LesionPair) -> list[dict[str, float]]:
-    """Scores of the merged lesions that are detected at 0.5."""
-    good = [group for group in lesions.groups if group.iou > 0.5]
-    return [_lesion_scores(lesions.mask_pair(group.reference, group.predicted)) for group in good]
-
-
-def _lesion_scores(pair: MaskPair) -> dict[str, float]:
-    scores = lits_scores(pair)
-    return {name: scores[name] for name in SCORES}
-
-
 def burden_difference(tumor: MaskPair, liver: MaskPair) -> float:
     """Reference minus predicted tumor burden; a liver without voxels has burden 0."""
     reference, predicted = ratio(tumor.n_reference, liver.n_reference), ratio(tumor.n_predicted, liver.n_predicted)

@@ -21,6 +21,7 @@ class MaskPair:
         n_voxels: Number of voxels of the whole image (true negatives are counted over it).
         shape: Sizes of the whole image.
         corner: Index of the box's first voxel in the whole image.
+        slice_pixels: Pixels that count in each axial slice of the box ``(C[0],)``; ``None``: all of the image's.
     """
 
     predicted: np.ndarray
@@ -29,6 +30,7 @@ class MaskPair:
     n_voxels: int
     shape: tuple[int, ...]
     corner: tuple[int, ...] = ()
+    slice_pixels: np.ndarray | None = None
 
     @classmethod
     def of(

@@ -93,15 +93,12 @@ def metric_table(options: Options, *, length_unit: str = "mm") -> dict[str, Metr
 _LITS = ("dice", "jaccard", "voe", "rvd", "assd", "rmsd", "hd", "volume_predicted", "volume_reference")
 
 
-def structure_scores(
-    pair: MaskPair, options: Options | None = None, *, size_factor: float | None = None
-) -> dict[str, float]:
-    """All scores of one structure.
+def structure_scores(pair: MaskPair, options: Options | None = None) -> dict[str, float]:
+    """All scores of one structure, volumes in ml.
 
     Args:
         pair: The two masks.
         options: Definitions; the package's defaults where left out.
-        size_factor: Size of one voxel in the unit of the volume columns; millilitres where left out.
 
     Returns:
         Name to value, in the order of ``metric_table``.
@@ -109,8 +106,8 @@ def structure_scores(
     options = options or Options()
     scores = overlap_scores(Confusion.of(pair))
     scores |= _distance_scores(pair, options)
-    factor = math.prod(pair.spacing_mm) / 1000 if size_factor is None else size_factor
-    scores["volume_predicted"], scores["volume_reference"] = pair.n_predicted * factor, pair.n_reference * factor
+    voxel_ml = math.prod(pair.spacing_mm) / 1000
+    scores |= {"volume_predicted": pair.n_predicted * voxel_ml, "volume_reference": pair.n_reference * voxel_ml}
     return {name: scores[name] for name in metric_table(options)}
 
 

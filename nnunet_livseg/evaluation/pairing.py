@@ -3,45 +3,15 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read_splits
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, declared, structures_from_values
+from nnunet_livseg.core.labels import Structures, declared, of_both, structures_from_values
 from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
+from nnunet_livseg.evaluation.results import CasePaths, Inputs, Problem
 from nnunet_livseg.imaging.label_maps import LABEL_MAP_ENDINGS, label_map_ending, label_map_stem
-
-
-@dataclass(frozen=True)
-class CasePaths:
-    """One pair of files; ``fold`` is set in a cross-validation, ``image`` where the CT was found."""
-
-    case: str
-    predicted: Path
-    reference: Path
-    fold: str = ""
-    image: Path | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A case that was left out, and why."""
-
-    case: str
-    reason: str
-
-
-@dataclass
-class Inputs:
-    """All pairs found, what was left out, and the meaning of the labels."""
-
-    method: str
-    structures: Structures
-    cases: list[CasePaths]
-    problems: list[Problem] = field(default_factory=list)
-    folds: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def find_inputs(
@@ -173,12 +143,11 @@ def _paired(
     return [CasePaths(case, found[case][1], expected[case], found[case][0]) for case in both], missing + extra
 
 
-def _described(*places: str | Path | None) -> DatasetJson | None:
-    """The first dataset.json in or above (by two folders) ``places``."""
-    for place in (Path(place) for place in places if place):
-        for folder in (place, *place.resolve().parents[:2]):
-            if (folder / "dataset.json").is_file():
-                return read_dataset_json(folder, required=("labels",))
+def _described(place: str | Path | None) -> DatasetJson | None:
+    """The dataset.json in or above (by two folders) ``place``."""
+    for folder in (Path(place), *Path(place).resolve().parents[:2]) if place else ():
+        if (folder / "dataset.json").is_file():
+            return read_dataset_json(folder, required=("labels",))
     return None
 
 
@@ -190,38 +159,25 @@ def find_structures(
     tumor: Iterable[int] = (),
     fallback: Structures | None = None,
 ) -> Structures:
-    """What the labels mean: by the given values, else by the ``dataset.json`` nearest to the files, else ``fallback``.
+    """What the labels mean: by the given values, else by the ``dataset.json`` nearest to either, else ``fallback``.
 
     Raises:
-        UserError: Nobody says it, or there are no predictions.
+        UserError: Nobody says it, both say different things, or there are no predictions.
     """
     if not predictions.exists():
         raise UserError(f"{predictions} does not exist. Give label maps, or the folder of a training.")
-    described = _described(predictions, references)
+    described = {found.path.resolve(): found for found in map(_described, (predictions, references)) if found}
     if liver or tumor:
-        base = described and declared(described.labels, source=str(described.path))
-        return structures_from_values(liver, tumor, base=base)
-    if described is not None:
-        _require_one_meaning(described.structures, _described(references))
-        return described.structures
+        sides = [declared(found.labels, source=str(found.path)) for found in described.values()]
+        return structures_from_values(liver, tumor, base=reduce(of_both, sides) if sides else None)
+    if described:
+        return reduce(of_both, [found.structures for found in described.values()])
     if fallback is not None:
         return fallback
     raise UserError(
         f"no dataset.json beside {predictions} or the references says which labels are liver and tumor.\n"
         "  Name them: --liver 1 --tumor 2"
     )
-
-
-def _require_one_meaning(predicted: Structures, references: DatasetJson | None) -> None:
-    """Refuse references in which a value is liver that is tumor in predictions, or the other way round."""
-    other = predicted if references is None else references.structures
-    for one, two in ((predicted, other), (other, predicted)):
-        swapped = set(one.healthy) & set(two.values.get(TUMOR, ()))
-        if swapped:
-            raise UserError(
-                f"the label {min(swapped)} is {LIVER} in {one.source}, but {TUMOR} in {two.source}: predictions and"
-                " references do not mean the same.\n  Convert one of them, or correct the dataset.json that is wrong."
-            )
 
 
 def _training_references(predictions: Path) -> Path:

@@ -1,13 +1,10 @@
 """What a paper's table is, and how our numbers are put into its columns."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from nnunet_livseg.evaluation.csv_tables import EMPTY_POLICY, markdown, metrics_of, number
-
-if TYPE_CHECKING:
-    from nnunet_livseg.evaluation.comparison import Comparison
-    from nnunet_livseg.evaluation.folder_evaluation import FolderResult
+from nnunet_livseg.core.tables import markdown_table, number
+from nnunet_livseg.evaluation.csv_tables import EMPTY_POLICY
+from nnunet_livseg.evaluation.results import Comparison, FolderResult
 
 
 @dataclass(frozen=True)
@@ -81,17 +78,17 @@ def render(table: PaperTable, results: "list[FolderResult]", *, comparison: "Com
         *table.remarks,
         _definitions(table, results[0]),
     ]
-    return markdown(header, [*quoted, *ours]) + "\n" + "\n".join(remarks) + "\n"
+    return markdown_table(header, [*quoted, *ours]) + "\n" + "\n".join(remarks) + "\n"
 
 
-def _definitions(table: PaperTable, result: "FolderResult") -> str:
-    known = metrics_of(result)
+def _definitions(table: PaperTable, result: FolderResult) -> str:
+    known = result.metrics
     names = dict.fromkeys(column.value.rpartition(".")[2] for column in table.columns)
     texts = [f"{known[name].title}: {known[name].definition}" for name in names if name in known]
     return f"Our numbers (mode {result.options.mode}): {'; '.join(texts)}. {EMPTY_POLICY[result.options.mode]}"
 
 
-def _cell(result: "FolderResult", column: Column, comparison: "Comparison | None") -> str:
+def _cell(result: FolderResult, column: Column, comparison: "Comparison | None") -> str:
     found = _look_up(result.summary, column.value)
     if found is None:
         return "-"

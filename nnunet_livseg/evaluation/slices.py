@@ -18,12 +18,16 @@ SCORES = ("dice", "jaccard", "precision", "recall", "specificity", "hd")
 
 
 def slice_scores(pair: MaskPair, neighbours: int) -> dict[str, list[float]]:
-    """Scores of every axial slice (axis 0) whose reference holds the structure; ``hd`` in pixels."""
+    """Scores of every axial slice (axis 0) whose reference holds the structure; ``hd`` in pixels.
+
+    Pixels with the ignore label count neither way.
+    """
     scores: dict[str, list[float]] = {name: [] for name in SCORES}
-    n_pixels = int(np.prod(pair.shape[1:]))
-    for predicted, reference in zip(pair.predicted, pair.reference, strict=True):
+    counted = pair.slice_pixels
+    counted = np.full(len(pair.reference), np.prod(pair.shape[1:])) if counted is None else counted
+    for predicted, reference, n_pixels in zip(pair.predicted, pair.reference, counted.tolist(), strict=True):
         if reference.any():
-            plane = MaskPair.of(predicted, reference, (1.0, 1.0), n_voxels=n_pixels)
+            plane = MaskPair.of(predicted, reference, (1.0, 1.0), n_voxels=int(n_pixels))
             found = overlap_scores(Confusion.of(plane))
             found["hd"] = SurfaceDistances.of(plane, neighbours).hd_mm() if plane.n_predicted else math.inf
             for name in SCORES:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from nnunet_livseg.core.labels import TUMOR
-from nnunet_livseg.evaluation.case_evaluation import CaseResult
 from nnunet_livseg.evaluation.lesion_table import MERGED, REFERENCE
 from nnunet_livseg.evaluation.lesions import detection_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
+from nnunet_livseg.evaluation.results import CaseResult
 from nnunet_livseg.evaluation.slices import summarise_slices
 from nnunet_livseg.evaluation.statistics import describe
 

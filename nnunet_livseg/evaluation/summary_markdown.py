@@ -1,17 +1,15 @@
 """``summary.md``: the tables of one method, ready for a paper, and below them what every number means."""
 
 import math
-from typing import TYPE_CHECKING
 
-from nnunet_livseg.evaluation.csv_tables import definitions, interval, markdown, mean_sd, metrics_of, number, size_unit
-
-if TYPE_CHECKING:
-    from nnunet_livseg.evaluation.folder_evaluation import FolderResult
+from nnunet_livseg.core.tables import interval, markdown_table, mean_sd, number
+from nnunet_livseg.evaluation.csv_tables import definitions
+from nnunet_livseg.evaluation.results import FolderResult
 
 DETECTION_HEADER = ("found", "missed", "false", "precision", "recall", "F1", "false per case")
 
 
-def summary_markdown(result: "FolderResult") -> str:
+def summary_markdown(result: FolderResult) -> str:
     """The whole document."""
     summary = result.summary
     left_out = f", {len(result.problems)} left out" if result.problems else ""
@@ -30,34 +28,34 @@ def summary_markdown(result: "FolderResult") -> str:
     if "burden" in summary:
         parts += ["## Tumor burden", _burden(summary["burden"], result.options.mode)]
     for column, groups in summary["strata"].items():
-        parts += [f"## By {column}", markdown(*group_rows(groups, result.unit))]
+        parts += [f"## By {column}", markdown_table(*group_rows(groups, result.unit))]
     if result.problems:
         parts += [
             "## Left out",
-            markdown(("case", "reason"), [(p.case, _line(p.reason)) for p in result.problems], left=2),
+            markdown_table(("case", "reason"), [(p.case, _line(p.reason)) for p in result.problems], left=2),
         ]
     if result.notes:
         parts += ["## Notes", "\n".join(f"- {_line(note)}" for note in result.notes)]
     return "\n\n".join(part.strip() for part in [*parts, "## Definitions", _definitions(result)]) + "\n"
 
 
-def structure_table(result: "FolderResult") -> str:
+def structure_table(result: FolderResult) -> str:
     """One row per metric; per structure mean ± sd, median, the interval of the mean, and the number of valid cases."""
     header, rows = structure_rows(result)
     structures = result.summary["structures"].values()
     counts = (("n_both_empty", "both empty"), ("n_missed", "missed entirely"), ("n_false_alarm", "false alarms"))
     rows += [[f"cases: {text}", *(c for s in structures for c in (str(s[key]), "", "", ""))] for key, text in counts]
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
-def structure_rows(result: "FolderResult") -> tuple[list[str], list[list[str]]]:
+def structure_rows(result: FolderResult) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of structures."""
     structures = result.summary["structures"]
     header = ["", *(text for name in structures for text in (name.capitalize(), "median", "95 % interval", "n"))]
     pooled = (cell for s in structures.values() for cell in (number(s["dice_global"]), "", "", ""))
     rows = [["DSC, pooled voxels", *pooled]]
-    for name, metric in metrics_of(result).items():
-        unit = {"length": f" [{result.unit}]", "size": f" [{size_unit(result.unit, result.ndim)}]"}.get(metric.unit, "")
+    for name, metric in result.metrics.items():
+        unit = {"length": f" [{result.unit}]", "size": f" [{result.size_unit}]"}.get(metric.unit, "")
         digits = 2 if metric.unit else 3
         cells = (cell for s in structures.values() for cell in _cells(s["metrics"][name], digits))
         rows.append([f"{metric.title}{unit}", *cells])
@@ -72,7 +70,7 @@ def slice_table(found: dict) -> str:
     """Means over axial slices, distances in pixels."""
     rows = [(f"{m} [px]" if m == "hd" else m, mean_sd(stats)) for m, stats in found.items() if isinstance(stats, dict)]
     rows.append(("f1 (of mean precision and recall)", number(found["f1"])))
-    return f"{found['n_slices']} slices.\n\n" + markdown(("score", "mean ± sd over slices"), rows)
+    return f"{found['n_slices']} slices.\n\n" + markdown_table(("score", "mean ± sd over slices"), rows)
 
 
 def detection_rows(lesions: dict) -> list[tuple[str, ...]]:
@@ -88,14 +86,14 @@ def detection_rows(lesions: dict) -> list[tuple[str, ...]]:
 def detection_table(lesions: dict) -> str:
     """Counts and scores of every rule."""
     text = f"{lesions['n_reference']} reference and {lesions['n_predicted']} predicted lesions.\n\n"
-    text += markdown(("rule", *DETECTION_HEADER), detection_rows(lesions))
+    text += markdown_table(("rule", *DETECTION_HEADER), detection_rows(lesions))
     if "dice_found" in lesions:
         found = lesions["dice_found"]
         text += f"\nDice of found lesions (one to one): {mean_sd(found)}, over {found['n']} lesions.\n"
     if lesions.get("detected_lesions"):
         cells = [(name, mean_sd(stats), str(stats["n"])) for name, stats in lesions["detected_lesions"].items()]
         text += "\nAveraged over detected lesions (merged, IoU > 0.5) only:\n\n"
-        text += markdown(("score", "mean ± sd", "lesions"), cells)
+        text += markdown_table(("score", "mean ± sd", "lesions"), cells)
     return text
 
 
@@ -117,7 +115,7 @@ def stratum_header(unit: str) -> tuple[str, ...]:
 
 def stratum_table(strata: list[dict], unit: str) -> str:
     """Detection by size."""
-    return markdown(stratum_header(unit), stratum_rows(strata))
+    return markdown_table(stratum_header(unit), stratum_rows(strata))
 
 
 def group_rows(groups: dict[str, dict], unit: str) -> tuple[list[str], list[list[str]]]:
@@ -148,7 +146,7 @@ def _line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _definitions(result: "FolderResult") -> str:
+def _definitions(result: FolderResult) -> str:
     known = definitions(result)
     single = [f"- {key.replace('_', ' ')}: {text}" for key, text in known.items() if isinstance(text, str)]
     single += [f"- {row['title']}: {row['definition']}" for row in known["metrics"].values()]

@@ -5,6 +5,7 @@ slightly skewed axes, both found in published data sets, are put right and noted
 3D volume is refused.
 """
 
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path, why_no_bytes
+from nnunet_livseg.core.errors import UserError, WriteError
+from nnunet_livseg.core.files import atomic_path, is_full, why_no_bytes
 from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, read_nifti
 from nnunet_livseg.imaging.nifti_header import first_bytes
 
@@ -31,9 +32,7 @@ _VOLUMES = {
 _PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM")
 _GIPL = (b"\xef\xff\xe9\xb0", b"\x2a\xe3\x89\xb8")  # at byte 252
 
-
-class WriteError(UserError):
-    """A file could not be written completely; going on with other files would not help."""
+_BASE_BYTES = 300_000_000  # interpreter and libraries
 
 
 class UnreadableError(UserError):
@@ -290,7 +289,23 @@ def _why_not_written(path: Path, trouble: str) -> str:
     why = why_no_bytes(path.parent)
     if not why:
         return f"{path} could not be written: {trouble}\n  Nothing incomplete was kept."
+    question, remedy = " Is the disk full, or a quota reached?", "Make room"
+    if not is_full(why):
+        question, remedy = "", "Check the folder and its permissions"
     return (
-        f"{path} could not be written completely: {why}. Is the disk full, or a quota reached?\n"
-        "  Nothing incomplete was kept. Make room and run the same command again."
+        f"{path} could not be written completely: {why}.{question}\n"
+        f"  Nothing incomplete was kept. {remedy} and run the same command again."
     )
+
+
+def case_memory_bytes(path: Path) -> int:
+    """Estimate of the peak memory of one case from a file's header; bytes of 512 x 512 x 500 voxels take 1 GB."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # the case itself will say so
+        return _BASE_BYTES
+    name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    itemsize = next((int(bits) // 8 for bits in ("64", "32", "16") if bits in name), 1)
+    return _BASE_BYTES + math.prod(reader.GetSize()) * (4 + 4 * itemsize)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +30,7 @@ from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
 from nnunet_livseg.inference.safe_weights import ENDING, read_safe_weights
-from nnunet_livseg.inference.trained_model import TrainedModel
+from nnunet_livseg.inference.trained_model import LOAD_ERRORS, TrainedModel, load_error
 from nnunet_livseg.multiscale import predictor_with
 
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
@@ -124,13 +123,8 @@ class CasePredictor:
                     )
         except UserError:
             raise
-        except (RuntimeError, UnpicklingError, EOFError) as error:  # no trainer of that name, or damaged weights
-            reason = (str(error).strip() or "a file of weights ends early").splitlines()[0].split(". ")[0]
-            raise UserError(
-                f"{self.model.folder.name} cannot be loaded: {reason}"
-                "\n  Was it copied completely? Was it trained with an extension of nnU-Net that is not installed here?"
-                " See livseg doctor."
-            ) from error
+        except LOAD_ERRORS as error:
+            raise load_error(self.model, error) from error
 
     def _load_safe_weights(self, folds: Sequence[str | int]) -> None:
         """What nnU-Net's predictor does with checkpoints, for weights that are no pickle."""

@@ -4,21 +4,20 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from fnmatch import fnmatch
-from inspect import signature
 from itertools import islice
 from pathlib import Path
 
-from nnunet_livseg.core.errors import DoneButError, UserError
-from nnunet_livseg.core.names import numbered
+from nnunet_livseg.core.errors import DoneButError, UserError, explain
+from nnunet_livseg.core.files import read_json
+from nnunet_livseg.core.names import numbered, require_options
 from nnunet_livseg.imaging.images import WriteError
 from nnunet_livseg.inference.ct_input import read_ct, unpacked
-from nnunet_livseg.inference.segmenter import Segmenter
+from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
 from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, require_writable, write_result
-
-READING = signature(read_ct).parameters.keys() - {"given"}
 
 
 def segment(given: object, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
@@ -36,10 +35,10 @@ def segment(given: object, model: str | Path, *, output: str | Path | None = Non
     Raises:
         UserError: The model cannot be used, the CT not be read, or the folder not be written.
     """
+    of_files = {field.name for field in fields(ResultFiles)}
+    require_options("segment", options, READING | SEGMENTER_OPTIONS | of_files)
     reading = {key: options.pop(key) for key in READING if key in options}
-    files = ResultFiles(
-        **{field.name: options.pop(field.name) for field in fields(ResultFiles) if field.name in options}
-    )
+    files = ResultFiles(**{name: options.pop(name) for name in of_files if name in options})
     segmenter = Segmenter(model, **options)
     if output is not None:
         require_writable(output)
@@ -92,7 +91,7 @@ def segment_all(
     def note_broken(name: str, error: Exception) -> None:
         if not isinstance(error, OSError | UserError):
             traceback.print_exception(error)
-        broken.append(f"{folder / name}: {_reason(error)}")
+        broken.append(f"{folder / name}: {explain(error)}")
 
     for mark, given in {_mark(given): given for given in inputs}.items():  # an input that is given twice counts once
         request = _request(given, segmenter, files, reading)
@@ -108,12 +107,12 @@ def segment_all(
         except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
             if alone or isinstance(error, WriteError):
                 raise
-            failed.append(f"{_shown(given)}: {_reason(error)}")
+            failed.append(f"{_shown(given)}: {explain(error)}")
             say(f"{_shown(given)}: failed, going on with the next")
             continue
         holders[folder] = mark
         folders.append(folder)
-        notes = json.loads((folder / RECORD).read_text(encoding="utf-8"))["notes"]
+        notes = read_json(folder / RECORD, keys=("notes",), remedy="Run again with --overwrite.")["notes"]
         say("\n  ".join([f"{folder}: {summary(result)}", *notes]))
     lost = "\n".join(["label maps and measurements are written, but these files are not:", *broken])
     if failed:
@@ -176,12 +175,10 @@ def _finished(folders: Sequence[Path]) -> dict[Path, dict]:
     """Folders with a whole result, and its record."""
     found = {}
     for folder in folders:
-        try:
-            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and (folder / LABELS).is_file():
-            found[folder] = record
+        with suppress(UserError):
+            record = read_json(folder / RECORD, remedy="")
+            if (folder / LABELS).is_file():
+                found[folder] = record
     return found
 
 
@@ -192,10 +189,6 @@ def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
     own = [place for place in places if holders.get(place) == mark]
     free = [place for place in places if place not in holders]
     return (own or free)[0]
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:

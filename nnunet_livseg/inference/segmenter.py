@@ -6,9 +6,10 @@ finds it, putting back on the input's grid, post-processing, measuring.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import torch
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
+from nnunet_livseg.core.names import require_options
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.liver_crop import (
@@ -113,6 +115,7 @@ class Segmenter:
         progress: bool = False,
         **output: bool,
     ) -> None:
+        require_options("Segmenter", output, SEGMENTER_OPTIONS)
         folds = (folds,) if isinstance(folds, str | int) else folds
         self.model = TrainedModel.open(model, folds=folds and tuple(folds), checkpoint=checkpoint)
         self.name = self.model.name
@@ -151,6 +154,7 @@ class Segmenter:
         Raises:
             UserError: The CT cannot be read, or does not fit the model.
         """
+        require_options("segment", reading, READING)
         start = time.perf_counter()
         ct = given if isinstance(given, CTInput) else read_ct(given, **reading)
         remarks = require_model_input(ct, self.model)
@@ -306,3 +310,9 @@ def _require_liver(finder: TrainedModel, *, channels: int) -> None:
             f"the liver model {finder.folder.name} needs {len(finder.dataset.channels)} channels, the other model"
             f" {channels}: they cannot read the same CT."
         )
+
+
+READING = signature(read_ct).parameters.keys() - {"given"}
+SEGMENTER_OPTIONS = (signature(Segmenter).parameters.keys() - {"model", "output"}) | {
+    field.name for field in fields(OutputOptions)
+}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
+from pydoc import ErrorDuringImport
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import Structures
@@ -11,6 +13,8 @@ from nnunet_livseg.core.nnunet_folders import fold_folders, read_plans
 from nnunet_livseg.data.raw_dataset import RawDataset
 
 CHECKPOINT = "checkpoint_final.pth"
+# no trainer or network class of that name, an import that fails, damaged weights, weights of another network
+LOAD_ERRORS = (RuntimeError, UnpicklingError, EOFError, ImportError, AttributeError, TypeError, ErrorDuringImport)
 SAFE_CHECKPOINT = "checkpoint_final.safetensors"  # see safe_weights
 
 
@@ -118,6 +122,22 @@ class TrainedModel:
         trained = _trained_folds(folder, self.checkpoint)
         named = tuple(fold for fold in self.requested_folds if fold in trained)
         return TrainedModel.open(folder, folds=named, checkpoint=self.checkpoint)
+
+
+def load_error(model: TrainedModel, error: Exception) -> UserError:
+    """What is wrong with a model that nnU-Net could not load: an extension is missing, or files are."""
+    text = (str(error).strip() or "a file of weights ends early").splitlines()[0].split(". ")[0]
+    remedy = "Was it trained with an extension of nnU-Net that is not installed here? See livseg doctor."
+    if isinstance(error, (ImportError, AttributeError, TypeError, ErrorDuringImport)):
+        architectures = (one.get("architecture") or {} for one in model.plans["configurations"].values())
+        names = sorted({one["network_class_name"] for one in architectures if "network_class_name" in one})
+        text = f"its network, {' or '.join(names)}, is not installed or does not take the plans' arguments ({text})"
+    elif "loading state_dict" in text:
+        text = "its weights are of another network than its plans.json"
+        remedy = "Copy the whole folder of one training again."
+    elif "trainer" not in text.lower():
+        remedy = f"Was it copied completely? {remedy}"
+    return UserError(f"{model.folder.name} cannot be loaded: {text}.\n  {remedy}")
 
 
 def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.planning.plans_file import WrittenPlans
-from nnunet_livseg.planning.source_plans import read_json
 from nnunet_livseg.plans import KEY
 from nnunet_livseg.variants import Variant
 
@@ -59,7 +59,9 @@ def _folds(dataset: Path, cases: set[str] | None) -> tuple[list[str], list[str]]
         return folds, folds if trained <= validated else ["all"]
     count = None if cases is None else len(cases)
     if count is None and described.is_file():
-        count = read_json(described).get("numTraining")
+        count = read_json(described, remedy="Correct it, or copy it from the raw dataset again.", by_hand=True).get(
+            "numTraining"
+        )
     folds = ["all"] if count is not None and count < FOLDS else [str(fold) for fold in range(FOLDS)]
     return folds, folds
 
@@ -101,7 +103,11 @@ def _not_preprocessed(plans: WrittenPlans, dataset: Path, cases: set[str] | None
     from nnunet_livseg.training.preprocessed_data import require_matching_data
 
     manager = PlansManager(dict(plans.content))
-    described = read_json(dataset / "dataset.json") if (dataset / "dataset.json").is_file() else None
+    described = (
+        read_json(dataset / "dataset.json", remedy="Correct it, or copy it from the raw dataset again.", by_hand=True)
+        if (dataset / "dataset.json").is_file()
+        else None
+    )
     seen: dict[str, str] = {}
     for name in plans.content["configurations"]:
         identifier = manager.get_configuration(name).configuration.get("data_identifier", name)

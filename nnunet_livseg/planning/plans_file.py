@@ -11,10 +11,10 @@ from zipfile import is_zipfile
 
 from nnunet_livseg.core.dataset_json import channel_names, read_dataset_json, read_splits, require_trainable
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.files import read_json, write_json
 from nnunet_livseg.core.names import did_you_mean, file_name
 from nnunet_livseg.phases import require_phases
-from nnunet_livseg.planning.source_plans import read_json, read_source
+from nnunet_livseg.planning.source_plans import read_source
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
 from nnunet_livseg.variants import Variant
 
@@ -194,7 +194,10 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
     """
     if not path.exists():
         return "wrote"
-    there, new = _with_whole_recipes(read_json(path), variant), _with_whole_recipes(content, variant)
+    there, new = (
+        _with_whole_recipes(read_json(path, remedy="Remove it, or write it anew."), variant),
+        _with_whole_recipes(content, variant),
+    )
     if there == new:
         return "unchanged"
     ours = [

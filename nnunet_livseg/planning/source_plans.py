@@ -1,11 +1,11 @@
 """nnU-Net's plans as new plans are made from them: of any version 2, read by nnU-Net's own classes."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
 
@@ -22,8 +22,8 @@ def read_source(dataset: Path, source: str) -> dict[str, Any]:
             f"there are no plans {source} in {dataset}, and the new plans are made from nnU-Net's."
             f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset_number(dataset.name)} first."
         )
-    plans = read_json(path)
-    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
+    plans = read_json(path, remedy="Remove it, or write it anew.")
+    if not isinstance(plans.get("configurations"), dict):
         raise UserError(
             f"{path} is not a plans file: it has no configurations.\n  Leave out -p, or name nnU-Net's plans."
         )
@@ -65,15 +65,3 @@ def _as_of_today(plans: dict[str, Any]) -> dict[str, Any]:
     today = {key: value for key, value in plans.items() if key != "foreground_intensity_properties_by_modality"}
     intensities = manager.foreground_intensity_properties_per_channel
     return today | {"foreground_intensity_properties_per_channel": intensities, "configurations": configurations}
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        UserError: It is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}\n  Remove it, or write it anew.") from error

@@ -1,6 +1,5 @@
 """Post-processing of a folder of label maps: geometry and pixel type stay, finished files are kept."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,13 +10,12 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_livseg import __version__
-from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path, write_json
+from nnunet_livseg.core.errors import UserError, explain_case
+from nnunet_livseg.core.files import atomic_path, read_json, write_json
 from nnunet_livseg.core.labels import Structures, require_known
-from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
-from nnunet_livseg.evaluation.folder_evaluation import reason
-from nnunet_livseg.evaluation.pairing import Problem
-from nnunet_livseg.imaging.images import on_grid, require_place, write_volume
+from nnunet_livseg.core.workers import run_jobs, worker_count
+from nnunet_livseg.evaluation.results import Problem
+from nnunet_livseg.imaging.images import case_memory_bytes, on_grid, require_place, write_volume
 from nnunet_livseg.imaging.label_maps import label_map_ending, read_label_map
 from nnunet_livseg.postprocessing.steps import Step, apply, as_dict, as_text, require_structures
 
@@ -80,12 +78,12 @@ def apply_to_folder(
             with atomic_path(out / name) as temporary:
                 shutil.copyfile(predictions / name, temporary)
     work = partial(apply_to_file, out=out, steps=tuple(steps), structures=structures)
-    n_workers = worker_count(len(todo), max(map(memory_need_bytes, todo), default=1), workers=workers)
+    n_workers = worker_count(len(todo), max(map(case_memory_bytes, todo), default=1), workers=workers)
     with tqdm(total=len(files), initial=done.n_reused, desc="postprocess", unit="case", disable=not progress) as bar:
         for path, result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):
-                done.problems.append(Problem(path.name, reason(result)))
+                done.problems.append(Problem(path.name, explain_case(result)))
             else:
                 record.add(path, result)
     record.write()  # also where there was nothing to do
@@ -165,10 +163,9 @@ def _whole_record(path: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        whole = {"steps", "structures", "files"} <= content.keys()
-        whole = whole and all({"prediction", "changes"} <= entry.keys() for entry in content["files"].values())
-    except (ValueError, AttributeError):  # no JSON, or a list where names belong
+        content = read_json(path, keys=("steps", "structures", "files"), remedy="")
+        whole = all({"prediction", "changes"} <= entry.keys() for entry in content["files"].values())
+    except (UserError, AttributeError):  # a list where names belong
         return None
     return content if whole else None
 

@@ -8,16 +8,16 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.labels import TUMOR, Structures
-from nnunet_livseg.core.workers import memory_need_bytes, run_jobs, worker_count
+from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.case_evaluation import check_labels, mask_pairs, read_on_one_grid
-from nnunet_livseg.evaluation.folder_evaluation import reason
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts, detection_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import Confusion, overlap_scores
-from nnunet_livseg.evaluation.pairing import CasePaths, Problem
+from nnunet_livseg.evaluation.results import CasePaths, Problem
 from nnunet_livseg.evaluation.statistics import bootstrap_means
+from nnunet_livseg.imaging.images import case_memory_bytes
 from nnunet_livseg.imaging.masks import box_with_rim
 from nnunet_livseg.postprocessing.steps import LESION_NEIGHBOURS, Step, apply
 
@@ -97,13 +97,13 @@ class ScoreTable:
         found: dict[str, list[CaseScore]] = {}
         problems: list[Problem] = []
         work = partial(score_case, structures=self.structures, many=many)
-        need = int(_MORE_THAN_EVALUATION * max(memory_need_bytes(paths.predicted) for paths in self.cases))
+        need = int(_MORE_THAN_EVALUATION * max(case_memory_bytes(paths.predicted) for paths in self.cases))
         workers = worker_count(len(self.cases), need, workers=self._workers)
         with tqdm(total=len(self.cases), desc="tune", unit="case", disable=not self._progress) as bar:
             for paths, result in run_jobs(work, self.cases, workers=workers):
                 bar.update()
                 if isinstance(result, Exception):
-                    problems.append(Problem(paths.case, reason(result)))
+                    problems.append(Problem(paths.case, explain_case(result)))
                 else:
                     found[paths.case] = result
         if problems and (self._known or not found):

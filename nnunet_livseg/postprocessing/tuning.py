@@ -14,7 +14,8 @@ import numpy as np
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import why_no_file
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
-from nnunet_livseg.evaluation.pairing import CasePaths, find_inputs
+from nnunet_livseg.evaluation.pairing import find_inputs
+from nnunet_livseg.evaluation.results import CasePaths
 from nnunet_livseg.postprocessing.step_scores import ScoreTable, Steps, Summary, gain_interval, summarise
 from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, Step, TumorInLiver
 from nnunet_livseg.postprocessing.tuning_result import HeldOut, Trial, Tuning

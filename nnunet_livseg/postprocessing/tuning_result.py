@@ -6,8 +6,7 @@ from pathlib import Path
 from nnunet_livseg import __version__
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import Structures
-from nnunet_livseg.evaluation.pairing import Problem
-from nnunet_livseg.evaluation.store import to_json
+from nnunet_livseg.evaluation.results import Problem
 from nnunet_livseg.postprocessing.step_scores import Steps, Summary
 from nnunet_livseg.postprocessing.steps import Step, as_dict
 from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
@@ -111,7 +110,7 @@ def write_record(model_folder: str | Path, tuning: Tuning) -> Path:
         "notes": tuning.notes,
     }
     path = Path(model_folder) / FILE
-    write_json(path, to_json(content))
+    write_json(path, content)
     return path
 
 

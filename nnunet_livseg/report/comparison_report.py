@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.files import write_text
-from nnunet_livseg.evaluation.comparison import Comparison
+from nnunet_livseg.core.tables import number
 from nnunet_livseg.evaluation.comparison_tables import (
     comparison_cells,
     heading,
@@ -14,7 +14,7 @@ from nnunet_livseg.evaluation.comparison_tables import (
     shown_metrics,
     verdict,
 )
-from nnunet_livseg.evaluation.csv_tables import metrics_of, number
+from nnunet_livseg.evaluation.results import Comparison
 from nnunet_livseg.report import charts, page
 from nnunet_livseg.report.evaluation_report import definition_section, distribution_figures, left_out, size_figures
 
@@ -43,7 +43,7 @@ def comparison_html(comparison: Comparison) -> str:
     body.append(page.section("Distribution over cases", distribution_figures(comparison.methods)))
     if first.summary.get("lesion_strata"):
         body.append(page.section("Lesions by size", size_figures(comparison.methods)))
-    notes = "".join(f"<li>{page.escape(line.removeprefix('- '))}</li>" for line in reading(comparison).splitlines()[:5])
+    notes = "".join(f"<li>{page.escape(line.removeprefix('- '))}</li>" for line in reading(comparison).splitlines()[:6])
     body.append(page.section("How to read this", f"<ul>{notes}</ul>"))
     body.append(definition_section(first))
     footer = f"nnunet-livseg {__version__}. Every test of this page is in comparison.csv and comparison.json."
@@ -60,7 +60,7 @@ def _not_common(comparison: Comparison) -> str:
 
 
 def _structure_section(comparison: Comparison, structure: str) -> str:
-    plotted = [m for m in _PLOTTED if m in metrics_of(comparison.methods[0])]
+    plotted = [m for m in _PLOTTED if m in comparison.methods[0].metrics]
     tests = f"<details><summary>All tests</summary>{_tests(comparison, structure)}</details>"
     lead = (
         "Mean ± standard deviation. Bold: significantly better than every other method, by more than the noise floor."
@@ -76,7 +76,7 @@ def _structure_section(comparison: Comparison, structure: str) -> str:
 
 
 def _table(comparison: Comparison, structure: str) -> str:
-    known = metrics_of(comparison.methods[0])
+    known = comparison.methods[0].metrics
     metrics = [m for m in shown_metrics(comparison) if m not in _SAID_BY_DICE]
     header = ["method", *(heading(known[m], comparison.methods[0].unit) for m in metrics)]
     columns = [comparison_cells(comparison, structure, m) for m in metrics]
@@ -88,7 +88,7 @@ def _pairs(comparison: Comparison, structure: str, metric: str) -> list:
 
 
 def _tests(comparison: Comparison, structure: str) -> str:
-    known = metrics_of(comparison.methods[0])
+    known = comparison.methods[0].metrics
     header = ("metric", "pair", "verdict", "cases", "mean difference", "95 % interval", "p (Holm)", "+/=/−")
     rows = [
         (known[m].title, f"{p.a} − {p.b}", verdict(p), str(p.n), number(p.difference),
@@ -101,11 +101,11 @@ def _tests(comparison: Comparison, structure: str) -> str:
 
 def _forest(comparison: Comparison, structure: str, metric: str) -> str:
     pairs = _pairs(comparison, structure, metric)
-    row = metrics_of(comparison.methods[0])[metric]
+    row = comparison.methods[0].metrics[metric]
     unit = f" [{comparison.methods[0].unit}]" if row.unit == "length" else ""
-    rows = [(f"{p.a} − {p.b}", p.difference, p.ci95, p.significant) for p in pairs]
+    rows = [(f"{p.a} − {p.b}", p.difference, p.ci95, p.significant and not p.lacks_more) for p in pairs]
     svg = charts.forest(rows, title=f"difference of {row.title}{unit}", floor=pairs[0].noise_floor)
-    note = "Mean paired difference with its 95 % interval; filled: p (Holm) < 0.05."
+    note = "Mean paired difference with its 95 % interval; filled: p (Holm) < 0.05 and no method lacks more values."
     note += " Grey: the noise between two runs of one method." if pairs[0].noise_floor else ""
     return page.figure(svg, f"{row.title}: differences", note)
 
@@ -116,14 +116,14 @@ def _ranks(comparison: Comparison, structure: str, metric: str) -> str:
         return ""
     shares = {name: entry["rank_shares"] for name, entry in found.items()}
     svg = charts.ranks(shares, {name: entry["mean_rank"] for name, entry in found.items()})
-    title = f"{metrics_of(comparison.methods[0])[metric].title}: ranking"
+    title = f"{comparison.methods[0].metrics[metric].title}: ranking"
     note = "Discs: how often a method takes a rank when the cases are drawn again (10,000 times)."
     return page.figure(svg, title, note)
 
 
 def _scatters(comparison: Comparison, structure: str, metric: str) -> list[str]:
     """Every other method against the first, case by case."""
-    row = metrics_of(comparison.methods[0])[metric]
+    row = comparison.methods[0].metrics[metric]
     values = comparison.values(structure, metric)
     items = []
     for index, name in enumerate(comparison.names[1:], start=1):

@@ -6,10 +6,10 @@ from pathlib import Path
 from nnunet_livseg import __version__
 from nnunet_livseg.core.files import write_text
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.evaluation.case_evaluation import CaseResult
-from nnunet_livseg.evaluation.csv_tables import RULES, definitions, interval, mean_sd, metrics_of, number, size_unit
-from nnunet_livseg.evaluation.folder_evaluation import FolderResult
+from nnunet_livseg.core.tables import interval, mean_sd, number
+from nnunet_livseg.evaluation.csv_tables import RULES, definitions
 from nnunet_livseg.evaluation.lesion_table import REFERENCE
+from nnunet_livseg.evaluation.results import CaseResult, FolderResult
 from nnunet_livseg.evaluation.summary_markdown import (
     DETECTION_HEADER,
     detection_rows,
@@ -102,7 +102,7 @@ def _empty_note(result: FolderResult) -> str:
 def distribution_figures(results: list[FolderResult]) -> str:
     """Small multiples: every structure's Dice, surface Dice, ASSD and HD95, methods side by side."""
     first = results[0]
-    metrics = metrics_of(first)
+    metrics = first.metrics
     chosen = [name for name in metrics if name in ("dice", "assd", "hd95", "hd") or name.startswith("nsd_")]
     chosen = [name for name in chosen if name != "hd" or "hd95" not in chosen]
     items = []
@@ -165,7 +165,7 @@ def _lesion_text(case: CaseResult, row: dict, unit: str) -> str:
 def _volume_section(result: FolderResult) -> str:
     if result.summary["n_cases"] < _FEW:
         return ""
-    unit, items = size_unit(result.unit, result.ndim), []
+    unit, items = result.size_unit, []
     for name in result.summary["structures"]:
         pairs = [
             (scores["volume_predicted"], scores["volume_reference"], case.case)
@@ -191,7 +191,7 @@ def _strata_sections(result: FolderResult) -> str:
 
 
 def _cases_section(result: FolderResult) -> str:
-    metrics = metrics_of(result)
+    metrics = result.metrics
     shown = [m for m in ("dice", "assd", "hd95", "hd") if m in metrics]
     shown = [m for m in shown if m != "hd" or "hd95" not in metrics]
     structures = list(result.summary["structures"])

@@ -2,7 +2,7 @@
 
 import math
 
-from nnunet_livseg.evaluation.csv_tables import number
+from nnunet_livseg.core.tables import number
 from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion, Point, Segmentation
 from nnunet_livseg.report import page
 

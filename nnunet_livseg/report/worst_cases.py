@@ -6,9 +6,9 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.evaluation.case_evaluation import CaseResult, read_on_one_grid
-from nnunet_livseg.evaluation.csv_tables import metrics_of, number, size_unit
-from nnunet_livseg.evaluation.folder_evaluation import FolderResult
+from nnunet_livseg.core.tables import number
+from nnunet_livseg.evaluation.case_evaluation import read_on_one_grid
+from nnunet_livseg.evaluation.results import CaseResult, FolderResult
 from nnunet_livseg.imaging.images import read_scan
 from nnunet_livseg.report import page
 from nnunet_livseg.report.case_pictures import PREDICTED_COLOUR, REFERENCE_COLOUR, CaseView, pictures
@@ -36,8 +36,8 @@ def _case_pictures(result: FolderResult, case: CaseResult, focus: str) -> str:
     distance = "hd95" if "hd95" in scores else "hd"
     volumes = f"{number(scores['volume_predicted'], 1)} of {number(scores['volume_reference'], 1)}"
     text = (
-        f"{focus} Dice {number(scores['dice'])}, {metrics_of(result)[distance].title} {number(scores[distance], 1)} "
-        f"{result.unit}, volume {volumes} {size_unit(result.unit, result.ndim)}"
+        f"{focus} Dice {number(scores['dice'])}, {result.metrics[distance].title} {number(scores[distance], 1)} "
+        f"{result.unit}, volume {volumes} {result.size_unit}"
     )
     head = f'<div class="case"><h3>{page.escape(case.case)}</h3><p>{page.escape(text)}</p>'
     try:

@@ -1,7 +1,10 @@
 """Checkpoint files: whole at any moment, and the newest is the one that ``--c`` continues."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, remove_leftovers
@@ -26,6 +29,41 @@ def write_checkpoint(path: Path, write: Callable[[str], None]) -> None:
         ) from error
     if path.name == BEST:
         _name_latest(path)
+
+
+@contextmanager
+def fitting_checkpoint(path: Path, trainer: Any) -> Iterator[None]:
+    """While a checkpoint is loaded into ``trainer``: where it does not fit, one message in place of a list of tensors.
+
+    Raises:
+        UserError: The checkpoint is damaged, or of another network or optimizer than that of the plans.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+        text = (str(error).strip() or "it ends early").splitlines()[0]
+        if "out of memory" in text:
+            raise
+        if "loading state_dict" in text:
+            raise UserError(_other_plans(path, trainer, "network (stages, features or labels)")) from error
+        if "parameter group" in text:
+            raise UserError(_other_plans(path, trainer, "optimizer")) from error
+        raise UserError(
+            f"{path} is damaged, or no checkpoint of this trainer ({type(error).__name__}: {text})."
+            "\n  Continue from another one of its folder: copy it to this name. Or train anew, without --c."
+        ) from error
+    # torch takes the saved settings of another kind of optimizer, which then fails at its first step
+    if {"momentum", "betas"} & set(trainer.optimizer.defaults) - set(trainer.optimizer.param_groups[0]):
+        raise UserError(_other_plans(path, trainer, "optimizer"))
+
+
+def _other_plans(path: Path, trainer: Any, what: str) -> str:
+    name, folder = trainer.plans_manager.plans_name, Path(trainer.output_folder_base)
+    return (
+        f"{path} is of another {what} than the plans {name} have now, so the training cannot go on from it."
+        f"\n  To continue it, put its plans back: copy {folder / 'plans.json'} to {name}.json in nnUNet_preprocessed."
+        f"\n  To train with the new plans, move {path.parent} away and leave out --c."
+    )
 
 
 def _name_latest(best: Path) -> None:

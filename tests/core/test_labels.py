@@ -15,6 +15,7 @@ from nnunet_livseg.core.labels import (
     Structures,
     as_integers,
     declared,
+    of_both,
     require_known,
     roles,
     structures_from_labels,
@@ -201,6 +202,26 @@ def test_values_that_a_person_names_keep_what_the_dataset_knows():
         structures_from_values((0,), (2,))
     with pytest.raises(UserError, match="--liver 1 --tumor 2"):
         structures_from_values()
+
+
+BOTH = {  # labels of predictions, of references, and the structures; None: they do not mean the same
+    "the same": ({"liver": 1, "tumor": 2}, {"liver": [1, 2], "tumor": 2}, {LIVER: (1, 2), TUMOR: (2,)}),
+    "liver alone": ({"liver": 1}, {"liver": 1, "tumor": 2}, {LIVER: (1, 2)}),
+    "more kinds": ({"liver": 1, "tumor": 2}, {"liver": 1, "hcc": 2, "crlm": 3}, {LIVER: (1, 2, 3), TUMOR: (2, 3)}),
+    "more organs": ({"liver": 1, "tumor": 2}, {"liver": 1, "tumor": 2, "spleen": 3}, {LIVER: (1, 2), TUMOR: (2,)}),
+    "swapped": ({"liver": 1, "tumor": 2}, {"tumor": 1, "liver": 2}, None),
+    "another organ": ({"liver": 1}, {"spleen": 1, "liver": 2}, None),
+}
+
+
+@pytest.mark.parametrize(("predicted", "reference", "expected"), BOTH.values(), ids=BOTH)
+def test_predictions_and_references_with_labels_of_their_own(predicted, reference, expected):
+    sides = [structures_from_labels({"background": 0, **labels}) for labels in (predicted, reference)]
+    if expected is None:
+        with pytest.raises(UserError, match=r"the label 1 is liver in dataset.json, but .*do not mean the same"):
+            of_both(*sides)
+    else:
+        assert of_both(*sides).values == expected and of_both(*sides).known == sides[0].known | sides[1].known
 
 
 # --- the order of regions ---------------------------------------------------------------------------------------------

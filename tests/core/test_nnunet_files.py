@@ -9,8 +9,8 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.nnunet_folders import fold_folders, read_plans, trained_dataset
 
 SPLITS = {
-    "cut": ("[{", "is damaged .Expecting property name"),
-    "empty": ("", "is damaged .Expecting value"),
+    "cut": ("[{", "is damaged: Expecting property name.*line 1"),
+    "empty": ("", "is damaged: the file is empty"),
     "no list": ("{}", "holds no list of folds"),
     "no validation": (json.dumps([{"train": ["a"]}]), "fold 0 is no lists 'train' and 'val'"),
     "a string": (json.dumps([{"train": "a", "val": ["b"]}]), "fold 0 is no lists"),

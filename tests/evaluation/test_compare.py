@@ -9,7 +9,6 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import structures_from_values
-from nnunet_livseg.evaluation.case_evaluation import CaseResult
 from nnunet_livseg.evaluation.comparison import compare, compare_results
 from nnunet_livseg.evaluation.comparison_tables import comparison_markdown
 from nnunet_livseg.evaluation.folder_evaluation import FolderResult
@@ -17,6 +16,7 @@ from nnunet_livseg.evaluation.metrics import metric_table
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import Inputs
 from nnunet_livseg.evaluation.printed_tables import TABLES, paper_table, render
+from nnunet_livseg.evaluation.results import CaseResult
 from nnunet_livseg.evaluation.summary import summarise
 
 STRUCTURES = structures_from_values((), (2,))
@@ -96,6 +96,54 @@ def test_lower_is_better_for_distances_and_nearer_to_zero_for_rvd():
     assert found.best("tumor", "assd") == ("b", True)
     assert found.best("tumor", "rvd") == ("b", True)
     assert found.best("tumor", "volume_reference")[0] is None
+
+
+MISSED, FALSE_ALARM, EMPTY = (
+    {"both": 0, "predicted": p, "reference": r, "image": 100} for p, r in ((0, 9), (9, 0), (0, 0))
+)
+
+
+@pytest.mark.parametrize(
+    ("metric", "good", "value", "counts"),
+    [
+        ("assd", (3.0, 1.0), np.inf, MISSED),
+        ("hd95", (3.0, 1.0), np.inf, FALSE_ALARM),
+        ("precision", (0.7, 0.9), np.nan, MISSED),
+        ("npv", (0.7, 0.9), np.nan, FALSE_ALARM),
+        ("rvd", (0.3, 0.1), np.inf, FALSE_ALARM),
+    ],
+)
+@pytest.mark.parametrize("n_lacking", [1, 10, 20])
+def test_nobody_wins_by_what_it_lacks(metric, good, value, counts, n_lacking):
+    a, b = method("a", BASE), method("b", BASE)
+    for n, (x, y) in enumerate(zip(a.cases, b.cases, strict=True)):
+        x.structures["tumor"][metric], y.structures["tumor"][metric] = good
+        if n < n_lacking:
+            y.structures["tumor"][metric] = value
+            y.counts["tumor"] = counts
+    found, _ = verdicts(a, b)
+    (pair,) = [p for p in found.pairs if p.metric == metric]
+    assert (pair.lacking_a, pair.lacking_b, pair.lacks_more) == (0, n_lacking, "b")
+    assert (pair.wins, pair.ties, pair.losses) == (n_lacking, 0, 20 - n_lacking)
+    assert found.best("tumor", metric) == ("a", n_lacking == 20)
+    assert pair.significant == (n_lacking == 20)
+    if metric != "npv":
+        text = "significant: a" if n_lacking == 20 else f"not significant: b has no value in {n_lacking} cases"
+        assert text in comparison_markdown(found)
+    assert found.ranking[f"tumor.{metric}"]["a"]["rank_shares"][0] > 0.6
+
+
+def test_a_rightly_empty_case_is_nobodys_lack():
+    a, b = method("a", BASE), method("b", BASE)
+    for n, (x, y) in enumerate(zip(a.cases, b.cases, strict=True)):
+        x.structures["tumor"]["assd"], y.structures["tumor"]["assd"] = 3.0 + n, 1.0
+        if n < 4:
+            for one in (x, y):
+                one.structures["tumor"]["assd"], one.counts["tumor"] = np.nan, EMPTY
+    found, _ = verdicts(a, b)
+    (pair,) = [p for p in found.pairs if p.metric == "assd"]
+    assert (pair.n, pair.n_left_out, pair.lacks_more, pair.wins + pair.ties + pair.losses) == (16, 4, None, 16)
+    assert found.best("tumor", "assd") == ("b", True)
 
 
 def test_only_common_cases_count_and_the_others_are_named():

@@ -15,10 +15,10 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import with_floats
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import find_inputs
-from nnunet_livseg.evaluation.store import from_json
 from nnunet_livseg.evaluation.summary import stratum_names, stratum_of
 
 DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2}, "file_ending": ".nii.gz"}
@@ -115,7 +115,7 @@ def test_files_that_are_written(study):
     summary = json.loads((study[2] / "summary.json").read_text())
     assert summary["schema"] == "nnunet_livseg.evaluation/1"
     assert set(summary["definitions"]["metrics"]) >= set(summary["structures"]["tumor"]["metrics"])
-    assert from_json(summary)["structures"]["tumor"]["n_missed"] == 1
+    assert with_floats(summary)["structures"]["tumor"]["n_missed"] == 1
     text = (study[2] / "summary.md").read_text()
     assert "HD95: the larger of the two directed 95th percentiles" in text
     assert "(2 inf)" in text
@@ -376,6 +376,16 @@ def test_predictions_and_references_must_mean_the_same(study):
     (study[1] / "dataset.json").write_text(json.dumps(DATASET | {"labels": {"background": 0, "tumor": 1, "liver": 2}}))
     with pytest.raises(UserError, match=r"label 1 is liver in .*dataset\.json, but tumor in .*do not mean the same"):
         run(study)
+
+
+def test_a_model_of_the_liver_is_scored_on_references_with_tumors(study):
+    (study[0] / "dataset.json").write_text(json.dumps(DATASET | {"labels": {"background": 0, "liver": 1}}))
+    for file in study[0].glob("*.nii.gz"):
+        write(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))).clip(0, 1))
+    (study[1] / "dataset.json").write_text(json.dumps(DATASET))
+    assert run(study).summary["structures"].keys() == {"liver"}
+    assert {row["liver_dice"] for row in table(study[2] / "cases.csv")} == {"1"}
+    assert run(study, liver=(1, 2)).cases[0].structures["liver"]["dice"] == 1
 
 
 def test_a_training_without_validation_says_what_to_do(tmp_path, draw, monkeypatch):

@@ -12,7 +12,6 @@ from nnunet_livseg.evaluation.lits_scorer import (
     burden_difference,
     lits_detected,
     lits_detection,
-    lits_lesion_scores,
     lits_scores,
 )
 from nnunet_livseg.evaluation.mask_pair import MaskPair
@@ -66,14 +65,6 @@ def test_golden_values_through_evaluate_case(golden, draw):
     assert -found.burden["burden_difference"] == pytest.approx(case["tumor_burden_diff"], rel=1e-9)
     for name, values in (case["lesion_scores_detected"] or {}).items():
         assert [row[OURS.get(name, name)] for row in found.lesions] == pytest.approx(values, rel=1e-9, abs=1e-12)
-
-
-def test_golden_lesion_scores(golden):
-    case, _, tumor = golden
-    found, expected = lits_lesion_scores(LesionPair(tumor)), case["lesion_scores_detected"] or {}
-    assert len(found) == case["num_detected_0.5"]
-    for name, values in expected.items():
-        assert [scores[OURS.get(name, name)] for scores in found] == pytest.approx(values, rel=1e-9, abs=1e-12), name
 
 
 def test_one_prediction_over_two_references_below_the_threshold_is_minus_one(draw):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.evaluation.case_evaluation import evaluate_case
 from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.options import Options
@@ -44,3 +45,14 @@ def test_slices_come_through_a_case_and_its_summary(pair):
     assert case.slices["tumor"]["dice"] == [1.0, 0.5, 0.0]
     assert summarise([case], options)["slices"]["tumor"]["dice"]["mean"] == 0.5
     assert evaluate_case(*labels, spacing_mm=(5.0, 0.7, 0.7)).slices == {}
+
+
+def test_ignored_pixels_count_neither_way():
+    reference, predicted = np.zeros((4, 10, 10), np.uint8), np.zeros((4, 10, 10), np.uint8)
+    reference[1:3, 2:5, 2:5] = 2
+    predicted[1:3, 2:5, 2:6] = 2  # 3 pixels too many per slice
+    reference[2, 5:, :] = 9  # half of one slice is ignored
+    predicted[2, 6:8, 2:8] = 2
+    structures = Structures({"tumor": (2,)}, frozenset({0, 2}), ignore=9)
+    case = evaluate_case(predicted, reference, structures=structures, options=Options(slices=True))
+    assert case.slices["tumor"]["specificity"] == pytest.approx([1 - 3 / 91, 1 - 3 / 41])

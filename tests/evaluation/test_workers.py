@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_livseg.core.workers import WorkerDied, memory_need_bytes, run_jobs, worker_count
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.workers import WorkerDied, run_jobs, worker_count
+from nnunet_livseg.imaging.images import case_memory_bytes, read_volume
 
 
 def test_memory_bounds_the_number_of_workers():
@@ -23,9 +25,9 @@ def test_memory_need_grows_with_the_image(tmp_path):
     small, large = (np.zeros(shape, dtype) for shape, dtype in (((20, 30, 40), np.uint8), ((80, 90, 100), np.float32)))
     for name, labels in (("s", small), ("l", large)):
         sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / f"{name}.nii.gz"))
-    assert memory_need_bytes(tmp_path / "l.nii.gz") - memory_need_bytes(tmp_path / "s.nii.gz") > large.nbytes
+    assert case_memory_bytes(tmp_path / "l.nii.gz") - case_memory_bytes(tmp_path / "s.nii.gz") > large.nbytes
     (tmp_path / "broken.nii.gz").write_bytes(b"")
-    assert memory_need_bytes(tmp_path / "broken.nii.gz") > 0
+    assert case_memory_bytes(tmp_path / "broken.nii.gz") > 0
 
 
 def test_results_and_exceptions_come_back():
@@ -67,3 +69,11 @@ def _root(x: float) -> float:
 
 def test_root_is_what_it_says():
     assert _root(4.0) == pytest.approx(2.0)
+
+
+def test_an_error_that_cannot_travel_between_processes_ends_its_own_job_alone(tmp_path):
+    files = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    for path in files:
+        path.touch()
+    found = dict(run_jobs(read_volume, files, workers=2))  # UnreadableError takes two arguments, and pickles one
+    assert all(isinstance(found[path], UserError) and "is empty" in str(found[path]) for path in files)

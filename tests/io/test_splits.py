@@ -9,10 +9,19 @@ import pytest
 from io_samples import ct_array, label_array, write
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.splits import folds, leaks, parts
+from nnunet_livseg.data.splits import folds, parts
 
 PATIENT_OF = {f"case_{n:03d}": f"patient_{n // 2:02d}" for n in range(46)}  # two CTs each
 TUMOR = {case: int(case[5:]) % 8 < 2 for case in PATIENT_OF}  # a quarter of the patients
+
+
+def leaks(splits, patient_of):
+    """Patients with cases on both sides of a split, as sentences (empty: none)."""
+    found = []
+    for fold, split in enumerate(splits):
+        sides = [{patient_of[case] for case in split[side]} for side in ("train", "val")]
+        found += [f"fold {fold}: patient {patient} is on both sides" for patient in sorted(sides[0] & sides[1])]
+    return found
 
 
 def test_folds_cover_every_case_once_and_never_part_a_patient():

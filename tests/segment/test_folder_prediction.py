@@ -101,6 +101,12 @@ def test_scales_are_the_second_models_own(place):
     segmenter = Segmenter(model_in(place / "second"), liver_model=model_in(place / "first"), scales=(0.5, 1), **FAST)
     assert segmenter.predictor.nnunet.scales == (0.5, 1)
     assert segmenter.liver_model.predictor.nnunet.scales == (1.0,)
+    options = {"liver_model": model_in(place / "first"), "scales": (0.5, 1), **FAST}
+    thorough = Segmenter(model_in(place / "first"), device="cpu", quality="best")
+    for change in ({"crop_only": True}, {"scales": (1,)}, {"quality": "best"}, {"liver_model": thorough}):
+        described(place / "second", livseg={})  # a finished result is another one
+        other = Segmenter(model_in(place / "second"), **{**options, **change})
+        assert json.dumps(other.settings()) != json.dumps(segmenter.settings())
     with pytest.raises(UserError, match="leave out the scales, or the uncertainty"):
         Segmenter(model_in(place / "second"), scales=(0.5, 1), uncertainty=True, **FAST)
 

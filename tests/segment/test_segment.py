@@ -314,6 +314,14 @@ def test_wrong_inputs_are_explained(model, given, options, message):
         segment(given, model, device="cpu", **options)
 
 
+def test_an_option_that_is_none_is_refused(model):
+    for call in (segment, Segmenter(model, device="cpu").segment):
+        with pytest.raises(UserError, match=r"segment\(\) has no argument 'serie'. Did you mean series"):
+            call(as_image(drawing()[0]), *([model] if call is segment else []), serie=3)
+    with pytest.raises(UserError, match=r"Segmenter\(\) has no argument 'qualty'. Did you mean quality"):
+        Segmenter(model, qualty="fast")
+
+
 def test_a_model_of_an_extension_that_is_not_here(model):
     import torch
 
@@ -321,6 +329,15 @@ def test_a_model_of_an_extension_that_is_not_here(model):
     content = torch.load(path, weights_only=False)
     torch.save(content | {"trainer_name": "SomebodysTrainer"}, path)
     with pytest.raises(UserError, match=r"(?s)cannot be loaded.*SomebodysTrainer.*livseg doctor"):
+        segment(as_image(drawing()[0]), model, device="cpu")
+
+
+def test_a_network_class_that_is_not_here(model):
+    plans = json.loads((model / "plans.json").read_text())
+    for name, one in plans["configurations"].items():
+        one["architecture"]["network_class_name"] = f"mednext.create.MedNeXt_{name}"
+    (model / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(UserError, match=r"(?s)cannot be loaded: its network, mednext.create.MedNeXt.*livseg doctor"):
         segment(as_image(drawing()[0]), model, device="cpu")
 
 

@@ -186,6 +186,33 @@ def test_checkpoints_of_compiled_and_plain_networks_are_the_same(make_trainer, t
         torch.testing.assert_close(goal.bare_network().state_dict(), source.bare_network().state_dict())
 
 
+@pytest.mark.parametrize(
+    ("change", "recipe", "message"),
+    [
+        (
+            lambda c: c["network_weights"].popitem(),
+            {},
+            "of another network (.|\\n)*put its plans back(.|\n)*leave out --c",
+        ),
+        (lambda c: None, {"optimizer": "sgd"}, "of another optimizer than the plans"),
+        (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "of another optimizer than the plans"),
+        (lambda c: c.pop("network_weights"), {}, r"damaged, or no checkpoint of this trainer \(KeyError"),
+        (None, {}, "damaged, or no checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_message(make_trainer, tmp_path, change, recipe, message):
+    path = tmp_path / "checkpoint.pth"
+    make_trainer().save_checkpoint(str(path))
+    if change is None:
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        content = torch.load(path, weights_only=False)
+        change(content)
+        torch.save(content, path)
+    with pytest.raises(UserError, match=f"checkpoint.pth is {message}"):
+        make_trainer(**recipe).load_checkpoint(str(path))
+
+
 def test_continuing_does_not_need_the_initial_weights_any_more(make_trainer, tmp_path):
     trainer = make_trainer()
     trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))

@@ -3,10 +3,32 @@
 One module per source finds the cases (``SOURCES``); ``conversion.convert`` does the same to all of them.
 """
 
-from nnunet_livseg.data.convert import ircadb, lits, msd, plain_folder
-from nnunet_livseg.data.convert.conversion import Settings, convert
-from nnunet_livseg.data.convert.source_cases import SourceCase, SourceDataset
+import importlib
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-SOURCES = {"lits": lits.find, "msd": msd.find, "ircadb": ircadb.find, "folder": plain_folder.find}
+_HOME = {
+    "Settings": "convert_case",
+    "SourceCase": "source_cases",
+    "SourceDataset": "source_cases",
+    "convert": "conversion",
+}
 
-__all__ = ["SOURCES", "Settings", "SourceCase", "SourceDataset", "convert"]
+
+def _find(module: str, source: Path) -> Any:
+    return importlib.import_module(f"{__name__}.{module}").find(source)
+
+
+# what finds the cases of a source; its module is loaded when it is used
+SOURCES = {
+    kind: partial(_find, module)
+    for kind, module in (("lits", "lits"), ("msd", "msd"), ("ircadb", "ircadb"), ("folder", "plain_folder"))
+}
+__all__ = ["SOURCES", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

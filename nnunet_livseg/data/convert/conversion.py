@@ -1,19 +1,19 @@
 """All cases of a source into one nnU-Net raw data set: resumable, whole or not at all."""
 
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.errors import UserError, explain_case
+from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data import splits
 from nnunet_livseg.data.convert import dataset_files
 from nnunet_livseg.data.convert.convert_case import Settings, Target, convert_case, fingerprint, still_there
 from nnunet_livseg.data.convert.source_cases import SourceCase, SourceDataset
-from nnunet_livseg.imaging.images import WriteError, ending
+from nnunet_livseg.imaging.images import ending
 
 _SHOWN = 10
 
@@ -132,37 +132,18 @@ def _file_ending(cases: Sequence[SourceCase], settings: Settings) -> str:
 def _convert_all(todo: list, records: dict[str, dict], folder: Path, workers: int) -> dict[str, str]:
     """Convert, adding to ``records`` and saving them after each case; returns the refused cases and why."""
     refused = {}
-    progress = tqdm(_results(todo, workers), total=len(todo), unit="case", desc=folder.name, disable=not todo)
-    for identifier, result in progress:
-        if isinstance(result, UserError):
-            refused[identifier] = str(result)
+    results = run_jobs(_convert, todo, workers=workers)
+    for (case, *_), result in tqdm(results, total=len(todo), unit="case", desc=folder.name, disable=not todo):
+        if isinstance(result, Exception):
+            refused[case.identifier] = explain_case(result)
         else:
-            records[identifier] = result
+            records[case.identifier] = result
             dataset_files.write_records(folder, list(records.values()))
     return refused
 
 
-def _attempt(case: SourceCase, target: Target, settings: Settings) -> dict | UserError:
-    try:
-        return convert_case(case, target, settings)
-    except WriteError:
-        raise
-    except UserError as error:
-        return error
-
-
-def _results(todo: list, workers: int) -> Iterator[tuple[str, dict | UserError]]:
-    if workers <= 1 or len(todo) <= 1:
-        yield from ((job[0].identifier, _attempt(*job)) for job in todo)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        running = {pool.submit(_attempt, *job): job[0].identifier for job in todo}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _convert(job: tuple[SourceCase, Target, Settings]) -> dict:
+    return convert_case(*job)
 
 
 def _refusal(refused: dict[str, str], total: int) -> str:

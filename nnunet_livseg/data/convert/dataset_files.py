@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import nnunet_livseg
 from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.core.files import read_json, write_json, write_text
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR
 from nnunet_livseg.core.names import share_a_number
 from nnunet_livseg.core.nnunet_folders import folder as nnunet_folder
@@ -86,10 +85,7 @@ def read_records(folder: Path) -> list[dict]:
     path = folder / _RECORD
     if not path.is_file():
         return []
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["cases"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}). Delete it to convert everything again.") from error
+    return read_json(path, keys=("cases",), remedy="Delete it to convert everything again.")["cases"]
 
 
 def write_records(folder: Path, records: Sequence[dict]) -> None:

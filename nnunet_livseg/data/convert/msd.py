@@ -3,10 +3,10 @@
 Antonelli et al., The Medical Segmentation Decathlon, arXiv:2106.05735.
 """
 
-import json
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.labels import LIVER, TUMOR, structures_from_labels
 from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
 from nnunet_livseg.imaging.images import stem
@@ -45,11 +45,8 @@ def find(source: Path) -> SourceDataset:
 
 
 def _read(path: Path) -> dict:
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}). Unpack the archive again.") from error
-    missing = [key for key in ("training", "labels") if not (isinstance(listed, dict) and listed.get(key))]
+    listed = read_json(path, remedy="Unpack the archive again.")
+    missing = [key for key in ("training", "labels") if not listed.get(key)]
     if missing:
         raise UserError(
             f"{path} has no {' and no '.join(repr(key) for key in missing)}, so it is no Decathlon dataset.json.\n"

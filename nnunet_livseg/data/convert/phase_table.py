@@ -1,10 +1,10 @@
 """A CSV table of multi-phase cases: one column per phase, one row per patient and study."""
 
-import csv
 import re
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.tables import read_csv
 from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset
 from nnunet_livseg.imaging.images import stem
 
@@ -24,9 +24,8 @@ def find(table: Path, primary: str | None = None) -> SourceDataset:
     Raises:
         UserError: Fewer than two phases, an empty or missing file, a case twice, an unknown primary phase.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns, rows = list(reader.fieldnames or ()), list(reader)
+    found = read_csv(table, known_spelling=_OTHER_COLUMNS)
+    columns = found.columns
     phases = [
         name for name in columns if name not in _OTHER_COLUMNS and not name.startswith((_PHASE_LABEL, _PHASE_MASK))
     ]
@@ -38,7 +37,7 @@ def find(table: Path, primary: str | None = None) -> SourceDataset:
         raise UserError(f"--primary {primary}: {table} has the phases {', '.join(phases)}.")
     primary = primary or phases[0]
     ordered = [primary, *(name for name in phases if name != primary)]
-    cases = [_case(table, line, row, ordered) for line, row in enumerate(rows, start=2)]
+    cases = [_case(table, row.line, row.values, ordered) for row in found.rows]
     names = [case.identifier for case in cases]
     if not cases or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -49,7 +48,7 @@ def find(table: Path, primary: str | None = None) -> SourceDataset:
 
 def _case(table: Path, line: int, row: dict[str, str], phases: list[str]) -> SourceCase:
     def volume(column: str, *, required: bool = False) -> FileVolume | None:
-        name = (row.get(column) or "").strip()
+        name = row.get(column)
         if not name and required:
             raise UserError(f"{table}, line {line}: no file for phase {column!r}. Leave out the row, or give the file.")
         if name and not (table.parent / name).is_file():
@@ -59,12 +58,12 @@ def _case(table: Path, line: int, row: dict[str, str], phases: list[str]) -> Sou
         return FileVolume(table.parent / name) if name else None
 
     images = [volume(phase, required=True) for phase in phases]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", (row.get("case") or "").strip() or stem(images[0].path))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", row.get("case") or stem(images[0].path))
     labels = [volume(f"{_PHASE_LABEL}{phase}") for phase in phases[1:]]
     label = volume("label") or volume(f"{_PHASE_LABEL}{phases[0]}")
     return SourceCase(
         name,
-        (row.get("patient") or "").strip() or name,
+        row.get("patient") or name,
         images[0],
         label,
         test=label is None,

@@ -1,18 +1,17 @@
 """A plain folder (``images`` and ``labels``) or a CSV table of image and label files."""
 
-import csv
 import re
 from collections import Counter
 from pathlib import Path
 
 from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.tables import read_csv
 from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
 from nnunet_livseg.imaging.images import ENDINGS, ending, stem
 
 _IMAGES, _LABELS = ("images", "imagesTr", "image"), ("labels", "labelsTr", "label", "masks", "segmentations")
 _CHANNEL = re.compile(r"_0000$")
-_COLUMNS = {"image", "label", "patient", "case", "part"}
 
 
 def find(source: Path) -> SourceDataset:
@@ -26,7 +25,7 @@ def find(source: Path) -> SourceDataset:
     Raises:
         UserError: Nothing found, image without label, names twice, wrong columns, files missing.
     """
-    cases = _from_table(source) if source.suffix.lower() == ".csv" else _from_folder(source)
+    cases = _from_table(source) if source.is_file() else _from_folder(source)
     twice = [name for name, count in Counter(case.identifier for case in cases).items() if count > 1]
     if twice:
         raise UserError(f"{source}: case {twice[0]} is there twice. Rename one, or use a table with a column 'case'.")
@@ -78,23 +77,13 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 
 def _from_table(table: Path) -> list[SourceCase]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, rows = set(reader.fieldnames or ()), list(reader)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table} is not a text table (UTF-8): {error}. Save it as CSV UTF-8.") from error
-    if "image" not in columns or "label" not in columns:
-        raise UserError(f"{table} needs the columns image and label; it has: {', '.join(sorted(columns)) or 'none'}.")
-    if columns - _COLUMNS:
-        raise UserError(f"{table}: unknown columns {sorted(map(str, columns - _COLUMNS))}; known: {sorted(_COLUMNS)}.")
-    if not rows:
+    found = read_csv(table, required=("image", "label"), known=("case", "patient", "part"))
+    if not found.rows:
         raise UserError(f"{table} has no rows below its header.")
-    return [_row(table, line, row) for line, row in enumerate(rows, start=2)]
+    return [_row(table, row.line, row.values) for row in found.rows]
 
 
 def _row(table: Path, line: int, row: dict[str, str]) -> SourceCase:
-    row = {key: (value or "").strip() for key, value in row.items()}
     part = row.get("part") or ("train" if row["label"] else "test")
     if part not in ("train", "test"):
         raise UserError(f"{table}, line {line}: part is {part!r}, but must be train or test.")

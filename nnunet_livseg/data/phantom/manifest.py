@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.files import read_json, write_json
 
 FILE_NAME = "phantom.json"
 FORMAT = 1  # raise it when the same arguments give other voxels
@@ -31,7 +31,8 @@ class Manifest:
             manifest = cls(path, {"format": FORMAT, "arguments": arguments, "finished": {}})
             write_json(path, manifest.content)
             return manifest
-        content = _read(path)
+        remedy = f"It is unknown which cases are finished: remove {folder} and run the command again."
+        content = read_json(path, keys=("arguments", "finished"), remedy=remedy)
         _refuse_other(folder, content, arguments)
         counts = {"training": (cases, "phantom_"), "test": (test_cases, "unseen_")}
         for kind, (wanted, prefix) in counts.items():
@@ -56,18 +57,6 @@ class Manifest:
         """Rows of the case table."""
         for name in names:
             yield from self.content["finished"][name]
-
-
-def _read(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["arguments"], content["finished"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}), so it is unknown which cases are finished.\n"
-            f"  Remove {path.parent} and run the command again."
-        ) from error
-    return content
 
 
 def _refuse_other(folder: Path, content: dict, arguments: dict) -> None:

@@ -1,11 +1,7 @@
 """An nnU-Net raw dataset of phantoms: written whole, resumed, and never over something else."""
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +10,8 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR
+from nnunet_livseg.core.tables import csv_text
+from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data.phantom.fields import Vector
 from nnunet_livseg.data.phantom.limits import check_dataset_folder_name, check_options, default_spacing_mm
 from nnunet_livseg.data.phantom.manifest import FILE_NAME as MANIFEST
@@ -102,10 +100,12 @@ def write_dataset(
     manifest = Manifest.open(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
     jobs = _jobs(folder, cases, test_cases, seed, label_style, arguments)
     missing = [job for job in jobs if not manifest.has(job.name, _files(job, phases))]
-    for name, rows in tqdm(
-        _work(missing, processes), total=len(missing), desc="phantom", unit="case", disable=not progress or not missing
-    ):
-        manifest.add(name, rows)
+    results = run_jobs(_write_case, missing, workers=processes)
+    silent = not progress or not missing
+    for job, result in tqdm(results, total=len(missing), desc="phantom", unit="case", disable=silent):
+        if isinstance(result, Exception):
+            raise result
+        manifest.add(job.name, result)
     _write_tables(folder, manifest, jobs, cases, label_style, phases)
     return folder
 
@@ -158,29 +158,15 @@ def _files(job: _Job, phases: int) -> list[Path]:
     return [*images, job.labels / f"{job.name}.nii.gz"]
 
 
-def _work(jobs: list[_Job], processes: int) -> Iterator[tuple[str, list[dict]]]:
-    if processes == 1 or len(jobs) < 2:
-        yield from map(_write_case, jobs)
-        return
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_write_case, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _write_case(job: _Job) -> tuple[str, list[dict]]:
-    """Make and write one case; returns its name and its rows of the case table."""
+def _write_case(job: _Job) -> list[dict]:
+    """Make and write one case; returns its rows of the case table."""
     case = make_case(job.seed, **job.arguments)
     *images, label = _files(job, len(case.image))
     geometry = {"spacing_mm": case.grid.spacing_mm, "origin_mm": case.grid.origin_mm}
     for path, image in zip(images, case.image, strict=True):
         write_nifti(path, image, **geometry)
     write_nifti(label, _styled(case, job.label_style), **geometry)
-    return job.name, [{"case": job.name, **tumor.row()} for tumor in case.tumors]
+    return [{"case": job.name, **tumor.row()} for tumor in case.tumors]
 
 
 def _styled(case: PhantomCase, label_style: str) -> np.ndarray:
@@ -194,12 +180,7 @@ def _write_tables(
     folder: Path, manifest: Manifest, jobs: list[_Job], cases: int, label_style: str, phases: int
 ) -> None:
     rows = list(manifest.rows([job.name for job in jobs]))
-    table = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(table, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_text(folder / "cases.csv", table.getvalue())
+    write_text(folder / "cases.csv", csv_text(rows) if rows else "")
     write_json(folder / "dataset.json", _dataset_json(cases, label_style, phases))
 
 
