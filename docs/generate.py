@@ -190,16 +190,6 @@ def _interval(ci95: list[float], sign: str = "") -> str:
     return " to ".join(_percent(value, sign) for value in ci95)
 
 
-def slices_patients() -> str:
-    """Every test patient's Dice in every training."""
-    jobs = _measured()["jobs"]
-    lines = [f"| patient | {' | '.join(job['name'] for job in jobs)} |", f"|---|{'---:|' * len(jobs)}"]
-    for patient in jobs[0]["dice_of_patient"]:
-        cells = [_percent(job["dice_of_patient"][patient]) for job in jobs]
-        lines.append(f"| {patient} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
     "citations": citations,
@@ -207,7 +197,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "variants": all_trainers,
     "slices budget": slices_budget,
     "slices": slices_table,
-    "slices patients": slices_patients,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 
