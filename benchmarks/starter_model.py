@@ -34,7 +34,10 @@ TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
 DATASET, NUMBER, CONFIGURATION = "Dataset811_LiTSWindow", 811, "3d_fullres"
 FOLDS = ("0", "1", "2", "3", "4", "all")
 EPOCHS_OF_ALL = 30  # after those of fold 0
-AVERAGE_TO_MM = 2.0  # lits_window's pixels are averages of two by two; those of a whole CT become ones as large
+# lits_window's orientation; its pixels are averages of two by two, and those of a whole CT become ones as large
+GRID = {"orientation": "LPS", "average_to_mm": 2.0}
+# of its patients: all but five have slices this close, all but one a liver of such median HU, all this much liver
+TRAINED_ON = {"slice_mm": 5.1, "liver_hu": [60, 160], "liver_ml": 1100}
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
     plans["configurations"][CONFIGURATION]["livseg"]["recipe"]["init"] = None  # a path of this machine
     write_json(model / "plans.json", plans)
     dataset = json.loads((training.parent / "dataset.json").read_text())
-    write_json(model / "dataset.json", dataset | {"livseg": {"average_to_mm": AVERAGE_TO_MM}})
+    write_json(model / "dataset.json", dataset | {"livseg": {"grid": GRID, "trained_on": TRAINED_ON}})
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

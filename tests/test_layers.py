@@ -189,6 +189,16 @@ def test_what_documents_name_can_be_imported(name):
         found = getattr(found, attribute)
 
 
+def test_the_page_of_rooms_names_every_part_and_only_files_that_exist():
+    page = (PROJECT / "CONTRIBUTING.md").read_text("utf-8")
+    rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", page.split("## The house")[1].split("\n## ")[0], flags=re.MULTILINE)
+    assert sorted(rooms) == sorted({part(module) for module in MODULES} - {""})
+    floor = [number for room in rooms for number, names in enumerate(FLOORS) if room in names.split()]
+    assert floor == sorted(floor), "the page is not in the order of the floors"
+    for path in re.findall(r"`((?:[a-z_]+/)+(?:\w+\.py)?)`", page):
+        assert "NAME" in path or (PACKAGE / path).exists() or (PROJECT / path).exists(), path
+
+
 IMPORTS = sorted(
     {
         (module, name.strip())

@@ -1,16 +1,18 @@
 """segment CTs with a trained model: label map, measurements, report, DICOM objects
 
 INPUT is a DICOM folder or zip, or a volume file (NIfTI, NRRD, MetaImage). The model is a folder
-TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training. One INPUT is written to OUT itself, several
-to OUT/NAME each, with the model loaded once; finished ones are kept when the same command runs again.
+TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training; without -m the small starter model of the
+package is used (research only, see docs/starter_model.md). One INPUT is written to OUT itself, several to OUT/NAME
+each, with the model loaded once; finished ones are kept when the same command runs again.
 
---quality fast      first fold, no mirroring, larger steps
+--quality fast      first fold, no mirroring, larger steps, and only the liver's box (--crop)
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
 Results hold no patient identifiers unless --identifiers is given, and nothing leaves this machine.
 
 examples:
+  livseg segment ct.nii.gz -o RESULT
   livseg segment study.zip -m MODEL -o RESULT
   livseg segment ct1.nii.gz ct2.nii.gz -m MODEL -o RESULTS --quality fast --uncertainty
   livseg segment portal.nii.gz arterial.nii.gz --channels -m TWO_PHASE_MODEL -o RESULT
@@ -28,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg segment``."""
     own = parser.add_argument
     own("inputs", type=Path, nargs="+", metavar="INPUT", help="DICOM folder or zip, or a volume file")
-    add(parser, "model", "out", required=True)
+    add(parser, "model", says="the starter model")
+    add(parser, "out", required=True)
     own("--channels", action="store_true", help="the INPUTs are the channels (contrast phases) of one CT")
     add(parser, "series", says="the only CT series")
     add(parser, "interpolate")
@@ -40,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "checkpoint", default="checkpoint_final.pth")
     add(parser, "disable_tta")
     add(parser, "liver_model", says="none, MODEL looks at the whole CT")
+    own("--crop", action=argparse.BooleanOptionalAction,
+        help="look only at the liver's box, which the starter model finds (default: set by --quality)")  # fmt: skip
     own("--probabilities", action="store_true", help="write a probability map for each structure")
     own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
     own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")
@@ -73,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
         device=args.device,
         liver_model=args.liver_model,
+        crop=args.crop,
         progress=not args.quiet,
         probabilities=args.probabilities,
         uncertainty=args.uncertainty,

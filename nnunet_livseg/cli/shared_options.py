@@ -73,7 +73,10 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
 SYNONYMS = {  # what people type -> ours, where the spelling alone does not lead there
     "--processes": "--workers",
     "--jobs": "--workers",
+    "--num-workers": "--workers",
     "--output": "--out",
+    "--output-folder": "--out",
+    "--fold": "--folds",
     "--folder": "--out",
     "--network": "--variant",
     "--trainer": "--variant",

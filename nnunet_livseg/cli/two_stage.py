@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--liver-folds", nargs="+", metavar="F", help="folds of the liver model (default: all that are trained)"
     )
     add(data, "livers", says="the labels")
+    add(data, "quiet")
     add(predict, "livers", says="none")
     add(predict, "scales", default=[1.0], says="1, nnU-Net's own")
     add(predict, "disable_tta")
@@ -57,7 +58,8 @@ def _data(args: argparse.Namespace) -> int:
     from nnunet_livseg.imaging.liver_crop import LiverCrop
 
     source = find_raw_dataset(args.dataset)
-    without = write_region_dataset(source, args.out, cutting=LiverCrop(args.crop_mode, args.margin), livers=args.livers)
+    crop = LiverCrop(args.crop_mode, args.margin)
+    without = write_region_dataset(source, args.out, cutting=crop, livers=args.livers, progress=not args.quiet)
     print(f"wrote {args.out}")
     if without:
         print(f"skipped, because no liver was found: {', '.join(without)}")

@@ -10,7 +10,8 @@ import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,7 +26,8 @@ from torch.overrides import TorchFunctionMode
 
 from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import TUMOR
+from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.inference.coarse_grid import CoarseGrid, enlarged, refined_labels
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
@@ -54,11 +56,11 @@ class Prediction:
     ensemble_vote: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
 
-    def changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Prediction":
-        """The same with all arrays changed in one way."""
+    def changed(self, change: Callable[[np.ndarray], np.ndarray], *, labels: np.ndarray | None = None) -> "Prediction":
+        """The same with all arrays changed in one way, or all but the labels, where others are given."""
         maps = (None if m is None else change(m) for m in (self.votes, self.ensemble_vote, self.uncertainty))
         probabilities = {name: change(values) for name, values in self.probabilities.items()}
-        return Prediction(change(self.labels), probabilities, *maps)
+        return Prediction(change(self.labels) if labels is None else labels, probabilities, *maps)
 
 
 class CasePredictor:
@@ -95,6 +97,7 @@ class CasePredictor:
                 device=torch.device(device),
                 allow_tqdm=progress,
             )
+        self.grid = CoarseGrid.of_model(model.dataset.json)
         self._load()
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions
@@ -164,9 +167,25 @@ class CasePredictor:
         Raises:
             UserError: The model was trained on something else than volumes.
         """
+        wanted = {*structures, TUMOR} & set(self.channels_of)
+        return self._on_grid(images, wanted) if self.grid is None else self._on_coarse_grid(images, wanted)
+
+    def _on_grid(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
+        """The prediction on the images' own grid."""
         axes = self.axes(images[0])
-        found = self._predict(axes.stacked(images), axes.spacing_mm, {*structures, TUMOR} & set(self.channels_of))
-        return found.changed(axes.from_reader)
+        return self._predict(axes.stacked(images), axes.spacing_mm, structures).changed(axes.from_reader)
+
+    def _on_coarse_grid(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
+        """The same by way of the grid that the model asks for; labels by the probabilities between its voxels."""
+        image = images[0]
+        coarse = [self.grid.coarse(image) for image in images]
+        found = self._on_grid(coarse, {*structures, LIVER, TUMOR})
+        found = found.changed(self.grid.own_axes(image, coarse[0]))
+        block, shape, known = self.grid.block(image), image.GetSize()[::-1], self.model.structures.values
+        labels = refined_labels(found.labels, found.probabilities, known, block, shape)
+        kept = {name: values for name, values in found.probabilities.items() if name in structures}
+        whole = partial(enlarged, block=block, shape=shape)
+        return replace(found, probabilities=kept).changed(whole, labels=labels)
 
     def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""

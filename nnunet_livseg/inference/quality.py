@@ -15,18 +15,20 @@ class Quality:
         all_folds: Average all folds that are trained; else the first alone.
         mirroring: Predict mirrored copies too (eight in 3D, four in 2D) and average.
         step_size: Step of the sliding window over the patch size, above 0 to 1; smaller overlaps more.
+        crop: Look only at the liver's box, which the starter model finds first.
     """
 
     name: str
     all_folds: bool
     mirroring: bool
     step_size: float
+    crop: bool = False
 
 
 PRESETS = {
     preset.name: preset
     for preset in (
-        Quality("fast", all_folds=False, mirroring=False, step_size=0.75),
+        Quality("fast", all_folds=False, mirroring=False, step_size=0.75, crop=True),
         Quality("standard", all_folds=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
         Quality("best", all_folds=True, mirroring=True, step_size=0.3),
     )

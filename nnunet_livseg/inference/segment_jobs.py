@@ -20,14 +20,16 @@ from nnunet_livseg.patient.segmentation import Segmentation
 from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, require_writable, write_result
 
 
-def segment(given: object, model: str | Path, *, output: str | Path | None = None, **options) -> Segmentation:
+def segment(
+    given: object, model: str | Path | None = None, *, output: str | Path | None = None, **options
+) -> Segmentation:
     """Segment one CT: ``segment("study.zip", MODEL_FOLDER, output="result", quality="fast")``.
 
     For several CTs make one ``Segmenter`` and call its ``segment``: the model is then loaded once.
 
     Args:
         given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.read_ct``.
-        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model.
         output: Folder to write; left out, nothing is written.
         options: Those of ``ResultFiles`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.read_ct``
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).

@@ -33,9 +33,11 @@ from nnunet_livseg.imaging.liver_crop import (
 )
 from nnunet_livseg.imaging.orientation import mirrored_axes
 from nnunet_livseg.inference.case_predictor import CasePredictor, Prediction
+from nnunet_livseg.inference.coarse_grid import CoarseGrid
 from nnunet_livseg.inference.ct_input import CTInput, read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.quality import Quality, quality_of
+from nnunet_livseg.inference.starter_model import beyond_training, large_enough, starter_model
 from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
 from nnunet_livseg.patient.measure import measure
 from nnunet_livseg.patient.segmentation import Provenance, Segmentation
@@ -83,7 +85,7 @@ class Segmenter:
     """A model in memory that segments one CT after the other.
 
     Args:
-        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training.
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model.
         folds: One or several; left out, what the quality says.
         checkpoint: File name of the weights.
         quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
@@ -91,8 +93,9 @@ class Segmenter:
         scales: Sizes in plane at which a CT is predicted, averaged; see ``multiscale``.
         liver_model: What finds the liver first, so that the model looks only there: the folder of a model (it is then
             ``fast``), or any ``LiverFinder``, such as another ``Segmenter`` with folds and a quality of its own.
-        crop_only: Take from the liver model no more than the box: where it finds no liver, the whole CT is segmented.
-            Otherwise nothing is, and a model that knows only tumors gets the liver from the liver model.
+        crop: Take from the liver model (left out: the starter model) no more than the box: where it finds no liver, the
+            whole CT is segmented. Otherwise nothing is, and a model that knows only tumors gets the liver from the
+            liver model. ``None``: what the quality says, where the model takes whole CTs and no liver model is given.
         progress: Show progress bars.
         output: What the results shall hold: ``probabilities``, ``uncertainty``, ``postprocess`` (see
             ``OutputOptions``).
@@ -103,7 +106,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | None = None,
         *,
         folds: Sequence[str | int] | str | int | None = None,
         checkpoint: str = CHECKPOINT,
@@ -111,12 +114,13 @@ class Segmenter:
         device: str | torch.device | None = None,
         scales: Sequence[float] = (1.0,),
         liver_model: "str | Path | LiverFinder | None" = None,
-        crop_only: bool = False,
+        crop: bool | None = None,
         progress: bool = False,
         **output: bool,
     ) -> None:
         require_options("Segmenter", output, SEGMENTER_OPTIONS)
         folds = (folds,) if isinstance(folds, str | int) else folds
+        model = starter_model() if model is None else model
         self.model = TrainedModel.open(model, folds=folds and tuple(folds), checkpoint=checkpoint)
         self.name = self.model.name
         self.quality = quality_of(quality)
@@ -128,9 +132,13 @@ class Segmenter:
         if self.output.uncertainty and self.scales != (1.0,):
             raise UserError("uncertainty is measured at one size of the CT: leave out the scales, or the uncertainty.")
         self.versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
-        self.crop, self.crop_only = _crop_of(self.model, has_liver=liver_model is not None and not crop_only), crop_only
+        if crop is None:
+            crop = self.quality.crop and liver_model is None and _takes_whole_cts(self.model)
+        self.crop, self.crop_only = _crop_of(self.model, has_liver=liver_model is not None and not crop), crop
+        if crop and liver_model is None:
+            liver_model = starter_model()
         if isinstance(liver_model, str | Path):
-            liver_model = Segmenter(liver_model, quality="fast", device=self.device, progress=progress)
+            liver_model = Segmenter(liver_model, quality="fast", device=self.device, crop=False, progress=progress)
         if isinstance(liver_model, Segmenter):
             _require_liver(liver_model.model, channels=len(self.model.dataset.channels))
         self.liver_model: LiverFinder | None = liver_model
@@ -162,7 +170,7 @@ class Segmenter:
         structures = self._with_liver(prediction.labels, box)
         values, changes = apply(prediction.labels, spacing_of(ct.image), structures, self.steps)
         labels = on_grid(values, ct.image)
-        notes = [*notes, *self._mirrored(ct.image, values, structures)]
+        notes = [*notes, *self._doubts(ct.image, values, structures)]
         measurements, lesions = measure(
             ct.image,
             labels,
@@ -200,7 +208,8 @@ class Segmenter:
     def find_liver(self, ct: CTInput) -> np.ndarray:
         """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
         found = self.predictor.predict(ct.images[: len(self.model.dataset.channels)])
-        return mask_of(found.labels, self.model.structures.values[LIVER])
+        liver = mask_of(found.labels, self.model.structures.values[LIVER])
+        return liver & large_enough(self.model.dataset.json, ct.image, liver)
 
     def weights(self) -> list[Path]:
         """Files that results depend on: descriptions and weights of all models, post-processing."""
@@ -216,11 +225,12 @@ class Segmenter:
         liver = self.liver_model and {"crop_only": self.crop_only, **self.liver_model.settings()}
         return {**own, "liver": liver, "versions": self.versions}
 
-    def _mirrored(self, image, values: np.ndarray, structures: Structures) -> list[str]:
-        """Contradictions between a CT's header and where its liver was found."""
+    def _doubts(self, image, values: np.ndarray, structures: Structures) -> list[str]:
+        """Contradictions between a CT's header and where its liver was found, and what the model has never seen."""
         if LIVER not in structures.values or self.model.dataset.channels[0].lower() != "ct":
             return []
-        return mirrored_axes(image, mask_of(values, structures.values[LIVER]))
+        liver = mask_of(values, structures.values[LIVER])
+        return [*mirrored_axes(image, liver), *beyond_training(self.model.dataset.json, image, liver)]
 
     def _remarks(self) -> list[str]:
         """What limits every result of this model in this quality."""
@@ -285,6 +295,14 @@ class Segmenter:
             round(seconds, 1),
             self.versions,
         )
+
+
+def _takes_whole_cts(model: TrainedModel) -> bool:
+    """Whether the starter model may look for the liver in what the model takes."""
+    content = model.dataset.json
+    return (
+        model.dataset.channels[0].lower() == "ct" and not is_cropped(content) and CoarseGrid.of_model(content) is None
+    )
 
 
 def _crop_of(model: TrainedModel, *, has_liver: bool) -> LiverCrop:

@@ -111,8 +111,8 @@ def test_scales_are_the_second_models_own(place):
         Segmenter(model_in(place / "second"), scales=(0.5, 1), uncertainty=True, **FAST)
 
 
-@pytest.mark.parametrize("crop_only", [False, True])
-def test_a_liver_that_is_not_found(place, crop_only):
+@pytest.mark.parametrize("crop", [False, True])
+def test_a_liver_that_is_not_found(place, crop):
     """Nothing, or, of a liver model that only crops, the whole CT as the model alone sees it."""
     described(place / "second", livseg={})
     hu, _ = drawing()
@@ -122,22 +122,22 @@ def test_a_liver_that_is_not_found(place, crop_only):
     content = torch.load(weights, weights_only=False)
     content["network_weights"]["lines.bias"][0] = 100.0  # sees background everywhere
     torch.save(content, weights)
-    result = Segmenter(model_in(place / "second"), crop_only=crop_only, **options).segment(image)
-    assert (WHOLE_SEGMENTED if crop_only else NOTHING_SEGMENTED) in result.notes
+    result = Segmenter(model_in(place / "second"), crop=crop, **options).segment(image)
+    assert (WHOLE_SEGMENTED if crop else NOTHING_SEGMENTED) in result.notes
     alone = Segmenter(model_in(place / "second"), **FAST).segment(image)
-    expected = sitk.GetArrayFromImage(alone.labels) * crop_only
+    expected = sitk.GetArrayFromImage(alone.labels) * crop
     np.testing.assert_array_equal(sitk.GetArrayFromImage(result.labels), expected)
     assert sitk.GetArrayFromImage(alone.labels).any()
 
 
 def test_a_model_that_only_crops_adds_nothing_of_its_own(tmp_path):
     liver, model = make_model(tmp_path / "liver", outputs="liver"), make_model(tmp_path / "tumor", outputs="tumor")
-    result = Segmenter(model, liver_model=liver, crop_only=True, **FAST).segment(as_image(drawing()[0]))
+    result = Segmenter(model, liver_model=liver, crop=True, **FAST).segment(as_image(drawing()[0]))
     assert result.structures == {"tumor": (1,)}
     np.testing.assert_array_equal(sitk.GetArrayFromImage(result.labels), drawing()[1] == 2)
     described(tmp_path / "tumor", **CUT)
     with pytest.raises(UserError, match=r"(?s)were cut to the liver.*cannot\n  read whole ones"):
-        Segmenter(model, liver_model=liver, crop_only=True, **FAST)
+        Segmenter(model, liver_model=liver, crop=True, **FAST)
 
 
 def test_livers_that_were_segmented_before(place):

@@ -1,0 +1,142 @@
+"""A CT as a model wants it, in one orientation and coarser voxels, and its prediction on the CT's own grid again.
+
+A model asks for it in its ``dataset.json``: ``{"livseg": {"grid": {"orientation": "LPS", "average_to_mm": 2.0}}}``.
+Without mirroring a network learns where right is, so it must see all CTs in the orientation of its training. Averaging
+is what nnU-Net's resampling lacks on the way to much larger voxels: noise goes, and so do most of the time and memory.
+"""
+
+# Shape letters: (Z, Y, X) the CT's grid, (z, y, x) the coarser one in its orientation
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from scipy import ndimage
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.imaging.orientation import orientation_code
+
+_SLAB_VOXELS = 16_000_000  # enlarged at a time
+
+
+@dataclass(frozen=True)
+class CoarseGrid:
+    """What a model asks for.
+
+    Args:
+        orientation: Where x, y and z of its arrays point to, e.g. ``LPS``.
+        average_to_mm: Voxels are averaged in blocks whose edges are no longer than this.
+    """
+
+    orientation: str
+    average_to_mm: float
+
+    @classmethod
+    def of_model(cls, dataset_json: Mapping) -> "CoarseGrid | None":
+        """That of a model; None for one that takes CTs as they are, as nnU-Net's do.
+
+        Raises:
+            UserError: The entry is damaged, or the model has other labels than liver and tumor.
+        """
+        content = (dataset_json.get("livseg") or {}).get("grid")
+        if content is None:
+            return None
+        if set(dataset_json["labels"]) != {"background", LIVER, TUMOR}:
+            raise UserError(
+                f"dataset.json of the model asks for averaged CTs (livseg: grid), which needs the labels {LIVER} and"
+                f" {TUMOR} alone; it has {', '.join(dataset_json['labels'])}.\n  Take the entry out."
+            )
+        try:
+            return cls(str(content["orientation"]), float(content["average_to_mm"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"dataset.json of the model has a damaged entry livseg: grid ({content}).") from error
+
+    def block(self, image: sitk.Image) -> tuple[int, int, int]:
+        """How many voxels of ``image`` make a coarse one, z, y, x."""
+        return tuple(max(1, int(self.average_to_mm / spacing + 1e-6)) for spacing in image.GetSpacing()[::-1])
+
+    def coarse(self, image: sitk.Image) -> sitk.Image:
+        """``image`` as the model wants it."""
+        return sitk.DICOMOrient(averaged(image, self.block(image)), self.orientation)
+
+    def own_axes(self, image: sitk.Image, coarse: sitk.Image) -> Callable[[np.ndarray], np.ndarray]:
+        """From arrays on ``coarse`` to the order of axes of ``image``."""
+
+        def back(values: np.ndarray) -> np.ndarray:
+            half = values.dtype == np.float16  # which ITK does not know
+            turned = sitk.GetImageFromArray(values.astype(np.float32) if half else values)
+            turned.SetDirection(coarse.GetDirection())
+            return sitk.GetArrayFromImage(sitk.DICOMOrient(turned, orientation_code(image))).astype(values.dtype)
+
+        return back
+
+
+def averaged(image: sitk.Image, block: Sequence[int]) -> sitk.Image:
+    """The means of blocks of ``block`` (z, y, x) voxels, rounded to the image's type, on their own grid.
+
+    Blocks that would reach beyond the image are filled with its last voxels.
+    """
+    if all(number == 1 for number in block):
+        return image
+    missing = [-size % number for size, number in zip(image.GetSize(), block[::-1], strict=True)]
+    if any(missing):
+        image = sitk.ZeroFluxNeumannPad(image, [0] * image.GetDimension(), missing)
+    return sitk.BinShrink(image, list(block[::-1]))
+
+
+def enlarged(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Values ``(z, y, x)`` of blocks on the voxels ``shape`` (Z, Y, X) that they are made of, linear between centers.
+
+    Args:
+        values: Of blocks.
+        block: Voxels per block, z, y, x.
+        shape: Of the whole.
+    """
+    if all(number == 1 for number in block):
+        return values
+    whole = np.empty(shape, values.dtype)
+    count = max(1, _SLAB_VOXELS // (shape[1] * shape[2] * block[0]))  # blocks at a time
+    for start in range(0, values.shape[0], count):
+        first = max(start - 1, 0)  # the neighbors that the outermost voxels lie between
+        part = torch.from_numpy(values[first : start + count + 1].astype(np.float32))[None, None]
+        part = torch.nn.functional.interpolate(part, scale_factor=tuple(map(float, block)), mode="trilinear")[0, 0]
+        place = slice(start * block[0], min((start + count) * block[0], shape[0]))
+        offset = (start - first) * block[0]
+        whole[place] = part[offset : offset + place.stop - place.start, : shape[1], : shape[2]].numpy()
+    return whole
+
+
+def refined_labels(
+    labels: np.ndarray,
+    probabilities: Mapping[str, np.ndarray],
+    structures: Mapping[str, Sequence[int]],
+    block: Sequence[int],
+    shape: Sequence[int],
+) -> np.ndarray:
+    """The label of each voxel by the probabilities between the blocks' centers, ``(Z, Y, X)``.
+
+    Where none of the blocks around a voxel is foreground, neither is the voxel, so only the foreground's box is looked
+    at.
+
+    Args:
+        labels: Of blocks, ``(z, y, x)``.
+        probabilities: Of the blocks, by structure: the liver (with its tumors) and the tumor.
+        structures: Label values; the liver's first one is that of healthy liver.
+        block: Voxels per block, z, y, x.
+        shape: Of the whole.
+    """
+    whole = np.zeros(shape, labels.dtype)
+    found = ndimage.find_objects((labels > 0).astype(np.uint8))
+    if not found:
+        return whole
+    near = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in found[0])
+    box = tuple(slice(s.start * n, min(s.stop * n, size)) for s, n, size in zip(near, block, shape, strict=True))
+    size = tuple(s.stop - s.start for s in box)
+    liver, tumor = (enlarged(probabilities[name][near], block, size).astype(np.float32) for name in (LIVER, TUMOR))
+    inside = whole[box]
+    inside[np.maximum(liver - tumor, tumor) > 1 - liver] = structures[LIVER][0]
+    inside[(tumor > liver - tumor) & (tumor > 1 - liver)] = structures[TUMOR][0]
+    return whole

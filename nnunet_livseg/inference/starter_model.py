@@ -1,0 +1,67 @@
+"""The small model in the package: for whoever has none yet, and to find the liver for larger ones.
+
+What it was trained on and how well it does is in docs/starter_model.md.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_livseg.core.errors import UserError
+
+FOLDER = Path(__file__).resolve().parents[1] / "starter"
+
+
+def starter_model() -> Path:
+    """Its model folder.
+
+    Raises:
+        UserError: It is not where the package was installed.
+    """
+    found = sorted(path.parent for path in FOLDER.glob("*/plans.json"))
+    if not found:
+        raise UserError(
+            f"the starter model is missing in {FOLDER}.\n  Install nnunet-livseg again, or give a model of your own: -m"
+            " FOLDER."
+        )
+    return found[0]
+
+
+def beyond_training(dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray) -> list[str]:
+    """Where a CT differs from all that the model was trained on, as notes (empty: it does not, or nobody knows).
+
+    Args:
+        dataset_json: That of the model, with ``{"livseg": {"trained_on": {"slice_mm": most, "liver_hu": [from, to],
+            "liver_ml": least}}}``.
+        image: The CT.
+        liver: True on the liver and its tumors, ``(Z, Y, X)`` of the CT.
+    """
+    known = (dataset_json.get("livseg") or {}).get("trained_on")
+    if not known:
+        return []
+    if not liver.any():
+        return ["no liver was found: is this a CT of the abdomen?"]
+    notes = []
+    thickness_mm = max(image.GetSpacing())
+    if thickness_mm > known["slice_mm"]:
+        most = f"the model was trained with at most {known['slice_mm']:g} mm"
+        notes.append(f"slices lie {thickness_mm:.3g} mm apart, and {most}: small tumors are missed")
+    if liver[[0, -1]].any() or liver[:, [0, -1]].any() or liver[:, :, [0, -1]].any():
+        notes.append("the liver reaches the edge of the CT: the part outside is missing, and the edge may be wrong")
+    low, high = known["liver_hu"]
+    hu = float(np.median(sitk.GetArrayViewFromImage(image)[liver]))
+    if not low <= hu <= high:
+        expected = f"the livers of the training have {low:g} to {high:g} HU"
+        reason = "is it without contrast, or fatty" if hu < low else "is it another contrast phase"
+        notes.append(f"the liver has {hu:.0f} HU ({reason}?), and {expected}: tumors may be missed or invented")
+    return notes
+
+
+def large_enough(dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray) -> bool:
+    """Whether what the model found may be a liver: not much smaller than the smallest that it was trained on."""
+    known = (dataset_json.get("livseg") or {}).get("trained_on") or {"liver_ml": 0.0}
+    return bool(np.count_nonzero(liver) * math.prod(image.GetSpacing()) >= 1000 * known["liver_ml"] / 4)
