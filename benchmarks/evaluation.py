@@ -1,6 +1,6 @@
 """Time and memory of the evaluation on one large case, beside MedPy and MONAI in the same run.
 
-    python benchmarks/evaluation.py [--out docs/performance_evaluation.md]
+    python benchmarks/evaluation.py [--out docs/evidence/evaluation_speed.md]
 
 A synthetic liver with tumors (512 x 512 x 500 voxels of 0.74 x 0.74 x 0.8 mm) and an imperfect prediction of it are
 written to files; then every candidate runs in a process of its own, on one thread, pinned to one processor where the

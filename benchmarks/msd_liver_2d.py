@@ -2,10 +2,10 @@
 
     python benchmarks/msd_liver_2d.py SOURCE --work DIR
 
-SOURCE is an nnU-Net raw dataset of slices called ``PATIENT_sNNN`` (see docs/results.md). Every system is trained twice
+SOURCE is an nnU-Net raw dataset of slices ``PATIENT_sNNN`` (docs/evidence/results.md). Every system is trained twice
 on the same patients for the same number of steps: as nnU-Net trains (optimiser, schedule, loss) and as its paper does.
 Everything is written below DIR; what is finished is skipped when the same command is run again. At the end
-docs/results.json and the tables of docs/results.md are renewed.
+docs/evidence/results.json and the tables of docs/evidence/results.md are renewed.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def patient_of(case: str) -> str:
 
 
 def measure(source: Path, folder: Path, budget: Budget, jobs: Sequence[Job]) -> dict[str, Any]:
-    """Everything, in ``folder``; what docs/results.json holds."""
+    """Everything, in ``folder``; what docs/evidence/results.json holds."""
     place = Workplace(folder, DATASET, asdict(budget))
     divide(source, place, budget)
     prepare(place, budget)
@@ -194,7 +194,7 @@ def compare(place: Workplace, jobs: Sequence[Job]) -> None:
 
 
 def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What docs/results.json holds; every training is compared with the first."""
+    """What docs/evidence/results.json holds; every training is compared with the first."""
     comparison = json.loads((place.folder / "comparison" / "comparison.json").read_text())
     tests = {(t["a"], t["b"]): t for t in comparison["tests"] if (t["structure"], t["metric"]) == ("liver", "dice")}
     return {
@@ -270,7 +270,7 @@ def main() -> None:
     args = vars(parser.parse_args())
     source, work = args.pop("source"), args.pop("work").resolve()
     found = measure(source, work, Budget(**args | {"patients": tuple(args["patients"])}), all_jobs())
-    write_json(PROJECT / "docs" / "results.json", found)
+    write_json(PROJECT / "docs" / "evidence" / "results.json", found)
     subprocess.run([sys.executable, PROJECT / "docs" / "generate.py"], check=True)
 
 

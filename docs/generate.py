@@ -1,8 +1,9 @@
-"""Writes the tables that follow from the code into README.md and docs: python docs/generate.py
+"""Write the tables that follow from the code into README.md and docs: python docs/generate.py
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale.
+A table is between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Callable
@@ -11,17 +12,17 @@ from typing import Any
 
 from nnunet_livseg.cli import commands, dispatch
 from nnunet_livseg.reference_networks import count_parameters
-from nnunet_livseg.variants import VARIANTS
+from nnunet_livseg.variants import VARIANTS, Variant
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
-def rows_of(paper: str | None = None) -> str:
-    """Trainer, parameters and reproduced row of every variant (of one paper)."""
+def rows_of(paper: str) -> str:
+    """Trainer, parameters and reproduced row of every variant of a paper."""
     lines = ["| trainer (`-tr`) | `livseg plan -m` | parameters | dimensions | reproduces |", "|---|---|---|---|---|"]
     for row in VARIANTS:
-        if paper in (None, row.paper.key):
+        if paper == row.paper.key:
             parameters = f"{count_parameters(row) / 1e6:.2f}M"
             dims = ", ".join(f"{dim}D" for dim in row.dims)
             note = f" ({row.note})" if row.note else ""
@@ -29,47 +30,108 @@ def rows_of(paper: str | None = None) -> str:
     return "\n".join(lines)
 
 
+NETWORKS = {  # of every paper: its network's name, and its idea in one line
+    "dpcnet": ("DPC-Net", "relates each pyramid level to its neighbors, by position and by channel"),
+    "sfan": ("SFAN", "weights all encoder levels by attention and fuses them in one step"),
+    "mpunet": ("MPU-Net", "position attention at stride 8; averages four full-resolution outputs"),
+    "mfcnet": ("MFCNet", "ResNet-34 encoder with spatial and channel context on the skip connections"),
+    "sam_urim": ("SAM + URIM", "fuses contrast phases, then corrects uncertain regions (not Segment Anything)"),
+}
+
+
+def _main(key: str) -> Variant:
+    return next(row for row in VARIANTS if row.paper.key == key)
+
+
+def all_trainers() -> str:
+    """Every trainer with its paper's page, which says what it reproduces; for ``docs/reference/variants.md``."""
+    lines = ["| trainer (`-tr`) | `livseg plan -m` | parameters | network |", "|---|---|---|---|"]
+    for row in VARIANTS:
+        page = f"[{NETWORKS[row.paper.key][0]}](../{row.paper.page.removeprefix('docs/')})"
+        lines.append(f"| `{row.trainer}` | `{row.name}` | {count_parameters(row) / 1e6:.2f}M | {page} |")
+    return "\n".join(lines)
+
+
 def main_trainers() -> str:
-    """One line per paper: its full network."""
-    lines = ["| system | trainer | rows in all | page |", "|---|---|---|---|"]
+    """One line per paper: its network, the idea and the trainer."""
+    lines = ["| Network | Main idea | Trainer |", "|---|---|---|"]
     for key in dict.fromkeys(row.paper.key for row in VARIANTS):
-        rows = [row for row in VARIANTS if row.paper.key == key]
-        paper = rows[0].paper
-        lines.append(f"| {paper.citation} | `{rows[0].trainer}` | {len(rows)} | [{paper.page}]({paper.page}) |")
+        name, idea = NETWORKS[key]
+        year = re.findall(r"\b(?:19|20)\d\d\b", _main(key).paper.citation)[-1]
+        lines.append(f"| [{name}]({_main(key).paper.page}), {year} | {idea} | `{_main(key).trainer}` |")
+    return "\n".join(lines)
+
+
+def citations() -> str:
+    """What to cite for each network."""
+    lines = ["| network | cite |", "|---|---|"]
+    lines += [f"| {name} | {_main(key).paper.citation} |" for key, (name, _) in NETWORKS.items()]
     return "\n".join(lines)
 
 
 COMMAND_PAGES = {  # where a command is explained at length
-    "data": ("align", "convert", "dicom"),
+    "data": ("check", "convert", "dicom"),
+    "phases": ("align",),
     "phantom": ("phantom",),
+    "papers/index": ("list",),
     "training": ("plan",),
     "segment": ("segment",),
     "attention": ("attention",),
     "postprocessing": ("postprocess",),
-    "papers/sfan": ("predict", "two-stage"),
-    "evaluation": ("compare", "evaluate"),
-    "performance": ("benchmark",),
+    "multi_scale": ("predict",),
+    "two_stage": ("two-stage",),
+    "evaluation": ("evaluate",),
+    "compare": ("compare",),
+    "evidence/performance": ("benchmark",),
+    "get-started/demo": ("demo",),
+    "troubleshooting": ("doctor",),
+    "get-started/install": ("env",),
 }
 
 
 def all_commands() -> str:
-    """Every command with its summary, by step of the work."""
-    pages = {command: f"docs/{page}.md" for page, names in COMMAND_PAGES.items() for command in names}
+    """Every command with its summary and its guide, by step of the work; for ``docs/reference/commands.md``."""
+    pages = {command: page for page, names in COMMAND_PAGES.items() for command in names}
+    assert sorted(pages) == commands()
     lines = ["| step | command | what it does |", "|---|---|---|"]
     for step in dispatch.STEPS:
         for command in dispatch.commands_of(step):
-            page = f" ([{pages[command]}]({pages[command]}))" if command in pages else ""
-            lines.append(f"| {step} | `livseg {command}` | {dispatch.summary(command)}{page} |")
+            lines.append(f"| {step} | [`livseg {command}`](../{pages[command]}.md) | {dispatch.summary(command)} |")
             step = ""
-    assert set(pages) <= set(commands())
     return "\n".join(lines)
 
 
-# --- docs/results.md, from what benchmarks/msd_liver_2d.py measured ---------------------------------------------------
+# --- the pages of the commands, which only the site has (docs/conf.py) ------------------------------------------------
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def command_page(command: str) -> str:
+    """What a command does, its usage, and a table of arguments for it and for each of its steps."""
+    lines = [f"# livseg {command}"]
+    for parser in dispatch.all_parsers(dispatch.parser_of(command)):
+        if parser.prog != f"livseg {command}":
+            lines += ["", f"## {parser.prog}"]
+        formatter = argparse.HelpFormatter(parser.prog, width=100)
+        formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
+        lines += ["", "```text", f"{formatter.format_help()}\n{parser.description or ''}".strip(), "```", ""]
+        lines += ["| argument | meaning |", "|---|---|"]
+        for action in parser._actions:
+            name = action.metavar or "\\|".join(map(str, action.choices or ())) or action.dest.upper()
+            shown = " ".join(name) if isinstance(name, tuple) else name
+            flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
+            value = "" if action.option_strings and action.nargs == 0 else f"`{shown}`"
+            lines.append(f"| {' '.join(part for part in (flags, value) if part)} | {_cell(action.help or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+# --- docs/evidence/results.md, from what benchmarks/msd_liver_2d.py measured ------------------------------------------
 
 
 def _measured() -> dict[str, Any]:
-    return json.loads((PROJECT / "docs" / "results.json").read_text())
+    return json.loads((PROJECT / "docs" / "evidence" / "results.json").read_text())
 
 
 def slices_budget() -> str:
@@ -81,9 +143,9 @@ def slices_budget() -> str:
     size, spacing = budget["patch"], budget["spacing"]
     return (
         f"**A small budget: {steps} training steps** ({budget['epochs']} epochs of {budget['iterations']}; nnU-Net's "
-        f"own training has 250,000) of {budget['batch']} patches of {size} x {size} pixels at 1/{spacing:g} of the "
-        f"resolution, on one CPU core. {train} patients for training, {val} for validation, {test} for the test "
-        f"({slices['Tr']} and {slices['Ts']} slices), drawn with seed {budget['seed']}. "
+        f"own training has 250,000) on one CPU core. A step has {budget['batch']} patches of {size} x {size} pixels at "
+        f"1/{spacing:g} of the resolution. Seed {budget['seed']} drew {train} patients for training, {val} for "
+        f"validation and {test} for the test ({slices['Tr']} and {slices['Ts']} slices). "
         + ", ".join(f"{name} {version}" for name, version in machine.items())
         + "."
     )
@@ -92,8 +154,8 @@ def slices_budget() -> str:
 def slices_table(found: dict[str, Any] | None = None) -> str:
     """One line per training: settings, cost, Dice and the difference to nnU-Net."""
     lines = [
-        "| training | optimiser, loss | parameters | training, CPU s | Dice [%], 95 % interval | quartiles |"
-        " minus nnU-Net, 95 % interval | p (Holm) | patients better / worse |",
+        "| training | optimizer, loss | parameters | training, CPU s | Dice [%], 95% CI | quartiles |"
+        " minus nnU-Net, 95% CI | p (Holm) | patients better / worse |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for job in (found or _measured())["jobs"]:
@@ -128,34 +190,13 @@ def _interval(ci95: list[float], sign: str = "") -> str:
     return " to ".join(_percent(value, sign) for value in ci95)
 
 
-def slices_patients() -> str:
-    """Every test patient's Dice in every training."""
-    jobs = _measured()["jobs"]
-    lines = [f"| patient | {' | '.join(job['name'] for job in jobs)} |", f"|---|{'---:|' * len(jobs)}"]
-    for patient in jobs[0]["dice_of_patient"]:
-        cells = [_percent(job["dice_of_patient"][patient]) for job in jobs]
-        lines.append(f"| {patient} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def slices_commands() -> str:
-    """Every command of the run, in order, with the seconds it took."""
-    found = _measured()
-    steps = list(found["shared"].items())
-    steps[-1:-1] = [(name, step) for job in found["jobs"] for name, step in job["steps"].items()]  # compare is last
-    width = max(len(f"{step['wall_s']:.0f}") for _, step in steps)
-    lines = [f"{step['wall_s']:{width}.0f} s  {step['command']}" for _, step in steps]
-    return "\n".join(["```text", *lines, "```"])
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
+    "citations": citations,
     "commands": all_commands,
-    "variants": rows_of,
+    "variants": all_trainers,
     "slices budget": slices_budget,
     "slices": slices_table,
-    "slices patients": slices_patients,
-    "slices commands": slices_commands,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 

@@ -1,4 +1,4 @@
-"""The scripts behind docs/performance.md run and say what they claim."""
+"""The scripts behind docs/evidence/performance.md run and say what they claim."""
 
 import re
 import subprocess

@@ -132,7 +132,7 @@ def test_every_argument_has_a_help_and_a_name():
 def written_commands():
     """Every command line that help texts and documents show."""
     texts = {command: dispatch._module(command).__doc__ for command in commands()}
-    texts |= {page.name: page.read_text("utf-8") for page in (PROJECT / "docs").rglob("*.md")}
+    texts |= {str(page): page.read_text("utf-8") for page in (PROJECT / "docs").rglob("*.md")}
     texts["README.md"] = (PROJECT / "README.md").read_text("utf-8")
     for place, text in texts.items():
         text = text.replace("\\\n", " ")

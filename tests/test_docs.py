@@ -39,12 +39,88 @@ def test_every_paper_has_its_page_with_its_rows():
         assert f"<!-- generated: variants {paper.key} -->" in page.read_text()
 
 
+# --- plain English: the rules that a program can check ----------------------------------------------------------------
+
+WRITTEN = [  # by hand, and in the style of CONTRIBUTING.md's guide
+    page
+    for page in [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+    if page.name not in ("inputs.md", "support.md") and page.parent.name != "cli"
+]
+LONGEST = 30  # words in a sentence
+TURNS = (  # of phrase; each has a plainer form
+    *(r"(?<![Tt]here )\bis no (?!longer)", r"\bnot one\b", r"\bnobody\b", r"\bmend", r"\bleft out\b", r"\bput right\b"),
+    *(r"^Of (?:a|the|several)\b", r"^(?:Refused|Read|Taken) (?:is|are)\b", r"\bdata sets?\b", r"\brefuse"),
+    *(r"\bgo(?:es)? on where\b", r"\bspecks?\b", r"\bat hand\b", r"\bbrought to\b", r"\bground truth\b"),
+)
+BRITISH = re.compile(
+    r"\b\w*(?:(?:normal|initial|token|summar)is[ei]|normalisa|initialisa|optimis(?:e|a(?!ti?c))|neighbour|colour|behaviour"
+    r"|labelled|artefact|grey|centre(?!\.)|licence|millimetre)\w*|\b(?:post-process|up-sampl|down-sampl|favour)\w*",
+    re.IGNORECASE,
+)
+QUOTED = "benign liver tumours"  # in the title of a guideline
+
+
+def prose(text):
+    """Headings, list items and paragraphs, each on one line: no code, tables, comments or addresses."""
+    text = re.sub(r"^```.*?^```$|^\|.*?$|<!--.*?-->", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]+`", "CODE", text)).replace("**", "")
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\n(?=#)", text):
+        if line := re.sub(r"^(?:[-*#>]+|\d+\.) ", "", " ".join(block.split())):
+            yield line
+
+
+def sentences(text):
+    for line in prose(text):
+        yield from re.split(r"(?<=[.!?])[*)\"]? +(?!\d)", line)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_documents_are_in_plain_american_english(page):
+    found = list(sentences(page.read_text("utf-8")))
+    assert not [text for text in found if len(text.split()) > LONGEST]
+    assert not [(turn, text) for text in found for turn in TURNS if re.search(turn, text)]
+    assert not [text for text in found if BRITISH.search(text.replace(QUOTED, ""))]
+
+
+def test_the_checks_of_english_see_what_they_look_for():
+    text = f"# Title\n\nIt is {'very ' * 30}long. It is short, `a b`.\n\n| {'very ' * 40} |\n\n```text\nmend\n```"
+    assert [len(one.split()) > LONGEST for one in sentences(text)] == [False, True, False]
+    for text in ("This is no volume.", "Mended files.", "Then mend it.", "A data set.", "Of a model, one is used."):
+        assert any(re.search(turn, text, re.IGNORECASE) for turn in TURNS), text
+    words = (
+        "normalisation",
+        "Neighbours",
+        "colour",
+        "centre",
+        "labelled",
+        "optimiser",
+        "post-processing",
+        "initialised",
+    )
+    assert all(BRITISH.search(word) for word in words)
+    assert not BRITISH.search("tumor-center, color, gray, labeled, normalization, optimistic, optimizer")
+
+
+def anchors(page):
+    """What MyST makes of headings: the address of each one."""
+    headings = re.findall(
+        r"^#{1,4} (.+)$", re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.S | re.M), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+def test_links_to_sections_exist(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8")):
+        assert anchor in anchors(page.parent / target if target else page), (target, anchor)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_commands_exist(page):
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if not target.startswith("http"):
-            assert (page.parent / target).exists() or (PROJECT / target).exists(), target
+            assert (page.parent / target).exists(), target
     for command in re.findall(r"^\s*livseg ([a-z-]+)", text, flags=re.MULTILINE):
         assert command in commands(), command
     for trainer in re.findall(r"-tr (\w+Trainer)\b", text):

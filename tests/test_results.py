@@ -1,4 +1,4 @@
-"""benchmarks/msd_liver_2d.py: what it runs, and how the results become docs/results.md."""
+"""benchmarks/msd_liver_2d.py: what it runs, and how the results become docs/evidence/results.md."""
 
 import importlib.util
 import json
@@ -144,7 +144,7 @@ def test_the_table_has_a_line_per_training():
 
 def test_the_printed_results_are_of_every_training_and_of_the_same_patients(slices):
     """A new paper's row, or a run that was cut short, shows here."""
-    found = json.loads((PROJECT / "docs" / "results.json").read_text())
+    found = json.loads((PROJECT / "docs" / "evidence" / "results.json").read_text())
     assert [job["name"] for job in found["jobs"]] == [job.name for job in slices.all_jobs()]
     assert {len(job["dice_of_patient"]) for job in found["jobs"]} == {found["budget"]["patients"][2]}
     assert len({tuple(job["dice_of_patient"]) for job in found["jobs"]}) == 1

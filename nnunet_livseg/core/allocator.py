@@ -2,7 +2,8 @@
 
 glibc takes every large array from the kernel and gives it back when it is freed, so each training step and each patch
 asks for all its pages anew, and the kernel zeroes them again. With the thresholds below, freed arrays stay in the heap
-for the next step. Only glibc (Linux) knows them; anywhere else nothing happens. Measured in docs/performance.md.
+for the next step. Only glibc (Linux) knows them; anywhere else nothing happens. Measured in
+docs/evidence/performance.md.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """Masks and spacing in, numbers out. Knows nothing of networks.
 
 ``evaluate_case`` for one pair of label maps, ``evaluate_folder`` for a folder of predictions or a training by nnU-Net,
-``compare`` for several methods. Definitions of every number: docs/evaluation.md.
+``compare`` for several methods. Definitions of every number: docs/reference/metrics.md.
 """
 
 import importlib

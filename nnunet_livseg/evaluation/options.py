@@ -10,7 +10,7 @@ NEIGHBOURS = (6, 18, 26)  # in 2D: 6 means the 4 edge neighbours, 18 and 26 mean
 
 @dataclass(frozen=True)
 class Options:
-    """Choices that change numbers; the defaults are the package's definitions (docs/evaluation.md).
+    """Choices that change numbers; the defaults are the package's definitions (docs/reference/metrics.md).
 
     Args:
         mode: ``default``, or ``lits`` for the 2017 LiTS scorer with its oddities.

@@ -8,7 +8,7 @@ from nnunet_livseg.core.names import did_you_mean
 
 @dataclass(frozen=True)
 class Quality:
-    """Time against accuracy; measured in docs/segment.md.
+    """Time against accuracy; measured in docs/evidence/segmentation.md.
 
     Args:
         name: Name of the preset, or ``custom``.

@@ -23,7 +23,7 @@ from nnunet_livseg.postprocessing.steps import LESION_NEIGHBOURS, Step, apply
 
 Steps = tuple[Step, ...]
 DETECTION_RULE = "group_0"  # any overlap finds a lesion; evaluation.lesions explains it
-_MORE_THAN_EVALUATION = 1.5  # memory: both label maps stay while steps are tried (docs/postprocessing.md)
+_MORE_THAN_EVALUATION = 1.5  # memory: both label maps stay while steps are tried (docs/evidence/segmentation.md)
 
 
 @dataclass(frozen=True)
