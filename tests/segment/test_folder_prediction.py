@@ -103,7 +103,7 @@ def test_scales_are_the_second_models_own(place):
     assert segmenter.liver_model.predictor.nnunet.scales == (1.0,)
     options = {"liver_model": model_in(place / "first"), "scales": (0.5, 1), **FAST}
     thorough = Segmenter(model_in(place / "first"), device="cpu", quality="best")
-    for change in ({"crop_only": True}, {"scales": (1,)}, {"quality": "best"}, {"liver_model": thorough}):
+    for change in ({"crop": True}, {"scales": (1,)}, {"quality": "best"}, {"liver_model": thorough}):
         described(place / "second", livseg={})  # a finished result is another one
         other = Segmenter(model_in(place / "second"), **{**options, **change})
         assert json.dumps(other.settings()) != json.dumps(segmenter.settings())
