@@ -3,14 +3,14 @@
     python benchmarks/attention_at_start.py [-m dpcnet sfan ...] [--seeds 6]
 
 A gate that starts near 0 or 1 hardly changes: the sigmoid is flat there. Networks have nnU-Net's geometry with at most
-128 channels and its initialisation; the image is noise of mean 0 and variance 1, as nnU-Net normalises it.
+128 channels and its initialization; the image is noise of mean 0 and variance 1, as nnU-Net normalizes it.
 """
 
 import argparse
 
 import torch
 
-from nnunet_livseg.blocks.attention_spec import observe
+from nnunet_livseg.blocks.attention_spec import record_attention
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import find_variant
 
@@ -36,8 +36,8 @@ def means(name: str, seed: int) -> dict[tuple[str, int], float]:
     row = find_variant(name)
     channels = max(1, row.phases)
     network = build(stock_configuration(3, features=WIDTHS), row, channels=channels).eval()
-    shown = [one for one in network.shown() if not one.key.endswith(("features", "pyramid"))]
-    _, maps = observe(network, torch.randn(1, channels, *SIZE), shown, point=(0.5,) * 3)
+    shown = [one for one in network.attention_specs() if not one.key.endswith(("features", "pyramid"))]
+    _, maps = record_attention(network, torch.randn(1, channels, *SIZE), shown, point=(0.5,) * 3)
     return {(one.key, one.level): values.mean().item() for one, values in zip(shown, maps, strict=True)}
 
 

@@ -37,10 +37,10 @@ def phantom(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     reference = (shell < 1).astype(np.uint8)
     predicted = (shell + 0.03 * _bumps(rng, 30) + 0.01 * _bumps(rng, 6) < 1).astype(np.uint8)
     for number in range(12):
-        centre, radius = np.array([250, 240, 180]) + rng.uniform(-70, 70, 3), rng.uniform(4, 30)
-        _ball(reference, centre, radius)
+        center, radius = np.array([250, 240, 180]) + rng.uniform(-70, 70, 3), rng.uniform(4, 30)
+        _ball(reference, center, radius)
         if number % 4:
-            _ball(predicted, centre + np.array([1, 2, 0]), radius * rng.uniform(0.8, 1.1))
+            _ball(predicted, center + np.array([1, 2, 0]), radius * rng.uniform(0.8, 1.1))
     return predicted, reference
 
 
@@ -51,12 +51,12 @@ def _bumps(rng: np.random.Generator, size: int) -> np.ndarray:
     return ndimage.zoom(coarse, [n / m for n, m in zip(SHAPE, coarse.shape, strict=True)], order=1)
 
 
-def _ball(labels: np.ndarray, centre: np.ndarray, radius: float) -> None:
-    low = np.maximum(np.floor(centre - radius).astype(int), 0)
+def _ball(labels: np.ndarray, center: np.ndarray, radius: float) -> None:
+    low = np.maximum(np.floor(center - radius).astype(int), 0)
     box = tuple(slice(start, start + int(2 * radius) + 3) for start in low)
     part = labels[box]
     grid = np.indices(part.shape) + low[:, None, None, None]
-    part[(np.square(grid - centre[:, None, None, None]).sum(0) < radius**2) & (part > 0)] = 2
+    part[(np.square(grid - center[:, None, None, None]).sum(0) < radius**2) & (part > 0)] = 2
 
 
 # ---- candidates: each returns the numbers it found, for both structures

@@ -3,7 +3,7 @@
     python benchmarks/msd_liver_2d.py SOURCE --work DIR
 
 SOURCE is an nnU-Net raw dataset of slices ``PATIENT_sNNN`` (docs/evidence/results.md). Every system is trained twice
-on the same patients for the same number of steps: as nnU-Net trains (optimiser, schedule, loss) and as its paper does.
+on the same patients for the same number of steps: as nnU-Net trains (optimizer, schedule, loss) and as its paper does.
 Everything is written below DIR; what is finished is skipped when the same command is run again. At the end
 docs/evidence/results.json and the tables of docs/evidence/results.md are renewed.
 """
@@ -24,7 +24,7 @@ from workplace import Workplace  # beside this script
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, write_json
-from nnunet_livseg.data.splits import parts
+from nnunet_livseg.data.splits import train_val_test_split
 from nnunet_livseg.variants import VARIANTS, find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -109,7 +109,7 @@ def divide(source: Path, place: Workplace, budget: Budget) -> None:
     The split stands there several times: a second training of the same kind is called fold 1.
     """
     patients = {path.stem: patient_of(path.stem) for path in sorted((source / "labelsTr").glob("*.png"))}
-    split, tested = parts(patients, budget.patients, seed=budget.seed)
+    split, tested = train_val_test_split(patients, budget.patients, seed=budget.seed)
     test = set(tested)
     for case in patients:
         part = "Ts" if case in test else "Tr"
@@ -169,7 +169,7 @@ def train_and_predict(place: Workplace, job: Job, budget: Budget) -> None:
 def stack(slices: Path, out: Path) -> None:
     """Write the slices of each patient as one volume: its Dice is over all of the patient's pixels.
 
-    The slices of a volume are not neighbours, and it has no spacing: only overlaps have a meaning.
+    The slices of a volume are not neighbors, and it has no spacing: only overlaps have a meaning.
     """
     import SimpleITK as sitk
 

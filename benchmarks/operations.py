@@ -14,14 +14,14 @@ from collections.abc import Callable
 from statistics import median
 from time import process_time
 
-from nnunet_livseg.diagnostics.benchmark import Setting, Subject
+from nnunet_livseg.diagnostics.benchmark import BenchmarkedNetwork, BenchmarkSetup
 from nnunet_livseg.variants import find_variant
 
 FAMILIES = {  # the first one of which a word is in the operation's name
     "attention": ("scaled_dot_product", "_attend"),
     "convolution": ("conv",),
     "matrix product": ("mm",),
-    "normalisation": ("norm",),
+    "normalization": ("norm",),
     "activation": ("relu", "elu", "sigmoid"),
     "pooling": ("pool",),
     "up-sampling": ("upsample",),
@@ -55,7 +55,7 @@ def cpu_seconds(call: Callable[[], None]) -> float:
     return process_time() - start
 
 
-def compare(stock: Subject, ours: Subject, what: str, repeats: int) -> str:
+def compare(stock: BenchmarkedNetwork, ours: BenchmarkedNetwork, what: str, repeats: int) -> str:
     """Table of one kind of work, ``step`` or ``predict``."""
     calls = [getattr(subject, what) for subject in (stock, ours)]
     for call in (*calls, *calls):
@@ -86,10 +86,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     os.environ["KINETO_LOG_LEVEL"] = "5"  # its notes would stand between the tables
-    setting = Setting.of(patch=tuple(args.patch), batch=args.batch, device="cpu", threads=1)
-    stock = Subject(None, setting)
+    setting = BenchmarkSetup.of(patch=tuple(args.patch), batch=args.batch, device="cpu", threads=1)
+    stock = BenchmarkedNetwork(None, setting)
     for name in args.variants:
-        ours = Subject(find_variant(name), setting)
+        ours = BenchmarkedNetwork(find_variant(name), setting)
         for what in ("step", "predict"):
             print(compare(stock, ours, what, args.repeats), flush=True)
 

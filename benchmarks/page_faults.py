@@ -50,14 +50,16 @@ def measured(args: argparse.Namespace, work: str, pages: str) -> tuple[float, fl
     import torch
 
     from nnunet_livseg.core.allocator import kept_pages
-    from nnunet_livseg.diagnostics.benchmark import Setting, Subject
+    from nnunet_livseg.diagnostics.benchmark import BenchmarkedNetwork, BenchmarkSetup
     from nnunet_livseg.variants import find_variant
 
     torch.set_num_threads(args.threads)
     widths = (32, 64, 128, 256)
-    setting = Setting(tuple(args.patch), 2, "cpu", "", 1, args.threads, compiled=False, torch="", features=widths)
+    setting = BenchmarkSetup(
+        tuple(args.patch), 2, "cpu", "", 1, args.threads, compiled=False, torch="", features=widths
+    )
     with kept_pages("cpu" if pages == "kept" else "none"):
-        call = getattr(Subject(find_variant(args.variant), setting), WORK[work])
+        call = getattr(BenchmarkedNetwork(find_variant(args.variant), setting), WORK[work])
         call()  # fills caches
         before = resource.getrusage(resource.RUSAGE_SELF)
         for _ in range(args.repeats):

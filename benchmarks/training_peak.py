@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 
-from nnunet_livseg.diagnostics.benchmark import STOCK, Setting, Subject
+from nnunet_livseg.diagnostics.benchmark import STOCK, BenchmarkedNetwork, BenchmarkSetup
 from nnunet_livseg.variants import find_variant
 
 SYSTEMS = ("dpcnet", "sfan", "mpunet", "mfcnet", "sam-urim")
@@ -24,10 +24,10 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**10 if sys.platform != "darwin" else 2**20)
 
 
-def run_one(name: str, setting: Setting) -> None:
+def run_one(name: str, setting: BenchmarkSetup) -> None:
     """In a child process: build a network, train one step, print the figures as JSON."""
     before = peak_mib()
-    subject = Subject(None if name == STOCK else find_variant(name), setting)
+    subject = BenchmarkedNetwork(None if name == STOCK else find_variant(name), setting)
     subject.step()
     peak = peak_mib() - before  # before the next line makes it larger
     kept = subject.kept_for_backward_mib()
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        setting = Setting.of(patch=tuple(args.patch), batch=args.batch, device="cpu", threads=args.threads)
+        setting = BenchmarkSetup.of(patch=tuple(args.patch), batch=args.batch, device="cpu", threads=args.threads)
         run_one(args.one, setting)
         return
     arguments = [f"--batch={args.batch}", f"--threads={args.threads}", "--patch", *map(str, args.patch)]

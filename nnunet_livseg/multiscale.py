@@ -28,7 +28,7 @@ _LEAST_PROBABILITY = 1e-7  # its logarithm is far from the largest float16
 class MultiScalePredictor(nnUNetPredictor):
     """nnU-Net's predictor, which averages over the sizes in ``scales``; everything else is nnU-Net's.
 
-    Set ``scales`` on the object, or make a class with them by ``predictor_with``.
+    Set ``scales`` on the object, or make a class with them by ``multiscale_predictor``.
     """
 
     scales: tuple[float, ...] = SFAN_SCALES
@@ -85,7 +85,7 @@ def checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(scale) for scale in scales)
 
 
-def predictor_with(scales: Sequence[float]) -> type[MultiScalePredictor]:
+def multiscale_predictor(scales: Sequence[float]) -> type[MultiScalePredictor]:
     """The class of predictors with these scales; its constructor is nnU-Net's.
 
     Raises:
@@ -95,9 +95,9 @@ def predictor_with(scales: Sequence[float]) -> type[MultiScalePredictor]:
 
 
 @contextmanager
-def nnunet_predicts_at(scales: Sequence[float], *, module: ModuleType = predict_from_raw_data) -> Iterator[None]:
+def multiscale_prediction(scales: Sequence[float], *, module: ModuleType = predict_from_raw_data) -> Iterator[None]:
     """Inside, ``module`` of nnU-Net makes its predictors with these scales: its own commands, all arguments theirs."""
-    with replaced(module, "nnUNetPredictor", predictor_with(scales)):
+    with replaced(module, "nnUNetPredictor", multiscale_predictor(scales)):
         yield
 
 

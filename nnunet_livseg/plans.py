@@ -28,7 +28,7 @@ RECIPES = ("paper", "nnunet")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSetup:
     """What a training needs beside nnU-Net's own plans."""
 
     architecture: Mapping[str, Any]  # as in plans: network_class_name, arch_kwargs, _kw_requires_import
@@ -36,7 +36,9 @@ class Settings:
     recipe: Recipe
 
 
-def settings(variant: Variant, configuration: Mapping[str, Any], plans: Mapping[str, Any] | None = None) -> Settings:
+def training_setup(
+    variant: Variant, configuration: Mapping[str, Any], plans: Mapping[str, Any] | None = None
+) -> TrainingSetup:
     """Network, loss and recipe of ``variant`` for one resolved configuration of any ``plans``.
 
     The plans tell a network that knows phases which of its input channels are the image's: a cascade adds others.
@@ -60,7 +62,7 @@ def settings(variant: Variant, configuration: Mapping[str, Any], plans: Mapping[
     if ours.get("regions") and variant.region_options:
         architecture = _with_network(architecture, variant, variant.region_options)
     recipe = variant.recipe.with_entries(ours.get("recipe", {}))
-    return Settings(architecture, ours.get("loss", variant.loss), recipe)
+    return TrainingSetup(architecture, ours.get("loss", variant.loss), recipe)
 
 
 def _other_variant(variant: Variant, found: str, owner_name: str | None) -> str:
@@ -135,7 +137,7 @@ def plans_name(
 def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name: str, overrides: Overrides) -> dict:
     """Plans called ``name``: those of ``stock`` with ``variant`` in every configuration that it exists in.
 
-    Spacing, patch or normalisation that differ from the stock plans get a data identifier of their own; otherwise the
+    Spacing, patch or normalization that differ from the stock plans get a data identifier of their own; otherwise the
     preprocessed data is shared.
 
     Raises:
@@ -224,7 +226,7 @@ def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Override
         "variant": variant.name,
         "preset": preset,
         "loss": overrides.loss or numbers.loss or variant.loss,
-        "recipe": recipe.but(**changes).to_dict(),
+        "recipe": recipe.replace(**changes).to_dict(),
     }
 
 
@@ -305,7 +307,7 @@ def _widths(known: Sequence[int], count: int) -> list[int]:
 
 
 def _set_window(plans: dict, window_hu: tuple[float, float], window_to: tuple[float, float]) -> None:
-    """A HU window as nnU-Net's CT normalisation takes it: clip to it, then shift and scale to ``window_to``."""
+    """A HU window as nnU-Net's CT normalization takes it: clip to it, then shift and scale to ``window_to``."""
     low, high = window_hu
     schemes = {s for c in plans["configurations"].values() for s in c.get("normalization_schemes", ())}
     if schemes - {"CTNormalization"}:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimiser, schedule, length and sampling of a training; the defaults are nnU-Net's.
+    """Optimizer, schedule, length and sampling of a training; the defaults are nnU-Net's.
 
     Attributes:
         optimizer: One of ``OPTIMIZERS``.
-        optimizer_options: Further arguments of the optimiser.
+        optimizer_options: Further arguments of the optimizer.
         learning_rate: Initial learning rate.
         weight_decay: L2 penalty.
         schedule: Key of ``SCHEDULES``.
@@ -87,9 +87,9 @@ class Recipe:
                 f"known are {', '.join(sorted(known))}."
                 "\n  Correct the plans file, or write it anew with livseg plan."
             )
-        return self.but(**content)
+        return self.replace(**content)
 
-    def checked(self) -> "Recipe":
+    def validated(self) -> "Recipe":
         """This recipe, if its numbers make sense.
 
         Raises:
@@ -117,9 +117,9 @@ class Recipe:
             _require_elastic(self.elastic)
         return self
 
-    def but(self, **changes: Any) -> "Recipe":
+    def replace(self, **changes: Any) -> "Recipe":
         """This recipe with the given entries replaced, checked."""
-        return replace(self, **changes).checked()
+        return replace(self, **changes).validated()
 
 
 def learning_rate(recipe: Recipe, epoch: int, validation_losses: Sequence[float]) -> float:

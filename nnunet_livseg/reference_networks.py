@@ -10,7 +10,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
-from nnunet_livseg.plans import STOCK_UNETS, settings
+from nnunet_livseg.plans import STOCK_UNETS, training_setup
 from nnunet_livseg.variants import Variant
 
 PATCH = {2: (512, 512), 3: (128, 128, 128)}
@@ -65,7 +65,9 @@ def build(
     initialize: bool = True,
 ) -> nn.Module:
     """The variant's network for a configuration, or the network that the configuration itself names."""
-    architecture = configuration["architecture"] if variant is None else settings(variant, configuration).architecture
+    architecture = (
+        configuration["architecture"] if variant is None else training_setup(variant, configuration).architecture
+    )
     return get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],

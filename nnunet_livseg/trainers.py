@@ -1,4 +1,4 @@
-"""The classes that ``nnUNetv2_train -tr NAME`` finds: one with behaviour, and one per row of the table.
+"""The classes that ``nnUNetv2_train -tr NAME`` finds: one with behavior, and one per row of the table.
 
 Everything that is not here is nnU-Net's: data loading, augmentation, sliding window, validation, export.
 """
@@ -26,10 +26,10 @@ from nnunet_livseg.core.dataset_json import channel_names, read_splits, require_
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import remove_leftovers
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.multiscale import checked_scales, nnunet_predicts_at
+from nnunet_livseg.multiscale import checked_scales, multiscale_prediction
 from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
-from nnunet_livseg.plans import KEY, Settings, settings
+from nnunet_livseg.plans import KEY, TrainingSetup, training_setup
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
 from nnunet_livseg.training.checkpoints import FINAL, fitting_checkpoint, write_checkpoint
 from nnunet_livseg.training.ct_augmentation import Window, with_ct_variation
@@ -41,7 +41,7 @@ from nnunet_livseg.training.transfer import load_matching
 from nnunet_livseg.variants import VARIANTS, Variant
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-MOST_BAD_STEPS = 10  # in a row, before a training stops
+MAX_BAD_STEPS = 10  # in a row, before a training stops
 
 
 class LivSegTrainer(nnUNetTrainer):
@@ -89,9 +89,9 @@ class LivSegTrainer(nnUNetTrainer):
         self._stop_signals = StopSignals()
 
     @classmethod
-    def _settings(cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager) -> Settings:
+    def _settings(cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager) -> TrainingSetup:
         configuration = configuration_manager.configuration
-        chosen = settings(cls.variant, configuration, plans_manager.plans)
+        chosen = training_setup(cls.variant, configuration, plans_manager.plans)
         return replace(chosen, architecture=with_image_channels(chosen.architecture, configuration.get(KEY, {})))
 
     @classmethod
@@ -182,7 +182,7 @@ class LivSegTrainer(nnUNetTrainer):
         return MultiOutputLoss(loss, self._training_outputs(), self.recipe.auxiliary_decay)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, RecipeSchedule]:
-        """Optimiser and schedule of the recipe, with the rate and length that the trainer has now."""
+        """Optimizer and schedule of the recipe, with the rate and length that the trainer has now."""
         make = OPTIMIZERS[self.recipe.optimizer]
         options: Mapping[str, Any] = self.recipe.optimizer_options
         optimizer = make(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, **options)
@@ -255,7 +255,7 @@ class LivSegTrainer(nnUNetTrainer):
         """As nnU-Net's, but a step whose loss or gradient is not finite changes nothing and is logged.
 
         Raises:
-            UserError: ``MOST_BAD_STEPS`` such steps in a row.
+            UserError: ``MAX_BAD_STEPS`` such steps in a row.
         """
         self._stop_signals.raise_if_asked(self)
         data, target = self._on_device(batch["data"]), self._on_device(batch["target"])
@@ -294,9 +294,9 @@ class LivSegTrainer(nnUNetTrainer):
             return
         cases = ", ".join(map(str, batch.get("keys", ["unknown"])))
         self.print_to_log_file(f"Step skipped: loss or gradient is not finite (cases {cases}).")
-        if self._bad_steps >= MOST_BAD_STEPS:
+        if self._bad_steps >= MAX_BAD_STEPS:
             raise UserError(
-                f"{MOST_BAD_STEPS} training steps in a row had no finite loss or gradient; the last one on {cases}."
+                f"{MAX_BAD_STEPS} training steps in a row had no finite loss or gradient; the last one on {cases}."
                 "\n  Check these images (livseg check), or lower the learning rate (livseg plan --learning-rate)."
                 "\n  The last checkpoint is from before: continue with --c."
             )
@@ -346,7 +346,7 @@ class LivSegTrainer(nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As nnU-Net's, at the recipe's scales."""
-        with nnunet_predicts_at(self.recipe.validation_scales, module=sys.modules[nnUNetTrainer.__module__]):
+        with multiscale_prediction(self.recipe.validation_scales, module=sys.modules[nnUNetTrainer.__module__]):
             super().perform_actual_validation(save_probabilities)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------

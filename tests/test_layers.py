@@ -79,9 +79,7 @@ WALKS = {
 UPWARD = set()
 ACROSS = set()
 CIRCLES = set()  # modules that import themselves by a detour
-TWINS = words(
-    "Settings",
-)  # names of files and public classes that exist more than once
+TWINS = set()  # names of files and public classes that exist more than once
 HEAVY_STILL = set()
 MOCKS = set()
 

@@ -22,10 +22,10 @@ def read(path: str) -> tuple[np.ndarray, tuple[float, float, float]]:
     return sitk.GetArrayFromImage(image), image.GetSpacing()[::-1]
 
 
-def outline(axis, mask: np.ndarray, colour: str) -> None:
+def outline(axis, mask: np.ndarray, color: str) -> None:
     """Contour of a mask, if there is anything in it."""
     if mask.any():
-        axis.contour(mask, levels=[0.5], colors=colour, linewidths=1.3)
+        axis.contour(mask, levels=[0.5], colors=color, linewidths=1.3)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def main() -> None:
             ax.imshow(picture, aspect=aspect, **WINDOW_HU)
             ax.set_title(f"{view}, {name}", fontsize=8)
         for ax, tumor in zip(tumors[phase], sorted(case.tumors, key=lambda t: t.type), strict=True):
-            z, y, x = (round(i) for i in tumor.centre_voxel)
+            z, y, x = (round(i) for i in tumor.center_voxel)
             ax.imshow(case.image[phase, z, y - 22 : y + 23, x - 22 : x + 23], **WINDOW_HU)
             ax.set_title(f"{tumor.type}, {name}", fontsize=8)
     for ax in (*slices.flat, *tumors.flat):

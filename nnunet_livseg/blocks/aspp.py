@@ -24,7 +24,7 @@ class AtrousSpatialPyramidPooling(nn.Module):
         channels: Channels C of the input.
         out_channels: Channels D of every branch and of the output.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm: Makes the normalisation of so many channels.
+        norm: Makes the normalization of so many channels.
         pooled_norm: The same for the pooled branch, whose maps have one position.
         kernel_size: The plans' kernel of this level; axes with kernel 1 are not mixed.
         dropout: Probability of dropout of the output.

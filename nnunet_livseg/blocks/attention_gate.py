@@ -2,7 +2,7 @@
 
 Schlemper et al., Attention gated networks, Medical Image Analysis 2019, section 3; the additive grid attention of the
 authors' 3D segmentation network. Comparator "AG" of DPC-Net's Table 4.
-Different from the authors' code: the normalisation is the plans' (instance instead of batch normalisation, same
+Different from the authors' code: the normalization is the plans' (instance instead of batch normalization, same
 parameter count), and the sub-sampling of theta follows the plans' strides instead of being fixed to 2.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
+from nnunet_livseg.blocks.attention_spec import VOXELS, AttentionSpec
 
 
 class AttentionGate(nn.Module):
@@ -22,7 +22,7 @@ class AttentionGate(nn.Module):
         channels: Channels C of the skip connection.
         gating_channels: Channels G of the gating signal.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm: Normalisation of C channels that follows the output transform.
+        norm: Normalization of C channels that follows the output transform.
         stride: Sub-sampling of the skip before it meets the gating signal, one entry per axis.
     """
 
@@ -46,11 +46,13 @@ class AttentionGate(nn.Module):
         """Gate ``x (B, C, *S)`` by ``gating (B, G, *s)``; returns ``(B, C, *S)``."""
         return self.transform(self.attention(x, gating) * x)
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its attention; see ``blocks.attention_spec``."""
         source = "Schlemper et al. 2019, section 3 (AG of DPC-Net, Table 4)"
         return [
-            Shown("gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)),
+            AttentionSpec(
+                "gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)
+            ),
         ]
 
     def _resize(self, x: Tensor, size: tuple[int, ...]) -> Tensor:

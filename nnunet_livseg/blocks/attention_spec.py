@@ -1,7 +1,7 @@
 """What a network shows of its attention: each block declares its maps, a network says at which level a block works.
 
-Nothing here runs in a normal forward pass. ``observe`` hooks the modules that the declarations name, runs the network
-once, and reads every map from what went into a module and what came out.
+Nothing here runs in a normal forward pass. ``record_attention`` hooks the modules that the declarations name, runs the
+network once, and reads every map from what went into a module and what came out.
 """
 
 # Shape letters:  B batch, C channels, P phases, N numbers, *S spatial sizes
@@ -21,7 +21,7 @@ VECTOR = "vector"  # (B, N), one number per channel or phase
 KINDS = (VOXELS, PHASES, POSITIONS, FEATURES, VECTOR)
 
 
-class Call(NamedTuple):
+class ModuleCall(NamedTuple):
     """One call of a module.
 
     Args:
@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shown:
+class AttentionSpec:
     """A map that a network can show.
 
     Args:
@@ -55,12 +55,12 @@ class Shown:
     kind: str
     level: int
     module: nn.Module
-    read: Callable[[Call], Tensor]
+    read: Callable[[ModuleCall], Tensor]
 
 
-def output_features(key: str, title: str, source: str, level: int, module: nn.Module) -> Shown:
+def output_features(key: str, title: str, source: str, level: int, module: nn.Module) -> AttentionSpec:
     """The feature map that ``module`` returns, as strength."""
-    return Shown(key, title, source, FEATURES, level, module, lambda call: strength(call.output))
+    return AttentionSpec(key, title, source, FEATURES, level, module, lambda call: strength(call.output))
 
 
 def strength(features: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def strength(features: Tensor) -> Tensor:
 
 
 def position_of(point: Sequence[float], size: Sequence[int]) -> int:
-    """Index, in row-major order, of the position of a map of ``size`` that holds ``point`` (see ``Call``)."""
+    """Index, in row-major order, of the position of a map of ``size`` that holds ``point`` (see ``ModuleCall``)."""
     index = 0
     for share, length in zip(point, size, strict=True):
         index = index * length + min(int(share * length), length - 1)
@@ -77,8 +77,8 @@ def position_of(point: Sequence[float], size: Sequence[int]) -> int:
 
 
 @torch.no_grad()
-def observe(
-    network: nn.Module, x: Tensor, shown: Sequence[Shown], *, point: Sequence[float]
+def record_attention(
+    network: nn.Module, x: Tensor, shown: Sequence[AttentionSpec], *, point: Sequence[float]
 ) -> tuple[Tensor, list[Tensor]]:
     """Run ``network`` on ``x (1, C, *S)`` in evaluation mode, and read all maps of ``shown``.
 
@@ -89,9 +89,9 @@ def observe(
     """
     maps: dict[int, Tensor] = {}
 
-    def reader(number: int, read: Callable[[Call], Tensor]) -> Callable:
+    def reader(number: int, read: Callable[[ModuleCall], Tensor]) -> Callable:
         def hook(module: nn.Module, inputs: tuple, output: Any) -> None:
-            maps[number] = read(Call(inputs, output, tuple(point))).float().cpu()
+            maps[number] = read(ModuleCall(inputs, output, tuple(point))).float().cpu()
 
         return hook
 

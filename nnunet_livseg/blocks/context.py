@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import POSITIONS, VECTOR, Call, Shown, position_of
+from nnunet_livseg.blocks.attention_spec import POSITIONS, VECTOR, AttentionSpec, ModuleCall, position_of
 from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.core.errors import UserError
 
@@ -49,12 +49,12 @@ class SpatialContext(nn.Module):
         gathered = attend(*(t.flatten(2).transpose(1, 2) for t in (query, key, self.value(x))))
         return gathered.transpose(1, 2).unflatten(2, x.shape[2:])
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """The row of its map that belongs to one position; see ``blocks.attention_spec``."""
         title, source = "Spatial context: what the point gathers", "MFCNet, Eq. (2)"
-        return [Shown("spatial_context", title, source, POSITIONS, level, self, self._row)]
+        return [AttentionSpec("spatial_context", title, source, POSITIONS, level, self, self._row)]
 
-    def _row(self, call: Call) -> Tensor:
+    def _row(self, call: ModuleCall) -> Tensor:
         x = widened(call.inputs[0])
         here = position_of(call.point, x.shape[2:])
         query, key = (torch.relu(project(x)).flatten(2) for project in (self.query, self.key))
@@ -103,14 +103,14 @@ class ChannelContext(nn.Module):
         flat = x.flatten(2)
         return torch.softmax(ENERGIES[self.energy](flat @ flat.transpose(1, 2), flat.shape[2]), -1)
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """The largest weight in every row of M (1: a channel gathers a single one); see ``blocks.attention_spec``."""
         title, source = "Channel context: largest weight with which a channel gathers one", "MFCNet, Eq. (4)"
 
-        def read(call: Call) -> Tensor:
+        def read(call: ModuleCall) -> Tensor:
             return self.mixing(widened(call.inputs[0])).amax(2)
 
-        return [Shown("channel_context", title, source, VECTOR, level, self, read)]
+        return [AttentionSpec("channel_context", title, source, VECTOR, level, self, read)]
 
 
 # name -> (dot products (B, C, C), number of voxels N) -> energies
@@ -147,6 +147,6 @@ class ContextBlock(nn.Module):
         """Context of ``x (B, C, *S)``; returns ``(B, C, *S)`` in float32 or more. Both together start as ``2 X``."""
         return sum(extractor(x) for extractor in self.extractors.values())
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """What its extractors show; see ``blocks.attention_spec``."""
-        return [one for extractor in self.extractors.values() for one in extractor.shown(level)]
+        return [one for extractor in self.extractors.values() for one in extractor.attention_specs(level)]

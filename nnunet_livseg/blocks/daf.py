@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
+from nnunet_livseg.blocks.attention_spec import VOXELS, AttentionSpec
 
 GROUPS = 32  # of every normalization in the authors' code, whatever the width
 
@@ -86,11 +86,11 @@ class DeepAttentiveFeatures(nn.Module):
         merged = self.merge(torch.cat(refined, 1))
         return self.out(torch.cat([dilated(merged) for dilated in self.dilated], 1)), levels, refined
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The attention of each level, mean over its channels; see ``blocks.attention_spec``."""
         title, source = "DAF: attention (mean of channels)", "Wang et al. 2019 (DAF of DPC-Net, Table 4)"
         return [
-            Shown("daf", title, source, VOXELS, level, attend, lambda call: call.output.mean(1, keepdim=True))
+            AttentionSpec("daf", title, source, VOXELS, level, attend, lambda call: call.output.mean(1, keepdim=True))
             for level, attend in enumerate(self.attend)
         ]
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import VECTOR, Call, Shown
+from nnunet_livseg.blocks.attention_spec import VECTOR, AttentionSpec, ModuleCall
 from nnunet_livseg.blocks.sat import ContextVector
 
 
@@ -74,16 +74,16 @@ class GlobalContextAttention(nn.Module):
         g = [None] * len(levels) if self.attend is None else self.attention(levels[-1]).unbind(1)
         return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The part of G that weighs each level's aligned channels; see ``blocks.attention_spec``."""
         if self.attend is None:
             return []
 
-        def part(level: int) -> Shown:
-            def read(call: Call) -> Tensor:
+        def part(level: int) -> AttentionSpec:
+            def read(call: ModuleCall) -> Tensor:
                 return call.output.unflatten(1, (len(self.align), self.aligned_channels))[:, level]
 
-            return Shown("gca", "GCA: global context G", "SFAN, Eq. (3)", VECTOR, level, self.attend, read)
+            return AttentionSpec("gca", "GCA: global context G", "SFAN, Eq. (3)", VECTOR, level, self.attend, read)
 
         return [part(level) for level in range(len(self.align))]
 
@@ -128,7 +128,7 @@ class _Fusing:
         return fused
 
 
-# they stay convolutions for nnU-Net's initialisation and for everything that counts maps of convolutions
+# they stay convolutions for nnU-Net's initialization and for everything that counts maps of convolutions
 class _Aligning2d(_Aligning, nn.Conv2d): ...
 
 

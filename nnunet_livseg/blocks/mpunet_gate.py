@@ -2,7 +2,7 @@
 
 Yu and Han, MPU-Net, arXiv:2307.05799, section 3.3.1, Eqs. (10)-(12); additive attention of Oktay et al., 2018.
 Readings (docs/papers/mpunet.md): sigma_2 is the usual sigmoid (a minus sign is missing in print), and both linear maps
-have a bias and a normalisation, as in the authors' code. What is gated is the network's choice, see networks/mpunet.py.
+have a bias and a normalization, as in the authors' code. What is gated is the network's choice, see networks/mpunet.py.
 """
 
 # Shape letters:  B batch, C channels of what is gated, G of what steers, *S sizes of what is gated, *s coarser sizes
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import VOXELS, Shown
+from nnunet_livseg.blocks.attention_spec import VOXELS, AttentionSpec
 
 
 class SteeredGate(nn.Module):
@@ -23,7 +23,7 @@ class SteeredGate(nn.Module):
         channels: Channels C of the map; the gate's inner maps have half as many.
         steering_channels: Channels G of the steering map.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm: Makes the normalisation of a number of channels.
+        norm: Makes the normalization of a number of channels.
     """
 
     def __init__(
@@ -52,9 +52,11 @@ class SteeredGate(nn.Module):
         """Gate ``x (B, C, *S)`` by ``steering (B, G, *s)``, Eq. (10); returns ``(B, C, *S)``."""
         return x * self.attention(x, steering)
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its attention; see ``blocks.attention_spec``."""
         source = "MPU-Net, Eqs. (11) and (12)"
         return [
-            Shown("gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)),
+            AttentionSpec(
+                "gate", "Attention gate", source, VOXELS, level, self, lambda call: self.attention(*call.inputs)
+            ),
         ]

@@ -55,7 +55,7 @@ def down(
     norm: Norm,
     elu_alpha: float | str,
 ) -> nn.Sequential:
-    """Eq. (5) in the code's order: max pooling without stride, convolution, normalisation, ELU.
+    """Eq. (5) in the code's order: max pooling without stride, convolution, normalization, ELU.
 
     With a stride the convolution's kernel is the stride; without one it is ``kernel``.
     ``elu_alpha="channels"`` is the authors' code, which passes the channels as ELU's alpha.
@@ -94,11 +94,11 @@ class SlidingMaximum(nn.Module):
             return pool(x, self.window, stride=1, padding=tuple(size // 2 for size in self.window))
         for axis, size in enumerate(self.window, start=2):
             if size > 1:
-                x = _neighbours_maximum(x, axis)
+                x = _neighbors_maximum(x, axis)
         return x
 
 
-def _neighbours_maximum(x: Tensor, axis: int) -> Tensor:
+def _neighbors_maximum(x: Tensor, axis: int) -> Tensor:
     """Maximum of every value and of those before and after it along ``axis``."""
     found, count = x.clone(), x.shape[axis] - 1
     for here, there in ((0, 1), (1, 0)):

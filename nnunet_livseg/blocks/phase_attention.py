@@ -1,8 +1,8 @@
 """PA: channel attention within the primary phase, and from the primary phase on the others.
 
 Xu et al., PA-ResSeg, Medical Physics 2021; comparator "PA" of Zhang et al., MICCAI 2021, Table 1.
-Different from the authors' code: it normalises the similarities over the primary phase's channels and then sums over
-them, which gives 1 for every channel whatever the images are. We normalise over the other phase's channels, so that the
+Different from the authors' code: it normalizes the similarities over the primary phase's channels and then sums over
+them, which gives 1 for every channel whatever the images are. We normalize over the other phase's channels, so that the
 sum says how much the primary phase asks for each of them. Similarities are float32 under autocast, as sums over all
 positions; the matrices are C x C, linear in positions.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import VECTOR, Call, Shown
+from nnunet_livseg.blocks.attention_spec import VECTOR, AttentionSpec, ModuleCall
 from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
@@ -26,7 +26,7 @@ class PhaseAttention(nn.Module):
         channels: Channels C of every phase.
         phases: Number of phases, at least 2.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm: Makes the normalisation of so many channels.
+        norm: Makes the normalization of so many channels.
         kernel_size: The plans' kernel of this level; axes with kernel 1 are not mixed.
         reduction: Every phase contributes ``C / reduction`` channels.
     """
@@ -66,16 +66,18 @@ class PhaseAttention(nn.Module):
     def _reduced(self, features: Sequence[Tensor]) -> list[Tensor]:
         return [reduce(phase) for reduce, phase in zip(self.reduce, features, strict=True)]
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Channel weights of every phase but the primary one; see ``blocks.attention_spec``."""
         source = "PA-ResSeg, Xu et al. 2021 (PA of SAM + URIM, Table 1)"
 
-        def weights_of(phase: int) -> Shown:
-            def read(call: Call) -> Tensor:
+        def weights_of(phase: int) -> AttentionSpec:
+            def read(call: ModuleCall) -> Tensor:
                 primary, *others = self._reduced(call.inputs[0])
                 return asked_for(primary, others[phase - 1])
 
-            return Shown(f"pa_phase{phase}", f"PA: channel weights of phase {phase}", source, VECTOR, level, self, read)
+            return AttentionSpec(
+                f"pa_phase{phase}", f"PA: channel weights of phase {phase}", source, VECTOR, level, self, read
+            )
 
         return [weights_of(phase) for phase in range(1, len(self.reduce))]
 

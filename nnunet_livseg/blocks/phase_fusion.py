@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import VECTOR, Shown
+from nnunet_livseg.blocks.attention_spec import VECTOR, AttentionSpec
 
 
 class FirstPhase(nn.Module):
@@ -65,7 +65,7 @@ class ModalityWeighting(nn.Module):
         terms = [weight * phase for weight, phase in zip(self.weights, features, strict=True)]
         return sum(terms[1:], terms[0]).to(features[0].dtype), list(features)
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its trained numbers, which no image changes; see ``blocks.attention_spec``."""
         title, source = "MW: trained weight per phase", "Wu et al. 2020 (MW of SAM + URIM, Table 1)"
-        return [Shown("mw", title, source, VECTOR, level, self, lambda call: self.weights[None])]
+        return [AttentionSpec("mw", title, source, VECTOR, level, self, lambda call: self.weights[None])]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import POSITIONS, Call, Shown, position_of
+from nnunet_livseg.blocks.attention_spec import POSITIONS, AttentionSpec, ModuleCall, position_of
 from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.core.errors import UserError
 
@@ -58,12 +58,12 @@ class PositionAttention(nn.Module):
             attended = attend(q, k, v, scale=self.scale)
             return self.gain * self.join(attended.transpose(2, 3).reshape(x.shape)) + x
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """The row of its map that belongs to one position, mean over the heads; see ``blocks.attention_spec``."""
         title, source = "PAM: what the point attends to", "MPU-Net, Eq. (8)"
-        return [Shown("pam", title, source, POSITIONS, level, self, self._row)]
+        return [AttentionSpec("pam", title, source, POSITIONS, level, self, self._row)]
 
-    def _row(self, call: Call) -> Tensor:
+    def _row(self, call: ModuleCall) -> Tensor:
         x = widened(call.inputs[0])
         here = position_of(call.point, x.shape[2:])
         q, k = (self._heads(project(x)) for project in (self.query, self.key))

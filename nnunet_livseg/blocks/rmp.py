@@ -1,4 +1,4 @@
-"""RMP: add to a map what its neighbourhoods of four sizes contain.
+"""RMP: add to a map what its neighborhoods of four sizes contain.
 
 Gu et al., CE-Net: Context Encoder Network for 2D Medical Image Segmentation, IEEE TMI 2019.
 Part (b) of Fig. 2 in Pang et al., Correlation Matters, PAKDD 2020.

@@ -10,7 +10,7 @@ linear map; the first one has as many outputs as the level that is weighed.
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import VECTOR, Shown
+from nnunet_livseg.blocks.attention_spec import VECTOR, AttentionSpec
 
 INNER_ACTIVATIONS = {None: nn.Identity, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -85,7 +85,7 @@ class SemanticAttentionTransmission(nn.Module):
         weights = self.attention(deeper).to(x.dtype)
         return weights.view(*weights.shape, *[1] * (x.ndim - 2)) * x
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its channel weights V; see ``blocks.attention_spec``."""
         title, source = "SAT: channel attention V", "SFAN, Eq. (1)"
-        return [Shown("sat", title, source, VECTOR, level, self.attend, lambda call: call.output)]
+        return [AttentionSpec("sat", title, source, VECTOR, level, self.attend, lambda call: call.output)]

@@ -10,7 +10,7 @@ read by a 1x1 head only, head(sigmoid(v) * g(x)) is one small matrix per case, s
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import FEATURES, VECTOR, Call, Shown, strength
+from nnunet_livseg.blocks.attention_spec import FEATURES, VECTOR, AttentionSpec, ModuleCall, strength
 from nnunet_livseg.blocks.pooling import POOLINGS
 
 
@@ -71,18 +71,22 @@ class SemanticCorrelation(nn.Module):
         logits = matrix @ x.flatten(2) + bias[..., None]
         return logits.unflatten(2, x.shape[2:])
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its channel weights and the refined features; see ``blocks.attention_spec``."""
 
-        def weights(call: Call) -> Tensor:
+        def weights(call: ModuleCall) -> Tensor:
             return self.attention(*call.inputs[:2])
 
-        def features(call: Call) -> Tensor:
+        def features(call: ModuleCall) -> Tensor:
             return strength(self.forward(*call.inputs[:2]))  # not self(...), whose calls are watched
 
         return [
-            Shown("semcor_features", "SemCor: features", "DPC-Net, Eq. (9), Fig. 5", FEATURES, level, self, features),
-            Shown("semcor_attention", "SemCor: channel attention", "DPC-Net, Eq. (8)", VECTOR, level, self, weights),
+            AttentionSpec(
+                "semcor_features", "SemCor: features", "DPC-Net, Eq. (9), Fig. 5", FEATURES, level, self, features
+            ),
+            AttentionSpec(
+                "semcor_attention", "SemCor: channel attention", "DPC-Net, Eq. (8)", VECTOR, level, self, weights
+            ),
         ]
 
 

@@ -2,7 +2,7 @@
 
 Zhang et al., Decoupled Pyramid Correlation Network, Medical Physics 2022, section II.D, Eqs. (4)-(6).
 Readings (docs/papers/dpcnet.md): the attention lives on the finer grid and the result is averaged down to the coarser
-one; up-sampling is nearest neighbour. Nearest commutes with the channel mean and the channel max, and average pooling
+one; up-sampling is nearest neighbor. Nearest commutes with the channel mean and the channel max, and average pooling
 undoes it, so no C-channel map is made on the finer grid except the hidden map of the attention convolutions, which
 exists in parts, as its channels are independent of each other, and is recomputed in the backward pass.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from nnunet_livseg.blocks.attention_spec import VOXELS, Call, Shown, output_features
+from nnunet_livseg.blocks.attention_spec import VOXELS, AttentionSpec, ModuleCall, output_features
 from nnunet_livseg.blocks.pooling import POOLINGS
 
 PARTS = 4  # of the hidden map, of which one exists at a time
@@ -117,15 +117,15 @@ class SpatialCorrelation(nn.Module):
         """Refine ``x (B, C, *S)`` with the statistics of both levels, Eq. (6); returns ``(B, C, *S)``."""
         return self.attention(here, finer).mean(1, keepdim=True) * self.g(x)
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its attention, on the finer grid, and the refined features; see ``blocks.attention_spec``."""
         title, source = "SpaCor: spatial attention", "DPC-Net, Eq. (5)"
 
-        def read(call: Call) -> Tensor:
+        def read(call: ModuleCall) -> Tensor:
             return self._on_finer_grid(self.attention(*call.inputs[1:]))
 
         return [
-            Shown("spacor_attention", title, source, VOXELS, level, self, read),
+            AttentionSpec("spacor_attention", title, source, VOXELS, level, self, read),
             output_features("spacor_features", "SpaCor: features", "DPC-Net, Eq. (6), Fig. 5", level, self),
         ]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import PHASES, Call, Shown
+from nnunet_livseg.blocks.attention_spec import PHASES, AttentionSpec, ModuleCall
 from nnunet_livseg.blocks.precision import no_autocast, widened
 from nnunet_livseg.blocks.tensor_helpers import kernel_like, same_padding
 
@@ -29,7 +29,7 @@ class SpatialAggregation(nn.Module):
         channels: Channels C of every phase.
         phases: Number of phases P, at least 2.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm: Makes the normalisation of so many channels.
+        norm: Makes the normalization of so many channels.
         pooled_norm: The same for the globally pooled branch, whose maps have one position.
         kernel_size: The plans' kernel of this level; axes with kernel 1 are not mixed.
         reduction: Branches have ``C / reduction`` channels.
@@ -81,14 +81,14 @@ class SpatialAggregation(nn.Module):
         aggregated = sum(terms[1:], terms[0]).to(features[0].dtype)
         return aggregated, [(phase + aggregated) / 2 for phase in features]
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """Its response maps, mean over the channels; see ``blocks.attention_spec``."""
         title, source = "SAM: phase weights (mean of channels)", "SAM + URIM, section 2.1, Eq. (1)"
 
-        def read(call: Call) -> Tensor:
+        def read(call: ModuleCall) -> Tensor:
             return self.responses(call.inputs[0]).mean(2)
 
-        return [Shown("sam", title, source, PHASES, level, self, read)]
+        return [AttentionSpec("sam", title, source, PHASES, level, self, read)]
 
 
 def describe(features: Sequence[Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import VOXELS, Call, Shown
+from nnunet_livseg.blocks.attention_spec import VOXELS, AttentionSpec, ModuleCall
 from nnunet_livseg.blocks.confidence import class_confidence, region_confidence
 from nnunet_livseg.blocks.lc_conv import LocalConfidenceConv
 from nnunet_livseg.blocks.precision import widened
@@ -55,7 +55,7 @@ class UncertainRegionInpainting(nn.Module):
         num_classes: Channels K of the initial logits.
         width: Channels W of the refined features.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm: Makes the normalisation of so many channels.
+        norm: Makes the normalization of so many channels.
         kernel_size: The plans' kernel of this level; axes with kernel 1 are not mixed.
         dropout: Probability of dropout after the second to the fourth convolution.
         concat_input: Whether the last layer also reads the module's input.
@@ -110,11 +110,11 @@ class UncertainRegionInpainting(nn.Module):
             refined = after(conv(refined, confidence)).to(features.dtype)
         return self.seg_layers[0](torch.cat([refined, x], 1) if self.concat_input else refined)
 
-    def shown(self, level: int) -> list[Shown]:
+    def attention_specs(self, level: int) -> list[AttentionSpec]:
         """How sure the initial segmentation is; see ``blocks.attention_spec``."""
         title, source = "URIM: confidence of the initial segmentation", "SAM + URIM, Eq. (3)"
 
-        def read(call: Call) -> Tensor:
+        def read(call: ModuleCall) -> Tensor:
             return self.scores_and_confidence(call.inputs[0])[1]
 
-        return [Shown("confidence", title, source, VOXELS, level, self, read)]
+        return [AttentionSpec("confidence", title, source, VOXELS, level, self, read)]

@@ -5,7 +5,7 @@
 
 Registration does not use reference labels. The liver as a model predicted it may be given: --mask (or the column
 `mask`) on the primary phase, and --other-masks (or the columns `mask_<phase>`) on the others, which
---method deformable-livers uses. --method tumor-centre repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH:
+--method deformable-livers uses. --method tumor-center repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH:
 for replication only.
 """
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", type=Path, nargs="+", metavar="INPUT", help="primary phase and the others, or one CSV table"
     )
-    methods = ("none", "rigid", "deformable", "deformable-livers", "tumor-centre")
+    methods = ("none", "rigid", "deformable", "deformable-livers", "tumor-center")
     parser.add_argument("--method", default="rigid", choices=methods, help="kind of registration (default: rigid)")
     single = parser.add_argument_group("one case")
     add(single, "out")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="liver masks on the other phases, with --mask (default: none)")  # fmt: skip
     single.add_argument(
         "--labels", type=Path, nargs="+", default=(), metavar="FILE",
-        help="label maps of all phases, for tumor-centre (default: none)")  # fmt: skip
+        help="label maps of all phases, for tumor-center (default: none)")  # fmt: skip
     dataset = parser.add_argument_group("a dataset")
     add(dataset, "id")
     add(dataset, "name", says="LiverPhases")
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 def _dataset(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.data.convert import phase_table
-    from nnunet_livseg.data.convert.conversion import Division, Settings, convert
+    from nnunet_livseg.data.convert.conversion import ConversionOptions, SplitOptions, convert
     from nnunet_livseg.data.convert.dataset_files import dataset_folder
 
     if not args.inputs[0].is_file():
@@ -72,8 +72,8 @@ def _dataset(args: argparse.Namespace) -> None:
     done = convert(
         source,
         folder,
-        settings=Settings(align=args.method),
-        division=Division(args.cv_folds, seed=args.seed),
+        settings=ConversionOptions(align=args.method),
+        division=SplitOptions(args.cv_folds, seed=args.seed),
         workers=args.workers,
     )
     print(f"{done.folder}: {len(done.records)} cases with the phases {', '.join(source.phases)}")

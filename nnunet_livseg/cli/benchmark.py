@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure and print the table."""
     from nnunet_livseg.core.errors import UserError
-    from nnunet_livseg.diagnostics.benchmark import Setting, benchmark
+    from nnunet_livseg.diagnostics.benchmark import BenchmarkSetup, benchmark
     from nnunet_livseg.diagnostics.benchmark_table import to_json, to_markdown
     from nnunet_livseg.variants import VARIANTS, find_variant
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     for row in rows:
         if dim not in row.dims:
             raise UserError(f"{row.name} does not exist in {dim}D.\n  Give a patch with {row.dims[0]} numbers.")
-    setting = Setting.of(
+    setting = BenchmarkSetup.of(
         patch=tuple(args.patch),
         batch=args.batch,
         device=args.device,

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     """Convert and tell what was done and what comes next."""
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.data import convert
-    from nnunet_livseg.data.convert.conversion import Division, default_workers
+    from nnunet_livseg.data.convert.conversion import SplitOptions, default_workers
     from nnunet_livseg.data.convert.dataset_files import dataset_folder
 
     label_map = _label_map(args.map)
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         source,
         folder,
         settings=convert.Settings(not args.copy, args.offset, label_map),
-        division=Division(args.cv_folds, tuple(args.split) if args.split else None, args.seed, tuple(args.exclude)),
+        division=SplitOptions(args.cv_folds, tuple(args.split) if args.split else None, args.seed, tuple(args.exclude)),
         workers=args.workers or default_workers(),
     )
     print(_summary(done, args.id, source.remarks))

@@ -81,8 +81,8 @@ def settings(args: argparse.Namespace) -> dict:
 
     chosen = {
         "mode": args.mode,
-        "surface_neighbours": args.surface_connectivity,
-        "lesion_neighbours": args.lesion_connectivity,
+        "surface_connectivity": args.surface_connectivity,
+        "lesion_connectivity": args.lesion_connectivity,
         "hd95": args.hd95,
         "nsd": args.nsd,
         "tolerances": args.tolerance,

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
     from nnunet_livseg.inference.image_folder import without_hidden_files
     from nnunet_livseg.inference.trained_model import load_error
-    from nnunet_livseg.multiscale import nnunet_predicts_at, replaced
+    from nnunet_livseg.multiscale import multiscale_prediction, replaced
 
     options, models = _checked(args.passed_on)
     by_folder = "-m" in args.passed_on
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     with ExitStack() as stack:
         for images in _values(options, "-i"):
             options[options.index("-i") + 1] = str(stack.enter_context(without_hidden_files(Path(images))))
-        stack.enter_context(nnunet_predicts_at(args.scales))
+        stack.enter_context(multiscale_prediction(args.scales))
         stack.enter_context(replaced(sys, "argv", ["livseg predict", *options]))
         try:
             command()

@@ -275,7 +275,7 @@ def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ..
         if not whole.all():
             raise UserError(
                 f"{name} holds the value {part[~whole][0]:.4g}, which is no whole number: it was interpolated, or holds"
-                " probabilities.\n  Labels are never interpolated: resample them with nearest neighbour, or give the"
+                " probabilities.\n  Labels are never interpolated: resample them with nearest neighbor, or give the"
                 " original label map."
             )
         rounded = rounded or bool((part != nearest).any())

@@ -34,7 +34,7 @@ def file_name(text: str, *, empty: str = "unnamed") -> str:
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or empty
 
 
-def numbered(name: str) -> Iterator[str]:
+def numbered_names(name: str) -> Iterator[str]:
     """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
     yield name
     yield from (f"{name}-{number}" for number in count(2))

@@ -12,7 +12,7 @@ from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 FOLDS = 5  # of nnU-Net's default cross-validation
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".png", ".bmp", ".tif", ".tiff")  # that nnU-Net reads
 _OTHER_SCHEMES = {
-    "nonorm": "nnU-Net would not normalise at all",
+    "nonorm": "nnU-Net would not normalize at all",
     "zscore": "nnU-Net would z-score each scan and lose the Hounsfield scale",
     "rescale_to_0_1": "nnU-Net would stretch each scan to 0..1 and lose the Hounsfield scale",
     "rgb_to_0_1": "nnU-Net would divide by 255 as for photographs",

@@ -46,7 +46,7 @@ class _Volume:
 
 
 def check_case(case: RawCase, rules: Rules) -> tuple[list[Finding], int | None]:
-    """Check one case; returns the findings and a checksum of the first channel, by which copies are recognised.
+    """Check one case; returns the findings and a checksum of the first channel, by which copies are recognized.
 
     Files that are missing are left to ``check_description``. Memory: one channel and the label map at a time.
     """
@@ -104,7 +104,7 @@ def _read(case: RawCase, path: Path, findings: list[Finding]) -> _Volume | None:
         findings.append(
             error(
                 "not one scan",
-                f"{case.name}: {path.name} has {kind}; nnU-Net wants one grey-valued scan per file.\n"
+                f"{case.name}: {path.name} has {kind}; nnU-Net wants one gray-valued scan per file.\n"
                 "  Save each phase as its own file: CASE_0000, CASE_0001, ...",
                 case.name,
             )
@@ -168,7 +168,7 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
             case.name,
         )
     elif ct and (problem := judge_hounsfield(array, remedy="it with livseg convert --offset -1024").problem):
-        # grey values are all that a picture can hold: whoever made a dataset of pictures has chosen so
+        # gray values are all that a picture can hold: whoever made a dataset of pictures has chosen so
         severity = warning if content_kind(volume.path) == "picture" else error
         yield severity("HU range", f"{name}: {problem}", case.name)
     elif ct and low > AIR_BELOW_HU:
@@ -213,7 +213,7 @@ def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Findin
             "label values",
             f"{name} holds {_voxels(counts[~whole].sum())} with a value that is no whole number, for example"
             f" {float(values[~whole][0]):g}; it was probably resampled with interpolation.\n"
-            "  Resample label maps with nearest neighbour, and save them as integers.",
+            "  Resample label maps with nearest neighbor, and save them as integers.",
             case.name,
         )
     found = dict(zip(values[whole].astype(int).tolist(), counts[whole].tolist(), strict=True))

@@ -19,7 +19,7 @@ from nnunet_livseg.core.labels import LIVER, Structures, require_known
 from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 from nnunet_livseg.imaging.grid import spacing_of
-from nnunet_livseg.imaging.images import read_scan, write_volume
+from nnunet_livseg.imaging.images import read_image, write_volume
 from nnunet_livseg.imaging.liver_crop import (
     KEY,
     LiverCrop,
@@ -75,7 +75,7 @@ def write_region_dataset(
         UserError: A file is missing or does not fit, the labels name no liver, or ``out`` holds something else.
     """
     out = Path(out)
-    content = _open(source, out, cutting.checked(), livers)
+    content = _open(source, out, cutting.validated(), livers)
     finder = source if livers is None else predicted_livers(livers, source)
     structures = require_liver(finder, where=str(livers or source.name))
     finished, without = content[KEY]["two_stage"]["boxes"], []
@@ -99,17 +99,17 @@ def write_region_dataset(
 def _cut_case(
     case: RawCase, target: RawCase, liver_file: Path, structures: Structures, source: RawDataset, cutting: LiverCrop
 ) -> list[list[int]] | None:
-    scans = [read_scan(path) for path in case.images]
+    scans = [read_image(path) for path in case.images]
     images = [scan.image for scan in scans]
-    trusted = not scans[0].repairs  # predicted livers have the header that nnU-Net read, unrepaired
-    livers = read_scan(liver_file).image
+    trusted = not scans[0].notes  # predicted livers have the header that nnU-Net read, unrepaired
+    livers = read_image(liver_file).image
     liver = liver_in(liver_file, livers, structures, images[0], trusted=trusted)
     region = find_liver_box(liver, spacing_mm=spacing_of(images[0]), margin_mm=cutting.margin_mm)
     if region is None:
         return None
     for image, path, fill in zip(images, target.images, fill_values(source.channels), strict=True):
         write_volume(crop_image(image, region, mode=cutting.mode, fill=fill), path)
-    labels = livers if liver_file == case.label else read_scan(case.label).image
+    labels = livers if liver_file == case.label else read_image(case.label).image
     write_volume(crop_labels(labels, region, mode=cutting.mode, ignore_label=source.structures.ignore), target.label)
     return [list(axis) for axis in region.box]
 

@@ -1,7 +1,7 @@
 """Patient-wise splits in nnU-Net's format (``splits_final.json``).
 
 nnU-Net's trainer reads ``<nnUNet_preprocessed>/DatasetXXX_Name/splits_final.json``; its planner copies the file there
-from the raw data set if none exists yet. A fold number is an index into that list; a fold that is not in it makes
+from the raw dataset if none exists yet. A fold number is an index into that list; a fold that is not in it makes
 nnU-Net fall back to a random split *by case*, with no more than a log line.
 """
 
@@ -13,7 +13,9 @@ from nnunet_livseg.core.errors import UserError
 Split = dict[str, list[str]]
 
 
-def folds(patient_of: Mapping[str, str], count: int, *, stratum_of: Mapping[str, Hashable], seed: int) -> list[Split]:
+def cross_validation_splits(
+    patient_of: Mapping[str, str], count: int, *, stratum_of: Mapping[str, Hashable], seed: int
+) -> list[Split]:
     """Cross-validation folds; all cases of a patient are in one fold.
 
     Args:
@@ -43,7 +45,7 @@ def folds(patient_of: Mapping[str, str], count: int, *, stratum_of: Mapping[str,
     return [_split(patient_of, lambda patient, fold=fold: fold_of[patient] == fold) for fold in range(count)]
 
 
-def parts(patient_of: Mapping[str, str], counts: Sequence[int], *, seed: int) -> tuple[Split, list[str]]:
+def train_val_test_split(patient_of: Mapping[str, str], counts: Sequence[int], *, seed: int) -> tuple[Split, list[str]]:
     """One training, validation and test split of so many patients each, e.g. MPU-Net's 88, 22 and 20.
 
     Returns:

@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchmarkSetup:
     """Under which conditions is measured. ``patch`` in voxels (z, y, x); ``device_name`` as the maker calls it."""
 
     patch: tuple[int, ...]
@@ -50,7 +50,7 @@ class Setting:
         repeats: int = 5,
         threads: int | None = None,
         compiled: bool = True,
-    ) -> "Setting":
+    ) -> "BenchmarkSetup":
         """Fill in what the machine decides.
 
         Raises:
@@ -72,7 +72,7 @@ class Setting:
 
 
 @dataclass
-class Figures:
+class NetworkCost:
     """Measurements of one network. Times in seconds, memory in MiB, FLOPs of one forward pass of the batch.
 
     ``memory_mib`` is the peak of a training step on a GPU, and what a step keeps for its backward pass on a CPU.
@@ -87,39 +87,39 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Result:
+class BenchmarkResult:
     """Figures of the stock network and of the variants, each variant with the stock figures of its own turns."""
 
-    setting: Setting
-    pairs: list[tuple[Figures, Figures]]  # (stock, variant)
+    setting: BenchmarkSetup
+    pairs: list[tuple[NetworkCost, NetworkCost]]  # (stock, variant)
 
 
-def benchmark(variants: Sequence[Variant], setting: Setting) -> Result:
+def benchmark(variants: Sequence[Variant], setting: BenchmarkSetup) -> BenchmarkResult:
     """Measure ``variants``, each in turns with the stock network; shows a progress bar."""
     pairs = []
     for variant in tqdm(variants, desc="benchmark", unit="network"):
-        subjects = [Subject(None, setting), Subject(variant, setting)]
+        subjects = [BenchmarkedNetwork(None, setting), BenchmarkedNetwork(variant, setting)]
         _measure(subjects, setting)
         pairs.append((subjects[0].figures, subjects[1].figures))
-    return Result(setting, pairs)
+    return BenchmarkResult(setting, pairs)
 
 
 def step_seconds(
     variant: Variant, *, patch: tuple[int, ...], features: tuple[int, ...], batch: int, device: str, repeats: int = 3
 ) -> float:
     """Median time of a training step, without nnU-Net's network beside it and not compiled."""
-    setting = Setting(
+    setting = BenchmarkSetup(
         patch, batch, device, "", repeats, torch.get_num_threads(), compiled=False, torch="", features=features
     )
-    subject = Subject(variant, setting)
+    subject = BenchmarkedNetwork(variant, setting)
     _time(subject.step, setting)  # fills caches
     return median(_time(subject.step, setting) for _ in range(repeats))
 
 
-class Subject:
+class BenchmarkedNetwork:
     """A network with its loss and data, ready for training steps and predictions."""
 
-    def __init__(self, variant: Variant | None, setting: Setting) -> None:
+    def __init__(self, variant: Variant | None, setting: BenchmarkSetup) -> None:
         dim = len(setting.patch)
         configuration = stock_configuration(dim, features=setting.features or _widths(setting))
         self.setting = setting
@@ -135,7 +135,7 @@ class Subject:
         label = torch.randint(0, 3, (setting.batch, 1, *setting.patch), generator=generator).to(setting.device)
         self.targets = [label[(..., *(slice(None, None, s) for s in stride))] for stride in target_strides(outputs)]
         parameters = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
-        self.figures = Figures(STOCK if variant is None else variant.name, parameters, self._flops())
+        self.figures = NetworkCost(STOCK if variant is None else variant.name, parameters, self._flops())
 
     def step(self) -> None:
         """One training step as nnU-Net does it."""
@@ -185,7 +185,7 @@ class Subject:
         return float(counter.get_total_flops())
 
 
-def _measure(subjects: list[Subject], setting: Setting) -> None:
+def _measure(subjects: list[BenchmarkedNetwork], setting: BenchmarkSetup) -> None:
     """Fill in the figures; the subjects take turns, so that what disturbs one disturbs the other."""
     for what, name in (("step", "step_s"), ("predict", "inference_s")):
         calls = [getattr(subject, what) for subject in subjects]
@@ -202,7 +202,7 @@ def _measure(subjects: list[Subject], setting: Setting) -> None:
         subject.figures.memory_mib = _memory(subject, setting)
 
 
-def _time(call: Callable[[], None], setting: Setting) -> float:
+def _time(call: Callable[[], None], setting: BenchmarkSetup) -> float:
     if setting.device == "cuda":
         torch.cuda.synchronize()
     start = perf_counter()
@@ -212,7 +212,7 @@ def _time(call: Callable[[], None], setting: Setting) -> float:
     return perf_counter() - start
 
 
-def _memory(subject: Subject, setting: Setting) -> float:
+def _memory(subject: BenchmarkedNetwork, setting: BenchmarkSetup) -> float:
     if setting.device != "cuda":
         return subject.kept_for_backward_mib()
     subject.optimizer.zero_grad(set_to_none=True)
@@ -224,7 +224,7 @@ def _memory(subject: Subject, setting: Setting) -> float:
     return (torch.cuda.max_memory_allocated() - before + parameters) / MIB
 
 
-def _widths(setting: Setting) -> tuple[int, ...] | None:
+def _widths(setting: BenchmarkSetup) -> tuple[int, ...] | None:
     """nnU-Net's channels for the reference patch; a smaller one has fewer stages (at least 4 voxels remain)."""
     dim = len(setting.patch)
     configuration = stock_configuration(dim)

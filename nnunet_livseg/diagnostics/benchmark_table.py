@@ -2,16 +2,16 @@
 
 from dataclasses import asdict
 
-from nnunet_livseg.diagnostics.benchmark import Figures, Result
+from nnunet_livseg.diagnostics.benchmark import BenchmarkResult, NetworkCost
 
 
-def to_json(result: Result) -> dict:
+def to_json(result: BenchmarkResult) -> dict:
     """Everything measured, with the setting."""
     rows = [{"stock": asdict(stock), "variant": asdict(ours)} for stock, ours in result.pairs]
     return {"schema": 1, "setting": asdict(result.setting), "networks": rows}
 
 
-def to_markdown(result: Result) -> str:
+def to_markdown(result: BenchmarkResult) -> str:
     """A table with the ratio to the stock network beside each figure."""
     s = result.setting
     memory = "peak of a step" if s.device == "cuda" else "kept for backward"
@@ -31,7 +31,7 @@ def to_markdown(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _markdown_row(figures: Figures, stock: Figures) -> str:
+def _markdown_row(figures: NetworkCost, stock: NetworkCost) -> str:
     def with_ratio(text: str, name: str) -> str:
         ratio = getattr(figures, name) / getattr(stock, name)
         return text if figures is stock else f"{text} ({ratio:.2f}x)"

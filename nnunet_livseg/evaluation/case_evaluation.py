@@ -172,9 +172,9 @@ def _score(pairs: dict[str, MaskPair], reference: LabelImage | _Array, options: 
             "image": pair.n_voxels,
         }
     if TUMOR in pairs and options.slices and ndim == 3:
-        result.slices[TUMOR] = slice_scores(pairs[TUMOR], options.surface_neighbours)
+        result.slices[TUMOR] = slice_scores(pairs[TUMOR], options.surface_connectivity)
     if TUMOR in pairs:
-        lesions = LesionPair(pairs[TUMOR], options.lesion_neighbours)
+        lesions = LesionPair(pairs[TUMOR], options.lesion_connectivity)
         result.lesions = lesion_rows(lesions, reference.image, factor=factor, options=options)
         result.detection = lits_scorer.lits_detection(lesions) if in_lits else detection_counts(lesions)
     if TUMOR in pairs and LIVER in pairs:

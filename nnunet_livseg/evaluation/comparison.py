@@ -15,7 +15,7 @@ from nnunet_livseg.evaluation.results import (
     NOISE_ONE_FOLD,
     Comparison,
     FolderResult,
-    Pair,
+    PairedTest,
     finite_merits,
 )
 from nnunet_livseg.evaluation.statistics import bootstrap_means, holm, paired_tests, signed_ranks
@@ -136,7 +136,7 @@ def noise_floor(structure: str, metric: str, folds: int) -> float | None:
     return NOISE_FIVE_FOLDS if folds >= 5 else NOISE_ONE_FOLD
 
 
-def _tests(comparison: Comparison, structure: str, metric: str, better: str) -> list[Pair]:
+def _tests(comparison: Comparison, structure: str, metric: str, better: str) -> list[PairedTest]:
     values, merits = comparison.values(structure, metric), comparison.merits(structure, metric)
     values = np.abs(values) if better == "zero" else values
     lacking = comparison.lacking(structure, metric).sum(axis=0).tolist()
@@ -150,7 +150,7 @@ def _tests(comparison: Comparison, structure: str, metric: str, better: str) -> 
     adjusted = holm([test["p_wilcoxon"] for _, _, test in rows])
     floor = noise_floor(structure, metric, comparison.folds)
     return [
-        Pair(structure, metric, a, b, p_holm=p, noise_floor=floor, **(test | {"ci95": tuple(test["ci95"])}))
+        PairedTest(structure, metric, a, b, p_holm=p, noise_floor=floor, **(test | {"ci95": tuple(test["ci95"])}))
         for (a, b, test), p in zip(rows, adjusted, strict=True)
     ]
 

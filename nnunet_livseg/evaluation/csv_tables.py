@@ -141,9 +141,9 @@ def definitions(result: FolderResult) -> dict:
     used = {rule for case in result.cases for rule in case.detection}
     return {
         "mode": options.mode,
-        "surface": f"mask minus its erosion with the {options.surface_neighbours}-neighbourhood; voxel centres, "
+        "surface": f"mask minus its erosion with the {options.surface_connectivity}-neighborhood; voxel centers, "
         f"distances in {result.unit}",
-        "lesion": f"{options.lesion_neighbours}-connected component of the tumor, no minimum size",
+        "lesion": f"{options.lesion_connectivity}-connected component of the tumor, no minimum size",
         "empty_masks": EMPTY_POLICY[options.mode],
         "dice_per_case": "mean over cases of the Dice",
         "dice_global": "Dice of all cases' voxels pooled",

@@ -16,8 +16,8 @@ from nnunet_livseg.evaluation.case_table import read_case_table
 from nnunet_livseg.evaluation.csv_tables import case_rows, column_rows, lesion_header, lesion_rows, summary_document
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import find_inputs
-from nnunet_livseg.evaluation.results import SCHEMA, CasePaths, CaseResult, FolderResult, Inputs, Problem
-from nnunet_livseg.evaluation.summary import summarise
+from nnunet_livseg.evaluation.results import SCHEMA, CasePaths, CaseResult, FolderResult, Inputs, SkippedCase
+from nnunet_livseg.evaluation.summary import summarize
 from nnunet_livseg.evaluation.summary_markdown import summary_markdown
 from nnunet_livseg.imaging.images import case_memory_bytes
 
@@ -73,7 +73,7 @@ def evaluate_folder(
         raise UserError(
             "not one case could be evaluated:\n" + "\n".join(f"  {p.case}: {p.reason}" for p in problems[:10])
         )
-    summary = summarise(results, options, table)
+    summary = summarize(results, options, table)
     result = FolderResult(inputs, options, results, problems, table, summary, n_reused)
     write_tables(result, out)
     return result
@@ -90,7 +90,7 @@ def write_tables(result: FolderResult, out: Path) -> None:
 
 def _run(
     inputs: Inputs, options: Options, out: Path, *, workers: int | None, memory_gb: float | None, progress: bool
-) -> tuple[list[CaseResult], list[Problem], int]:
+) -> tuple[list[CaseResult], list[SkippedCase], int]:
     done: dict[str, CaseResult] = {}
     todo: list[tuple[CasePaths, str]] = []
     for paths in inputs.cases:
@@ -111,7 +111,7 @@ def _run(
         for (paths, _), result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):
-                problems.append(Problem(paths.case, explain_case(result)))
+                problems.append(SkippedCase(paths.case, explain_case(result)))
             else:
                 done[paths.case] = result
     return [done[case] for case in sorted(done)], problems, n_reused
@@ -149,13 +149,13 @@ def _load_case(out: Path, case: str, key: str) -> CaseResult | None:
     return CaseResult(**content)
 
 
-def _one_unit(results: list[CaseResult]) -> tuple[list[CaseResult], list[Problem]]:
-    """Millimetres and pixels cannot be averaged: keep the kind that most cases have."""
+def _one_unit(results: list[CaseResult]) -> tuple[list[CaseResult], list[SkippedCase]]:
+    """Millimeters and pixels cannot be averaged: keep the kind that most cases have."""
     kinds = [(result.unit, result.ndim) for result in results]
     if len(set(kinds)) <= 1:
         return results, []
     main = max(set(kinds), key=kinds.count)
     odd = [result for result in results if (result.unit, result.ndim) != main]
     reason = "lengths in {} in {} dimensions, but most cases are in {} in {}"
-    problems = [Problem(r.case, reason.format(r.unit, r.ndim, *main)) for r in odd]
+    problems = [SkippedCase(r.case, reason.format(r.unit, r.ndim, *main)) for r in odd]
     return [result for result in results if (result.unit, result.ndim) == main], problems

@@ -22,12 +22,12 @@ COLUMNS = {
     "group_iou": "IoU after merging all lesions that hang together through overlaps, as LiTS detects",
     "volume": "volume of the reference lesion (of the predicted one where it is unmatched)",
     "volume_predicted": "volume of the matched predicted lesion",
-    "diameter": "longest diameter, between centres of outer voxel faces",
+    "diameter": "longest diameter, between centers of outer voxel faces",
     "diameter_axial": "longest diameter within one axial slice",
     "dice": "Dice with the matched predicted lesion, 0 where missed",
     "iou": "intersection over union with the matched predicted lesion, 0 where missed",
     "assd": "average symmetric surface distance to the matched predicted lesion, infinite where missed",
-    "center_x": "centre of gravity in patient coordinates (LPS), pixels for images without geometry",
+    "center_x": "center of gravity in patient coordinates (LPS), pixels for images without geometry",
     "center_y": "the same",
     "center_z": "the same",
 }
@@ -61,7 +61,7 @@ def _match(lesions: LesionPair, number: int, factor: float, options: Options) ->
         "volume_predicted": pair.n_predicted * factor,
         "dice": 2 * iou / (1 + iou),
         "iou": iou,
-        "assd": SurfaceDistances.of(pair, options.surface_neighbours).assd_mm(),
+        "assd": SurfaceDistances.of(pair, options.surface_connectivity).assd_mm(),
     }
 
 

@@ -19,7 +19,7 @@ THRESHOLDS = (0.0, 0.5)  # of the intersection over union, strictly above
 
 
 @dataclass(frozen=True)
-class Group:
+class LesionGroup:
     """Lesions that hang together through overlaps: merged, they are one object on each side.
 
     Args:
@@ -38,13 +38,13 @@ class LesionPair:
 
     Args:
         pair: Tumor masks.
-        neighbours: 6, 18 or 26: what holds a lesion together.
+        neighbors: 6, 18 or 26: what holds a lesion together.
     """
 
-    def __init__(self, pair: MaskPair, neighbours: int = 6) -> None:
+    def __init__(self, pair: MaskPair, neighbors: int = 6) -> None:
         self.pair = pair
-        self.predicted, self.n_predicted = label_components(pair.predicted, neighbours=neighbours)
-        self.reference, self.n_reference = label_components(pair.reference, neighbours=neighbours)
+        self.predicted, self.n_predicted = label_components(pair.predicted, neighbors=neighbors)
+        self.reference, self.n_reference = label_components(pair.reference, neighbors=neighbors)
         self.predicted_sizes = np.bincount(self.predicted.ravel(), minlength=self.n_predicted + 1)
         self.reference_sizes = np.bincount(self.reference.ravel(), minlength=self.n_reference + 1)
         self.predicted_boxes = ndimage.find_objects(self.predicted)
@@ -65,7 +65,7 @@ class LesionPair:
         return shared / int(self.reference_sizes[reference] + self.predicted_sizes[predicted] - shared)
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[LesionGroup]:
         """Overlapping lesions merged on both sides until every group stands alone."""
         if not self.overlaps:
             return []
@@ -80,10 +80,10 @@ class LesionPair:
             sides[1].add(predicted)
         return [self._group(tuple(sorted(r)), tuple(sorted(p))) for r, p in found.values()]
 
-    def _group(self, reference: tuple[int, ...], predicted: tuple[int, ...]) -> Group:
+    def _group(self, reference: tuple[int, ...], predicted: tuple[int, ...]) -> LesionGroup:
         shared = sum(self.overlaps.get((r, p), 0) for r in reference for p in predicted)
         union = int(self.reference_sizes[list(reference)].sum() + self.predicted_sizes[list(predicted)].sum()) - shared
-        return Group(reference, predicted, shared / union)
+        return LesionGroup(reference, predicted, shared / union)
 
     @cached_property
     def matches(self) -> dict[int, int]:

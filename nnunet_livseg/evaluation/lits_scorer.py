@@ -1,4 +1,4 @@
-"""The 2017 LiTS scorer, oddities included, written from its described behaviour.
+"""The 2017 LiTS scorer, oddities included, written from its described behavior.
 
 Bilic et al., "The Liver Tumor Segmentation Benchmark (LiTS)", arXiv:1901.04056. Reproduced: one prediction over two
 references below the threshold counts -1 detected; a good merge of two references counts one hit and one miss; RVD has

@@ -118,7 +118,7 @@ def _distance_scores(pair: MaskPair, options: Options) -> dict[str, float]:
         both_empty = pair.n_predicted == pair.n_reference
         scores = dict.fromkeys(names, math.nan if both_empty else worst)
         return scores | {nsd_name(t): math.nan if both_empty else 0.0 for t in options.tolerances}
-    distances = SurfaceDistances.of(pair, options.surface_neighbours)
+    distances = SurfaceDistances.of(pair, options.surface_connectivity)
     values = (distances.assd_mm(), distances.rmsd_mm(), distances.hd95_mm(options.hd95), distances.hd_mm())
     scores = dict(zip(names, values, strict=True))
     if options.mode == "lits":

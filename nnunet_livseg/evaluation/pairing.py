@@ -10,7 +10,7 @@ from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import Structures, declared, of_both, structures_from_values
 from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
-from nnunet_livseg.evaluation.results import CasePaths, Inputs, Problem
+from nnunet_livseg.evaluation.results import CasePaths, Inputs, SkippedCase
 from nnunet_livseg.imaging.label_maps import LABEL_MAP_ENDINGS, label_map_ending, label_map_stem
 
 
@@ -99,7 +99,7 @@ def _only(folds: Sequence[str], folders: dict[str, Path], predictions: Path) -> 
     return {fold: folders[fold] for fold in folds}
 
 
-def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], list[Problem]]:
+def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], list[SkippedCase]]:
     """Case to (fold, file); cases that occur twice are problems."""
     found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for fold, folder in folders.items():
@@ -118,7 +118,7 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
         )
     twice = {case: files for case, files in found.items() if len(files) > 1}
     problems = [
-        Problem(case, "found more than once: " + ", ".join(str(path) for _, path in files))
+        SkippedCase(case, "found more than once: " + ", ".join(str(path) for _, path in files))
         for case, files in twice.items()
     ]
     return {case: files[0] for case, files in found.items() if case not in twice}, problems
@@ -126,7 +126,7 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
 
 def _paired(
     found: dict[str, tuple[str, Path]], expected: dict[str, Path], predictions: Path, references: Path
-) -> tuple[list[CasePaths], list[Problem]]:
+) -> tuple[list[CasePaths], list[SkippedCase]]:
     if predictions.is_file() and references.is_file():
         ((case, (fold, path)),) = found.items()
         return [CasePaths(case, path, references, fold)], []
@@ -138,8 +138,10 @@ def _paired(
             f"  references, such as {next(iter(expected.values())).name}: {references}\n"
             "  Rename them: the files of a case have equal names, but for the ending."
         )
-    missing = [Problem(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())]
-    extra = [Problem(case, "has a prediction, but no reference") for case in sorted(found.keys() - expected.keys())]
+    missing = [
+        SkippedCase(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())
+    ]
+    extra = [SkippedCase(case, "has a prediction, but no reference") for case in sorted(found.keys() - expected.keys())]
     return [CasePaths(case, found[case][1], expected[case], found[case][0]) for case in both], missing + extra
 
 

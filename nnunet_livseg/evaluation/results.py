@@ -28,7 +28,7 @@ class CasePaths:
 
 
 @dataclass(frozen=True)
-class Problem:
+class SkippedCase:
     """A case that was left out, and why."""
 
     case: str
@@ -42,7 +42,7 @@ class Inputs:
     method: str
     structures: Structures
     cases: list[CasePaths]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[SkippedCase] = field(default_factory=list)
     folds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -104,14 +104,14 @@ class FolderResult:
         cases: Finished cases, in the order of their names.
         problems: Cases that were left out, and why.
         case_table: Case to column to text.
-        summary: What ``summary.summarise`` makes of the cases.
+        summary: What ``summary.summarize`` makes of the cases.
         n_reused: Cases whose stored result was taken.
     """
 
     inputs: Inputs
     options: Options
     cases: list[CaseResult]
-    problems: list[Problem]
+    problems: list[SkippedCase]
     case_table: dict[str, dict[str, str]] = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     n_reused: int = 0
@@ -147,7 +147,7 @@ class FolderResult:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedTest:
     """One test: method ``a`` against method ``b`` in one metric of one structure, over the cases both have.
 
     ``difference`` is the mean of a - b (of absolute values where 0 is best) over the ``n`` cases in which both have a
@@ -208,7 +208,7 @@ class Comparison:
     methods: list[FolderResult]
     cases: list[str]
     left_out: dict[str, list[str]]
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[PairedTest] = field(default_factory=list)
     ranking: dict[str, dict[str, dict]] = field(default_factory=dict)
     folds: int = 1
 

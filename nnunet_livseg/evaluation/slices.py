@@ -17,7 +17,7 @@ from nnunet_livseg.evaluation.surface_distances import SurfaceDistances
 SCORES = ("dice", "jaccard", "precision", "recall", "specificity", "hd")
 
 
-def slice_scores(pair: MaskPair, neighbours: int) -> dict[str, list[float]]:
+def slice_scores(pair: MaskPair, neighbors: int) -> dict[str, list[float]]:
     """Scores of every axial slice (axis 0) whose reference holds the structure; ``hd`` in pixels.
 
     Pixels with the ignore label count neither way.
@@ -29,13 +29,13 @@ def slice_scores(pair: MaskPair, neighbours: int) -> dict[str, list[float]]:
         if reference.any():
             plane = MaskPair.of(predicted, reference, (1.0, 1.0), n_voxels=int(n_pixels))
             found = overlap_scores(Confusion.of(plane))
-            found["hd"] = SurfaceDistances.of(plane, neighbours).hd_mm() if plane.n_predicted else math.inf
+            found["hd"] = SurfaceDistances.of(plane, neighbors).hd_mm() if plane.n_predicted else math.inf
             for name in SCORES:
                 scores[name].append(found[name])
     return scores
 
 
-def summarise_slices(cases: Sequence[dict[str, list[float]]]) -> dict:
+def summarize_slices(cases: Sequence[dict[str, list[float]]]) -> dict:
     """Every score over all slices of all cases, and MFCNet's F1."""
     pooled = {name: describe([value for case in cases for value in case[name]]) for name in SCORES}
     precision, recall = pooled["precision"]["mean"], pooled["recall"]["mean"]

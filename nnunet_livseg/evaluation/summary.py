@@ -12,13 +12,13 @@ from nnunet_livseg.evaluation.lesions import detection_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
 from nnunet_livseg.evaluation.results import CaseResult
-from nnunet_livseg.evaluation.slices import summarise_slices
+from nnunet_livseg.evaluation.slices import summarize_slices
 from nnunet_livseg.evaluation.statistics import describe
 
 GROUPS_OF_NUMBERS = 10  # a numeric column with more values than this is cut into thirds
 
 
-def summarise(
+def summarize(
     results: Sequence[CaseResult], options: Options, case_table: dict[str, dict[str, str]] | None = None
 ) -> dict:
     """Everything above the level of cases, as JSON types.
@@ -36,7 +36,7 @@ def summarise(
         summary["lesions"] |= {"dice_found": _of_found(reference, "dice"), "assd_found": _of_found(reference, "assd")}
     if any(result.slices for result in results):
         names = list(dict.fromkeys(name for result in results for name in result.slices))
-        summary["slices"] = {n: summarise_slices([r.slices[n] for r in results if n in r.slices]) for n in names}
+        summary["slices"] = {n: summarize_slices([r.slices[n] for r in results if n in r.slices]) for n in names}
     summary["strata"] = {
         column: {group: {"n_cases": len(part)} | _level(part, options) for group, part in groups.items()}
         for column, groups in _case_groups(results, case_table or {}).items()

@@ -1,8 +1,8 @@
 """Distances between the surfaces of two masks.
 
-The surface is the mask minus its erosion; distances run between voxel centres, in mm. What lies outside the image
+The surface is the mask minus its erosion; distances run between voxel centers, in mm. What lies outside the image
 counts as background, so a mask that touches the image border has a surface there (as in MedPy and MONAI).
-Nearest neighbours come from a k-d tree over surface voxels of the joint bounding box: the same numbers as a Euclidean
+Nearest neighbors come from a k-d tree over surface voxels of the joint bounding box: the same numbers as a Euclidean
 distance transform, without touching the voxels in between.
 """
 
@@ -66,8 +66,8 @@ class SurfaceDistances:
     from_reference: np.ndarray
 
     @classmethod
-    def of(cls, pair: MaskPair, neighbours: int = 6) -> "SurfaceDistances":
-        predicted, reference = surface_voxels(pair.predicted, neighbours), surface_voxels(pair.reference, neighbours)
+    def of(cls, pair: MaskPair, neighbors: int = 6) -> "SurfaceDistances":
+        predicted, reference = surface_voxels(pair.predicted, neighbors), surface_voxels(pair.reference, neighbors)
         return cls(
             directed_distances_mm(predicted, reference, pair.spacing_mm),
             directed_distances_mm(reference, predicted, pair.spacing_mm),

@@ -13,11 +13,11 @@ _FEW = 300  # points up to which all pairs are cheaper than a hull
 
 @dataclass(frozen=True)
 class VoxelLine:
-    """A straight line between the centres of two outer voxel faces.
+    """A straight line between the centers of two outer voxel faces.
 
     Args:
         length_mm: Its length; 0 for an empty mask.
-        ends: Its two ends, indices per axis of the mask (voxel centres are whole numbers).
+        ends: Its two ends, indices per axis of the mask (voxel centers are whole numbers).
     """
 
     length_mm: float
@@ -32,7 +32,7 @@ def longest_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> VoxelLine:
     spacing = np.asarray(spacing_mm)
     half_faces = np.concatenate([np.diag(spacing), -np.diag(spacing)]) / 2
     points = ((voxels * spacing)[:, None] + half_faces).reshape(-1, mask.ndim)
-    if len(points) > _FEW:  # face centres spread over every axis, so that the hull is never flat
+    if len(points) > _FEW:  # face centers spread over every axis, so that the hull is never flat
         points = points[ConvexHull(points).vertices]
     distances = pdist(points)
     pair = int(distances.argmax())
@@ -61,7 +61,7 @@ def axial_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> VoxelLine:
 
 
 def longest_diameter_mm(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
-    """Largest distance between the centres of two outer voxel faces of ``mask (*C)``; 0 for an empty mask."""
+    """Largest distance between the centers of two outer voxel faces of ``mask (*C)``; 0 for an empty mask."""
     return longest_line(mask, spacing_mm).length_mm
 
 

@@ -42,7 +42,7 @@ class ImageGrid:
     Args:
         size: Voxels.
         spacing_mm: Voxel size.
-        origin_mm: Centre of the first voxel.
+        origin_mm: Center of the first voxel.
         direction: Cosines by rows; the columns are the axes of the array.
     """
 
@@ -59,7 +59,7 @@ class ImageGrid:
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     def corners_mm(self, *, outer: bool = False) -> np.ndarray:
-        """Positions of the centres of the corner voxels, or of their ``outer`` corners, ``(2 ** dim, dim)``."""
+        """Positions of the centers of the corner voxels, or of their ``outer`` corners, ``(2 ** dim, dim)``."""
         edge, dim = 0.5 if outer else 0.0, len(self.size)
         indices = np.array(list(product(*((-edge, size - 1 + edge) for size in self.size))))
         axes = np.reshape(self.direction, (dim, dim)) * self.spacing_mm

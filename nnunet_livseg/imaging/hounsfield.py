@@ -14,10 +14,10 @@ from nnunet_livseg.core.errors import UserError
 AIR_HU = -1024.0  # lowest value of a 12-bit CT; anything below is padding
 AIR_BELOW_HU = -200  # a CT holds air or at least fat; a scan without either was windowed
 _PADDING_HU = (-32768.0, -1100.0)  # lower than noise about air
-_HIGHEST_GREY = 255.0
-_NORMALISED = 60.0  # a CT holds air, fat, bone or contrast beyond this, however small its part of the body
-_NORMALISED_INSIDE = 10.0  # the same beside air outside a mask, where a liver without contrast may be all there is
-_SIGNED_GREY = 128.0
+_HIGHEST_GRAY = 255.0
+_NORMALIZED = 60.0  # a CT holds air, fat, bone or contrast beyond this, however small its part of the body
+_NORMALIZED_INSIDE = 10.0  # the same beside air outside a mask, where a liver without contrast may be all there is
+_SIGNED_GRAY = 128.0
 _RARE = 0.1  # per cent of voxels that may be streaks, metal or noise
 _SHIFTED_HU = (600.0, 1400.0)  # where fat and soft tissue lie without their intercept of about -1024
 _SHIFTED_AIR_HU = (-60.0, 80.0)  # and where air lies
@@ -93,9 +93,9 @@ def _offset_problem(sample: np.ndarray, lowest: float, run: str, remedy: str) ->
             "  Was the intercept subtracted twice? Export the CT again."
         )
     apart = "" if lowest >= 0 else ", but for padding or streaks,"
-    if low >= 0 and high <= _HIGHEST_GREY:
+    if low >= 0 and high <= _HIGHEST_GRAY:
         return (
-            f"{run}. That is{apart} a windowed grey picture, not Hounsfield units,\n"
+            f"{run}. That is{apart} a windowed gray picture, not Hounsfield units,\n"
             "  and a network trained on CT cannot read it. Convert the original CT."
         )
     if low >= 0 or _is_shifted(inside):
@@ -124,15 +124,15 @@ def _scale_problem(sample: np.ndarray, run: str) -> str:
     inside = _unpadded(sample)
     low, high = np.percentile(inside, (_RARE, 100 - _RARE))
     masked = inside[inside > inside.min()]  # beside one value outside a mask
-    within = masked.size and np.percentile(np.abs(masked), 100 - _RARE) <= _NORMALISED_INSIDE
+    within = masked.size and np.percentile(np.abs(masked), 100 - _RARE) <= _NORMALIZED_INSIDE
     ends = float(inside.min()), float(inside.max())
-    signed = ends[0] in (-_SIGNED_GREY, 1 - _SIGNED_GREY) and ends[1] in (_SIGNED_GREY, _SIGNED_GREY - 1)
-    clipped = abs(ends[0] + ends[1]) < 1e-3 * ends[1] <= 1e-3 * _SIGNED_GREY and all(
+    signed = ends[0] in (-_SIGNED_GRAY, 1 - _SIGNED_GRAY) and ends[1] in (_SIGNED_GRAY, _SIGNED_GRAY - 1)
+    clipped = abs(ends[0] + ends[1]) < 1e-3 * ends[1] <= 1e-3 * _SIGNED_GRAY and all(
         np.count_nonzero(inside == end) > inside.size / 200 for end in ends
     )
-    if max(-low, high) <= _NORMALISED or within or signed or clipped:
+    if max(-low, high) <= _NORMALIZED or within or signed or clipped:
         return (
-            f"{run}, so they were normalised: Hounsfield units reach from -1000 (air) to some hundreds (bone).\n"
+            f"{run}, so they were normalized: Hounsfield units reach from -1000 (air) to some hundreds (bone).\n"
             "  A network trained on CT cannot read them. Convert the original CT."
         )
     return ""
@@ -183,7 +183,7 @@ def shifted_hu(image: sitk.Image, offset_hu: float) -> sitk.Image:
 
 
 def liver_share(values: np.ndarray, liver: np.ndarray) -> float:
-    """Share of the labelled voxels with soft-tissue values, 0 to 1: near 1 where the label lies on the liver."""
+    """Share of the labeled voxels with soft-tissue values, 0 to 1: near 1 where the label lies on the liver."""
     inside = values[liver]
     low, high = _LIVER_HU
     return float(((inside > low) & (inside < high)).mean()) if inside.size else 0.0

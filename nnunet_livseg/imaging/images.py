@@ -1,7 +1,7 @@
 """Reading one CT or label volume, refusing what cannot be trusted.
 
 Damage that ITK reads without an error (truncation, NaN) is looked for in the file itself. Negative voxel sizes and
-slightly skewed axes, both found in published data sets, are put right and noted; everything else that is not one scalar
+slightly skewed axes, both found in published datasets, are put right and noted; everything else that is not one scalar
 3D volume is refused.
 """
 
@@ -49,11 +49,11 @@ class Volume:
 
     Args:
         image: Scalar 3D image.
-        repairs: What of the header had to be put right; a file with repairs must be rewritten, not linked.
+        notes: What of the header had to be put right; a file with repairs must be rewritten, not linked.
     """
 
     image: sitk.Image
-    repairs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def content_kind(path: Path) -> str:
@@ -107,7 +107,7 @@ def read_volume(path: str | Path) -> Volume:
     """Read a scalar 3D volume (NIfTI, NRRD, MetaImage, GIPL), known by its content, whatever its name.
 
     Raises:
-        UserError: The file is missing, empty, truncated, no volume, 2D, 4D, in colour, sheared, or the fields of its
+        UserError: The file is missing, empty, truncated, no volume, 2D, 4D, in color, sheared, or the fields of its
             header contradict each other.
     """
     path = Path(path)
@@ -115,14 +115,14 @@ def read_volume(path: str | Path) -> Volume:
     kind = content_kind(path)
     if kind not in _VOLUMES:
         _check_ending(path, kind)
-    volume = read_scan(path)
+    volume = read_image(path)
     size = volume.image.GetSize()
     if len(size) < 3 or size[2] == 1:
         raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
     return volume
 
 
-def read_scan(path: str | Path) -> Volume:
+def read_image(path: str | Path) -> Volume:
     """Read a scalar volume or 2D image of any format that ITK reads: nnU-Net has datasets of slices and of pictures.
 
     Raises:
@@ -197,7 +197,7 @@ def _check_file(path: Path) -> None:
 def _check_ending(path: Path, kind: str) -> None:
     if kind == "picture" or path.name.lower().endswith(_PICTURES):
         raise UserError(
-            f"{path} is a picture: it holds grey or colour values of one slice, neither Hounsfield units nor spacing.\n"
+            f"{path} is a picture: it holds gray or color values of one slice, neither Hounsfield units nor spacing.\n"
             f"  Give volumes ({', '.join(ENDINGS)}) or the DICOM series that the picture was made from."
         )
     if not ending(path) and kind != "dicom":
@@ -216,13 +216,13 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
     size = image.GetSize()
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise UserError(
-            f"{path} has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vectors).\n"
+            f"{path} has {image.GetNumberOfComponentsPerPixel()} values per voxel (color or vectors).\n"
             "  A CT or a label map has one. Save one channel."
         )
     if len(size) == 4:
         raise UserError(
             f"{path} is 4D: {size[3]} volumes in one file.\n"
-            "  Save each phase as its own file; `livseg align` makes a multi-phase data set of them."
+            "  Save each phase as its own file; `livseg align` makes a multi-phase dataset of them."
         )
     if bad := not_finite(path, sitk.GetArrayViewFromImage(image)):
         raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")

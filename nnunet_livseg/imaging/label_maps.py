@@ -53,7 +53,7 @@ def read_label_map(path: Path, *, turned_to: str = "") -> LabelImage:
             file's own.
 
     Raises:
-        UserError: The file cannot be read, has colour channels or four dimensions, or holds fractions.
+        UserError: The file cannot be read, has color channels or four dimensions, or holds fractions.
     """
     try:
         image, repairs = load_image(path)
@@ -81,8 +81,8 @@ def grid_difference(predicted: LabelImage, reference: LabelImage) -> str:
 
 
 def resampled(predicted: LabelImage, reference: LabelImage) -> LabelImage:
-    """The prediction on the reference's grid by nearest neighbour; outside of it there is background."""
+    """The prediction on the reference's grid by nearest neighbor; outside of it there is background."""
     image = sitk.Resample(predicted.image, reference.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
     labels, _ = as_integers(sitk.GetArrayFromImage(image), "the prediction")
-    note = "prediction resampled to the reference's grid (nearest neighbour)"
+    note = "prediction resampled to the reference's grid (nearest neighbor)"
     return LabelImage(labels, reference.spacing_mm, reference.unit, image, (*predicted.notes, note))

@@ -35,7 +35,7 @@ class LiverCrop:
     mode: str = "crop"
     margin_mm: float = MARGIN_MM
 
-    def checked(self) -> "LiverCrop":
+    def validated(self) -> "LiverCrop":
         """This one, if it makes sense.
 
         Raises:
@@ -55,7 +55,7 @@ class LiverCrop:
             UserError: What stands there makes no sense.
         """
         found = content[KEY]["two_stage"]
-        return cls(found["mode"], float(found["margin_mm"])).checked()
+        return cls(found["mode"], float(found["margin_mm"])).validated()
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def find_liver_box(liver: np.ndarray, *, spacing_mm: Sequence[float], margin_mm:
     if not liver.any():
         return None
     outer = bounding_box(liver)  # its box first: the rest costs 12 bytes a voxel
-    largest = only_largest(*label_components(liver[outer], neighbours=6))
+    largest = only_largest(*label_components(liver[outer], neighbors=6))
     found = bounding_box(largest)
     bounds = [slice(o.start + f.start, o.start + f.stop) for o, f in zip(outer, found, strict=True)]
     box = []

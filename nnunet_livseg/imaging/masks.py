@@ -11,9 +11,9 @@ from scipy import ndimage
 _RANK = {6: 1, 18: 2, 26: 3}
 
 
-def neighbourhood(neighbours: int, ndim: int) -> np.ndarray:
-    """Structuring element ``(3,) * ndim`` of 6, 18 or 26 neighbours (2D: 4, 8, 8)."""
-    return ndimage.generate_binary_structure(ndim, min(_RANK[neighbours], ndim))
+def neighborhood(neighbors: int, ndim: int) -> np.ndarray:
+    """Structuring element ``(3,) * ndim`` of 6, 18 or 26 neighbors (2D: 4, 8, 8)."""
+    return ndimage.generate_binary_structure(ndim, min(_RANK[neighbors], ndim))
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -28,15 +28,15 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def label_components(mask: np.ndarray, *, neighbours: int) -> tuple[np.ndarray, int]:
-    """Numbers ``(*S)`` of the parts of ``mask`` that hang together through 6, 18 or 26 neighbours, and how many."""
-    return ndimage.label(mask, neighbourhood(neighbours, mask.ndim))
+def label_components(mask: np.ndarray, *, neighbors: int) -> tuple[np.ndarray, int]:
+    """Numbers ``(*S)`` of the parts of ``mask`` that hang together through 6, 18 or 26 neighbors, and how many."""
+    return ndimage.label(mask, neighborhood(neighbors, mask.ndim))
 
 
-def components_by_size(mask: np.ndarray, *, neighbours: int) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
+def components_by_size(mask: np.ndarray, *, neighbors: int) -> tuple[np.ndarray, list[tuple[slice, ...]]]:
     """The same numbered from the largest (ties: from the first voxel on), in 16 bits where they do, and their boxes."""
     corner = bounding_box(mask)
-    parts, count = label_components(mask[corner], neighbours=neighbours)
+    parts, count = label_components(mask[corner], neighbors=neighbors)
     order = np.argsort(-voxel_counts(parts, count)[1:], kind="stable")
     rank = np.zeros(count + 1, np.uint16 if count < 2**16 else np.uint32)
     rank[order + 1] = np.arange(1, count + 1)
@@ -60,15 +60,15 @@ def only_largest(parts: np.ndarray, count: int) -> np.ndarray:
     return parts == 1 + int(np.argmax(voxel_counts(parts, count)[1:]))
 
 
-def border_areas(parts: np.ndarray, count: int, neighbour: np.ndarray, *, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Area in mm2 (2D: length in mm) of the voxel faces between each part and ``neighbour (*S)``, ``(N + 1,)``."""
+def border_areas(parts: np.ndarray, count: int, neighbor: np.ndarray, *, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Area in mm2 (2D: length in mm) of the voxel faces between each part and ``neighbor (*S)``, ``(N + 1,)``."""
     areas = np.zeros(count + 1)
     for axis in range(parts.ndim):
         face = math.prod(spacing_mm) / spacing_mm[axis]
         low = (slice(None),) * axis + (slice(None, -1),)
         high = (slice(None),) * axis + (slice(1, None),)
         for one, other in ((low, high), (high, low)):
-            areas += face * np.bincount(parts[one][neighbour[other]], minlength=count + 1)
+            areas += face * np.bincount(parts[one][neighbor[other]], minlength=count + 1)
     areas[0] = 0.0
     return areas
 
@@ -79,11 +79,11 @@ def box_with_rim(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(max(part.start - 1, 0), min(part.stop + 1, size)) for part, size in box)
 
 
-def surface_voxels(mask: np.ndarray, neighbours: int = 6) -> np.ndarray:
-    """The voxels of ``mask (*C)`` that have a neighbour outside the mask or outside the array."""
+def surface_voxels(mask: np.ndarray, neighbors: int = 6) -> np.ndarray:
+    """The voxels of ``mask (*C)`` that have a neighbor outside the mask or outside the array."""
     padded = np.pad(mask, 1)
     inside = mask.copy()
-    element = neighbourhood(neighbours, mask.ndim)
+    element = neighborhood(neighbors, mask.ndim)
     for offset in product((-1, 0, 1), repeat=mask.ndim):
         if any(offset) and element[tuple(step + 1 for step in offset)]:
             inside &= padded[tuple(slice(1 + s, 1 + s + n) for s, n in zip(offset, mask.shape, strict=True))]

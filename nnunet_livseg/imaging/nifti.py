@@ -45,7 +45,7 @@ def write_nifti(
         path: Ends in ``.nii`` or ``.nii.gz``.
         array: Voxels, (Z, Y, X).
         spacing_mm: (z, y, x).
-        origin_mm: Centre of the first voxel (z, y, x), LPS as in SimpleITK.
+        origin_mm: Center of the first voxel (z, y, x), LPS as in SimpleITK.
 
     Raises:
         OSError: The disk is full, the folder cannot be written to.
@@ -89,9 +89,9 @@ def read_nifti(path: Path) -> tuple[sitk.Image, list[str]]:
         UserError: The field of the header that cannot be trusted.
     """
     header = read_header(path, first_bytes(path))
-    if header.is_colour:
+    if header.is_color:
         raise UserError(
-            f"{path} has {header.bitpix // 8} values per voxel (colour or vectors).\n"
+            f"{path} has {header.bitpix // 8} values per voxel (color or vectors).\n"
             "  A CT or a label map has one. Save one channel."
         )
     header.type_of(path)

@@ -18,7 +18,7 @@ _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 7
 _START = 352  # bytes that tell formats apart; the longest header that is asked needs 348
 _CHUNK = 1 << 20
 _GZIP = 31  # zlib's word for a stream in gzip's format
-_COLOURS = (128, 2304)
+_COLORS = (128, 2304)
 _FIELDS = {  # type, count, first byte
     "dim": ("i2", 8, 40),
     "datatype": ("i2", 1, 70),
@@ -72,8 +72,8 @@ class NiftiHeader:
         return int(self.vox_offset) + int(np.prod([int(size) for size in self.shape])) * self.bitpix // 8
 
     @property
-    def is_colour(self) -> bool:
-        return self.datatype in _COLOURS
+    def is_color(self) -> bool:
+        return self.datatype in _COLORS
 
     @property
     def unit_mm(self) -> float:
@@ -125,7 +125,7 @@ class NiftiHeader:
         return ["scl_inter is NaN in the header: taken as 0"] if np.isnan(intercept) else []
 
     def affine_mm(self, path: Path) -> tuple[np.ndarray | None, list[str]]:
-        """Voxel indices to millimetres right, front, up, and notes; no affine where the header does not say a place.
+        """Voxel indices to millimeters right, front, up, and notes; no affine where the header does not say a place.
 
         Raises:
             UserError: The field that is no number, is singular, or contradicts another.

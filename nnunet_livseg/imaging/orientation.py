@@ -16,7 +16,7 @@ Point = tuple[float, float, float]  # patient x, y, z in mm
 _PATIENT_AXES = ("IS", "AP", "RL")  # axis 0 runs from foot to head, 1 from front to back, 2 from right to left
 _BODY_HU = -200
 _BONE_HU = 300
-_THINNED = 4  # every fourth voxel in plane is enough for centres of mass
+_THINNED = 4  # every fourth voxel in plane is enough for centers of mass
 _CLEAR_MM = 10.0
 
 
@@ -117,21 +117,21 @@ def mirrored_axes(image: sitk.Image, liver: np.ndarray) -> list[str]:
         liver: Boolean ``(z, y, x)``, True on liver and tumor.
     """
     thinned = sitk.GetArrayViewFromImage(image)[:, ::_THINNED, ::_THINNED]
-    body = only_largest(*label_components(thinned > _BODY_HU, neighbours=6))
+    body = only_largest(*label_components(thinned > _BODY_HU, neighbors=6))
     bone = (thinned > _BONE_HU) & body
     slices = liver.any(axis=(1, 2))
     if not slices.any() or not body[slices].any():
         return []
     body[~slices] = bone[~slices] = False  # compare at the liver's height
-    middle = _centre_mm(image, body)
+    middle = _center_mm(image, body)
     found = []
     liver = liver[:, ::_THINNED, ::_THINNED]
-    to_left_mm = (_centre_mm(image, liver) - middle)[0] if liver.any() else 0
+    to_left_mm = (_center_mm(image, liver) - middle)[0] if liver.any() else 0
     if to_left_mm > _CLEAR_MM:
         found.append(
             f"by the header the liver lies {to_left_mm:.0f} mm left of the body's middle: left and right are mirrored"
         )
-    to_back_mm = (_centre_mm(image, bone) - middle)[1] if bone.any() else 0
+    to_back_mm = (_center_mm(image, bone) - middle)[1] if bone.any() else 0
     if to_back_mm < -_CLEAR_MM:
         found.append(
             f"by the header the spine lies {-to_back_mm:.0f} mm in front of the body's middle:"
@@ -140,7 +140,7 @@ def mirrored_axes(image: sitk.Image, liver: np.ndarray) -> list[str]:
     return found
 
 
-def _centre_mm(image: sitk.Image, mask: np.ndarray) -> np.ndarray:
-    """Centre of mass of a ``(z, y, x)`` mask thinned by ``_THINNED`` in plane, as physical x, y, z."""
+def _center_mm(image: sitk.Image, mask: np.ndarray) -> np.ndarray:
+    """Center of mass of a ``(z, y, x)`` mask thinned by ``_THINNED`` in plane, as physical x, y, z."""
     z, y, x = (float(axis.mean()) for axis in np.nonzero(mask))
     return np.array(image.TransformContinuousIndexToPhysicalPoint((x * _THINNED, y * _THINNED, z)))

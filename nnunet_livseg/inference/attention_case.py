@@ -9,7 +9,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from scipy.ndimage import distance_transform_edt
 from torch import nn
 
-from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
 from nnunet_livseg.imaging.liver_crop import is_cropped
@@ -49,13 +49,13 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
     return predictor
 
 
-def maps_of(network: nn.Module, name: str) -> list[Shown]:
+def maps_of(network: nn.Module, name: str) -> list[AttentionSpec]:
     """What ``network`` shows; ``name`` is the model's.
 
     Raises:
         UserError: It has no attention; the message names the rows that have some.
     """
-    shown = network.shown() if hasattr(network, "shown") else []
+    shown = network.attention_specs() if hasattr(network, "attention_specs") else []
     if not shown:
         raise UserError(
             f"{name}: this network has no attention, so there is nothing to show."
@@ -72,12 +72,12 @@ def rows_with_attention() -> tuple[Variant, ...]:
         with torch.device("meta"):
             configuration = stock_configuration(min(row.dims), features=(4,) * 5)
             network = build(configuration, row, channels=max(1, row.phases), initialize=False)
-        return bool(hasattr(network, "shown") and network.shown())
+        return bool(hasattr(network, "attention_specs") and network.attention_specs())
 
     return tuple(row for row in VARIANTS if shows(row))
 
 
-def predicted_centre(
+def predicted_center(
     data: np.ndarray, predictor: nnUNetPredictor, structures: dict[str, tuple[int, ...]]
 ) -> tuple[tuple[int, ...], str]:
     """The voxel of the preprocessed image to look at, and why: inside what the network itself predicts."""
@@ -92,14 +92,14 @@ def predicted_centre(
 
 def deepest(mask: np.ndarray) -> tuple[int, ...]:
     """The voxel of the largest connected part of ``mask`` that is farthest from its border."""
-    largest = only_largest(*label_components(mask, neighbours=6))
+    largest = only_largest(*label_components(mask, neighbors=6))
     box = bounding_box(largest)
     depth = distance_transform_edt(np.pad(largest[box], 1))
     voxel = np.unravel_index(int(depth.argmax()), depth.shape)
     return tuple(int(v) - 1 + part.start for v, part in zip(voxel, box, strict=True))
 
 
-def given_centre(point: Sequence[int], whole: PatchGrid) -> tuple[int, ...]:
+def given_center(point: Sequence[int], whole: PatchGrid) -> tuple[int, ...]:
     """The voxel of the preprocessed image at a voxel ``point`` (z, y, x) of the image; the nearest one at borders.
 
     Raises:

@@ -13,9 +13,9 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_livseg.blocks.attention_spec import PHASES, VECTOR, Shown, observe
+from nnunet_livseg.blocks.attention_spec import PHASES, VECTOR, AttentionSpec, record_attention
 from nnunet_livseg.imaging.images import on_grid
-from nnunet_livseg.inference.attention_case import given_centre, load, maps_of, predicted_centre
+from nnunet_livseg.inference.attention_case import given_center, load, maps_of, predicted_center
 from nnunet_livseg.inference.ct_input import read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device
 from nnunet_livseg.inference.patch_grid import PatchGrid, cut_patch, whole_grid
@@ -121,11 +121,11 @@ def attention_maps(
     shape = ct.image.GetSize()[::-1]
     whole = whole_grid(shape, data.shape[1:], properties=properties, transposed=transposed, axes=axes)
     if point is None:
-        centre, reason = predicted_centre(data, predictor, model.structures.values)
-        point = whole.to_image(centre)
+        center, reason = predicted_center(data, predictor, model.structures.values)
+        point = whole.to_image(center)
     else:
-        centre, reason, point = given_centre(point, whole), "as given", tuple(int(p) for p in point)
-    patch, grid = cut_patch(data, whole, centre, predictor.configuration_manager.patch_size)
+        center, reason, point = given_center(point, whole), "as given", tuple(int(p) for p in point)
+    patch, grid = cut_patch(data, whole, center, predictor.configuration_manager.patch_size)
     labels, maps = _observed(predictor, patch, shown, _shares(grid, point))
     named = [one for group in zip(shown, maps, strict=True) for one in _named(*group, names)]
     return CaseAttention(
@@ -148,12 +148,12 @@ def _shares(grid: PatchGrid, point: Sequence[int]) -> tuple[float, ...]:
 
 
 def _observed(
-    predictor: nnUNetPredictor, patch: np.ndarray, shown: Sequence[Shown], point: tuple[float, ...]
+    predictor: nnUNetPredictor, patch: np.ndarray, shown: Sequence[AttentionSpec], point: tuple[float, ...]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Labels (turned) and maps ``(N, *turned)`` or ``(N)`` of a patch ``(C, *turned)``; 2D networks get one slice."""
     flat = len(predictor.configuration_manager.patch_size) == 2
     x = torch.from_numpy(patch[:, 0] if flat else patch)[None].to(predictor.device)
-    logits, maps = observe(predictor.network, x, shown, point=point[1:] if flat else point)
+    logits, maps = record_attention(predictor.network, x, shown, point=point[1:] if flat else point)
     labels = np.asarray(predictor.label_manager.convert_logits_to_segmentation(logits[0].cpu()))
     arrays = [found[0].numpy() for found in maps]
     if flat:
@@ -163,11 +163,11 @@ def _observed(
 
 
 def _told_apart(channels: Sequence[str]) -> list[str]:
-    """Names of channels with their numbers, because nnU-Net's data sets call every phase of a CT ``CT``."""
+    """Names of channels with their numbers, because nnU-Net's datasets call every phase of a CT ``CT``."""
     return list(channels) if len(channels) == 1 else [f"phase {i} ({name})" for i, name in enumerate(channels)]
 
 
-def _named(shown: Shown, values: np.ndarray, channels: Sequence[str]) -> list[AttentionMap]:
+def _named(shown: AttentionSpec, values: np.ndarray, channels: Sequence[str]) -> list[AttentionMap]:
     """The maps that one declaration stands for: one, or one per phase."""
     name, about = f"{shown.key}_level{shown.level}", (shown.title, shown.source, shown.kind, shown.level)
     if shown.kind == VECTOR:

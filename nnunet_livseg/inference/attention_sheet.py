@@ -10,7 +10,7 @@ from nnunet_livseg.imaging.orientation import PatientAxes
 from nnunet_livseg.inference.attention_maps import AttentionMap, CaseAttention
 from nnunet_livseg.report.map_sheet import Bars, MapPanel, Row, Sheet, draw
 
-PERCENTILES = (1, 99)  # of a map in the plane: the ends of its colour scale
+PERCENTILES = (1, 99)  # of a map in the plane: the ends of its color scale
 NEARLY_CONSTANT = 0.01  # between these, in a map of weights in 0..1: it weighs nothing
 # across an axis of a patient's view (z, y, x): name, whether rows are turned upside down, left and right
 _PLANES = {0: ("axial", False, ("R", "L")), 1: ("coronal", True, ("R", "L")), 2: ("sagittal", True, ("A", "P"))}

@@ -33,7 +33,7 @@ from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
 from nnunet_livseg.inference.safe_weights import ENDING, read_safe_weights
 from nnunet_livseg.inference.trained_model import LOAD_ERRORS, TrainedModel, load_error
-from nnunet_livseg.multiscale import predictor_with
+from nnunet_livseg.multiscale import multiscale_predictor
 
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
@@ -91,7 +91,7 @@ class CasePredictor:
         self.model, self.quality = model, quality
         self.folds = model.folds if quality.all_folds else model.folds[:1]
         with redirect_stdout(io.StringIO()):  # its remark on every device but CUDA
-            self.nnunet = predictor_with(scales)(
+            self.nnunet = multiscale_predictor(scales)(
                 tile_step_size=quality.step_size,
                 use_mirroring=quality.mirroring,
                 device=torch.device(device),

@@ -141,7 +141,7 @@ def _from_path(path: Path, dicom: dict) -> CTInput:
     if path.is_file() and is_no_dicom(path):
         _refuse_dicom_options(f"{path} is one volume file", dicom)
         volume = read_volume(path)
-        return CTInput(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.repairs))
+        return CTInput(stem(path).removesuffix("_0000"), (volume.image,), notes=tuple(volume.notes))
     if path.is_dir():
         _refuse_folder_of_volumes(path)
     image, info = read_series(path, **dicom)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.liver_crop_dataset import liver_in, predicted_livers, require_liver
 from nnunet_livseg.data.raw_dataset import RawDataset
-from nnunet_livseg.imaging.images import on_grid, read_scan, require_place, write_volume
+from nnunet_livseg.imaging.images import on_grid, read_image, require_place, write_volume
 from nnunet_livseg.inference.ct_input import CTInput, read_ct
 from nnunet_livseg.inference.image_folder import require_images
 from nnunet_livseg.inference.segmenter import Segmenter
@@ -40,7 +40,7 @@ class LiverFiles:
         """
         path = self.folder / f"{ct.name}{self.file_ending}"
         trusted = not ct.notes  # of a repaired header nnU-Net passed on the unrepaired one
-        return liver_in(path, read_scan(path).image, self.structures, ct.image, trusted=trusted)
+        return liver_in(path, read_image(path).image, self.structures, ct.image, trusted=trusted)
 
     def weights(self) -> list[Path]:
         """The label maps."""

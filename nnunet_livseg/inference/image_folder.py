@@ -11,7 +11,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.hounsfield import require_hounsfield
-from nnunet_livseg.imaging.images import is_hidden, read_scan
+from nnunet_livseg.imaging.images import is_hidden, read_image
 
 
 def require_images(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
@@ -31,7 +31,7 @@ def require_images(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
     for paths in cases.values():
         first = None
         for channel, path in zip(dataset.channels, paths, strict=True):
-            image = read_scan(path).image
+            image = read_image(path).image
             if channel.casefold() == "ct":
                 require_hounsfield(sitk.GetArrayViewFromImage(image), str(path), remedy="-1024 to its values")
             first = first or image

@@ -1,7 +1,7 @@
 """Where a patch of a preprocessed image lies on the grid of the image that was read, and how maps get back there.
 
 Some readers of nnU-Net turn and flip the axes. Its preprocessing turns them again, cuts the box of everything that is
-not 0, and resamples (voxel centres are half a voxel inside); then a patch is cut, padded where the image is smaller.
+not 0, and resamples (voxel centers are half a voxel inside); then a patch is cut, padded where the image is smaller.
 Per axis this is one scale and one offset. Axes named "turned" are the network's, others are (z, y, x) of the image.
 """
 
@@ -38,7 +38,7 @@ class PatchGrid:
 
     @property
     def box(self) -> tuple[slice, ...]:
-        """Voxels of the image (z, y, x) whose centres lie in the patch."""
+        """Voxels of the image (z, y, x) whose centers lie in the patch."""
         return tuple(self._turned_box()[self.order.index(axis)] for axis in range(3))
 
     def place(self, values: np.ndarray, *, labels: bool = False) -> np.ndarray:
@@ -106,20 +106,20 @@ def whole_grid(
 
 def _own_axes(axes: ReaderAxes) -> list[tuple[int, bool]]:
     """For each axis (z, y, x) of the reader the axis of the image, and whether it runs backwards there."""
-    corners = axes.to_reader(np.arange(8).reshape(2, 2, 2))  # neighbours differ by 4, 2, 1 along z, y, x of the image
+    corners = axes.to_reader(np.arange(8).reshape(2, 2, 2))  # neighbors differ by 4, 2, 1 along z, y, x of the image
     steps = [int(corners[end] - corners[0, 0, 0]) for end in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
     return [((4, 2, 1).index(abs(step)), step < 0) for step in steps]
 
 
 def cut_patch(
-    data: np.ndarray, whole: PatchGrid, centre: Sequence[float], patch: Sequence[int]
+    data: np.ndarray, whole: PatchGrid, center: Sequence[float], patch: Sequence[int]
 ) -> tuple[np.ndarray, PatchGrid]:
     """A patch of the preprocessed image around a voxel, moved inwards at borders as nnU-Net's own patches are.
 
     Args:
         data: Preprocessed image ``(C, *turned)``.
         whole: Its grid.
-        centre: Voxel of ``data``, turned.
+        center: Voxel of ``data``, turned.
         patch: Sizes of the patch, turned; two for a 2D configuration, which takes one slice.
 
     Returns:
@@ -130,7 +130,7 @@ def cut_patch(
     before = [part.start for part in inside[1:]]
     starts = [
         int(np.clip(round(c + pad - (n - 1) / 2), 0, full - n))
-        for c, pad, n, full in zip(centre, before, size, padded.shape[1:], strict=True)
+        for c, pad, n, full in zip(center, before, size, padded.shape[1:], strict=True)
     ]
     cut = padded[(slice(None), *(slice(start, start + n) for start, n in zip(starts, size, strict=True)))]
     offset = tuple(o + pad - start for o, pad, start in zip(whole.offset, before, starts, strict=True))

@@ -55,6 +55,6 @@ def quality_of(
     if not 0 < chosen.step_size <= 1:
         raise UserError(
             f"the step size is {chosen.step_size:g}; it is a share of the patch, above 0 and at most 1."
-            "\n  At 1 neighbouring patches do not overlap; nnU-Net takes 0.5."
+            "\n  At 1 neighboring patches do not overlap; nnU-Net takes 0.5."
         )
     return chosen

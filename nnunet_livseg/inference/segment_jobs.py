@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
 from nnunet_livseg.core.files import read_json
-from nnunet_livseg.core.names import numbered, require_options
+from nnunet_livseg.core.names import numbered_names, require_options
 from nnunet_livseg.imaging.images import WriteError
 from nnunet_livseg.inference.ct_input import read_ct, unpacked
 from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
@@ -186,7 +186,7 @@ def _finished(folders: Sequence[Path]) -> dict[Path, dict]:
 
 def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
     """The folder in which the input's last result lies, or a new one: ``first``, numbered where others have it."""
-    names = islice(numbered(first.name), len(holders) + 1)
+    names = islice(numbered_names(first.name), len(holders) + 1)
     places = [first.with_name(name) for name in names]
     own = [place for place in places if holders.get(place) == mark]
     free = [place for place in places if place not in holders]

@@ -22,7 +22,7 @@ BACKGROUND_WEIGHT, LIVER_WEIGHT, TUMOR_WEIGHT = 0.78, 0.65, 8.57
 
 
 def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
-    """The loss for a dataset's labels; tumor labels are recognised by name, every other foreground counts as liver.
+    """The loss for a dataset's labels; tumor labels are recognized by name, every other foreground counts as liver.
 
     Raises:
         UserError: No label of the dataset is a tumor by its name.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_gate import AttentionGate
-from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.daf import DeepAttentiveFeatures
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
 from nnunet_livseg.networks.planned import PlannedNetwork
@@ -30,7 +30,7 @@ class AttentionGateUNet(PlannedNetwork):
     """
 
     TITLE = "the attention-gate U-Net"
-    LEAST_STAGES = 3
+    MIN_STAGES = 3
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class AttentionGateUNet(PlannedNetwork):
         logits = self.decoder.seg_layers[-1](features[0])
         return [logits] if self.decoder.deep_supervision else logits
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The gates' attention."""
-        return [one for level, gate in enumerate(self.gates, start=1) for one in gate.shown(level)]
+        return [one for level, gate in enumerate(self.gates, start=1) for one in gate.attention_specs(level)]
 
 
 class DAFNet(PlannedNetwork):
@@ -84,7 +84,7 @@ class DAFNet(PlannedNetwork):
     """
 
     TITLE = "DAF"
-    LEAST_STAGES = 3
+    MIN_STAGES = 3
     LEVELS = 4
     # of the authors' training code, finest level first: of the cross-entropy, then of the Dice
     SIDE_WEIGHTS = (
@@ -141,6 +141,6 @@ class DAFNet(PlannedNetwork):
         ]
         return [TrainingOutput("final", full, 1.0), *sides]
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The attention of every level, on the working grid."""
-        return self.daf.shown()
+        return self.daf.attention_specs()

@@ -1,4 +1,4 @@
-"""DPC-Net: a U-Net pyramid, refined level by level with its finer (SpaCor) and coarser (SemCor) neighbours.
+"""DPC-Net: a U-Net pyramid, refined level by level with its finer (SpaCor) and coarser (SemCor) neighbors.
 
 Zhang et al., Decoupled Pyramid Correlation Network for Liver Tumor Segmentation from CT images, Medical Physics 2022.
 Readings of what the paper leaves open: docs/papers/dpcnet.md.
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import Shown, output_features
+from nnunet_livseg.blocks.attention_spec import AttentionSpec, output_features
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
@@ -48,7 +48,7 @@ class DPCNet(PlannedNetwork):
     """
 
     TITLE = "DPC-Net"
-    LEAST_STAGES = 3
+    MIN_STAGES = 3
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class DPCNet(PlannedNetwork):
             for name in self._names
         ]
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The pyramid and what both families show at each level; nothing where there is neither family."""
         if self.spacor is None and self.semcor is None:
             return []
@@ -231,7 +231,7 @@ class DPCNet(PlannedNetwork):
             for level in range(self.levels)
         ]
         families = [family for family in (self.spacor, self.semcor) if family is not None]
-        return pyramid + [one for family in families for one in family.shown()]
+        return pyramid + [one for family in families for one in family.attention_specs()]
 
 
 class _Family(Heads):
@@ -248,9 +248,11 @@ class _Family(Heads):
     def head(self, level: int) -> nn.Module:
         return self.seg_layers[level - self.first_level]
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         return [
-            one for level, module in enumerate(self.modules_per_level, self.first_level) for one in module.shown(level)
+            one
+            for level, module in enumerate(self.modules_per_level, self.first_level)
+            for one in module.attention_specs(level)
         ]
 
 

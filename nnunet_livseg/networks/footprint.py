@@ -42,7 +42,7 @@ def run_on_meta(network: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
 def _all_outputs(network: nn.Module) -> Iterator[None]:
     before, training = network.decoder.deep_supervision, network.training
     network.decoder.deep_supervision = True
-    network.eval()  # batch normalisation takes no single case in training
+    network.eval()  # batch normalization takes no single case in training
     try:
         yield
     finally:

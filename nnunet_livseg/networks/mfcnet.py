@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.context import ContextBlock
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
@@ -40,7 +40,7 @@ class MFCNet(PlannedNetwork):
         channel_energy: What the channel softmax is taken of: ``"paper"``, ``"danet"`` or ``"scaled"``.
         context_skips: Skips (1, 2, 3) that have a context block.
         width: Channels of the encoder's stem and E1; 64 in ResNet-34, for whose weights it must be 64.
-        norm: ``"batch"`` (ResNet's) or ``"plans"`` (nnU-Net's instance normalisation).
+        norm: ``"batch"`` (ResNet's) or ``"plans"`` (nnU-Net's instance normalization).
         weights: Encoder weights that ``load_pretrained`` loads: ``None``, ``"imagenet"`` or a file; see
             ``ResNetEncoder.load_weights``.
         deep_supervision: Whether ``forward`` returns a list (of its one output).
@@ -51,7 +51,7 @@ class MFCNet(PlannedNetwork):
     """
 
     TITLE = "MFCNet"
-    LEAST_STAGES = 3
+    MIN_STAGES = 3
 
     def __init__(
         self,
@@ -111,10 +111,12 @@ class MFCNet(PlannedNetwork):
         """
         return None if self.weights is None else self.encoder.load_weights(self.weights)
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The contexts of the skips E1, E2, E3 (levels 1 to 3), as far as the network has them."""
         blocks = zip(SKIPS, self.context, strict=True)
-        return [one for level, block in blocks if isinstance(block, ContextBlock) for one in block.shown(level)]
+        return [
+            one for level, block in blocks if isinstance(block, ContextBlock) for one in block.attention_specs(level)
+        ]
 
 
 def plan_geometry(geometry: Geometry) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:

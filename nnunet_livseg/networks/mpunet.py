@@ -16,7 +16,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.mpunet_stages import down
 from nnunet_livseg.blocks.probability_fusion import FUSIONS
 from nnunet_livseg.core.errors import UserError
@@ -32,7 +32,7 @@ ATTENTION_STRIDE = 8
 
 
 def initialize(module: nn.Module) -> None:
-    """He's initialisation for PReLU's first slope, as in the authors' code."""
+    """He's initialization for PReLU's first slope, as in the authors' code."""
     InitWeights_He(0.25)(module)
 
 
@@ -66,7 +66,7 @@ class MPUNet(PlannedNetwork):
     """
 
     TITLE = "MPU-Net"
-    LEAST_STAGES = 3
+    MIN_STAGES = 3
 
     def __init__(
         self,
@@ -125,10 +125,12 @@ class MPUNet(PlannedNetwork):
         maps = [TrainingOutput(f"p{i + 1}", full, self.auxiliary_weight) for i in range(self.level)]
         return [TrainingOutput("fused", full, 1.0), *maps]
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """PAM at the coarsest level, then the gates from there to full resolution."""
         gates = enumerate(self.decoder.gates or ())
-        return self.context.attend.shown(self.level) + [one for i, gate in gates for one in gate.shown(self.level - i)]
+        return self.context.attend.attention_specs(self.level) + [
+            one for i, gate in gates for one in gate.attention_specs(self.level - i)
+        ]
 
     initialize = staticmethod(initialize)
 
@@ -158,7 +160,7 @@ class MultiOutputUNet(PlannedNetwork):
     """
 
     TITLE = "the U-Net of MPU-Net"
-    LEAST_STAGES = 3
+    MIN_STAGES = 3
 
     def __init__(
         self,

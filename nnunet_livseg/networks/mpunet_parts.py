@@ -113,10 +113,10 @@ class Context(nn.Module):
         self.reduce = downs(encoder_widths(g, level)[level], here, kernel, still)
         self.stage = nn.Sequential(ResidualStage(g.conv_op, here, here, kernel), nn.Dropout(dropout))
         self.widen = downs(here, below, kernel, still)
-        self.enter = _normalised(g, below, here, kernel, norm)
+        self.enter = _normalized(g, below, here, kernel, norm)
         self.embed = nn.Identity() if grid is None else PositionEmbedding(here, grid)
         self.attend = PositionAttention(here, conv_op=g.conv_op, n_heads=n_heads)
-        self.leave = _normalised(g, here, here, kernel, norm)
+        self.leave = _normalized(g, here, here, kernel, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, E_L, *S_L)`` to ``(B, C_L, *S_L)``."""
@@ -124,8 +124,8 @@ class Context(nn.Module):
         return self.leave(self.attend(self.embed(x)))
 
 
-def _normalised(g: Geometry, inputs: int, outputs: int, kernel: Sequence[int], norm: Norm) -> nn.Sequential:
-    """Convolution, normalisation and a PReLU with one slope for all channels."""
+def _normalized(g: Geometry, inputs: int, outputs: int, kernel: Sequence[int], norm: Norm) -> nn.Sequential:
+    """Convolution, normalization and a PReLU with one slope for all channels."""
     padding = [k // 2 for k in kernel]
     return nn.Sequential(g.conv_op(inputs, outputs, tuple(kernel), padding=padding), norm(outputs), nn.PReLU())
 

@@ -1,4 +1,4 @@
-"""Which normalisation the modules of a network have."""
+"""Which normalization the modules of a network have."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,9 +11,9 @@ NORMS = ("plans", "batch")
 
 
 def norms(g: Geometry, norm: str) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
-    """What makes normalisations, of maps and of globally pooled maps.
+    """What makes normalizations, of maps and of globally pooled maps.
 
-    Over one position instance normalisation is undefined, so outside batch normalisation pooled maps are normalised
+    Over one position instance normalization is undefined, so outside batch normalization pooled maps are normalized
     over their channels.
     """
     if norm == "batch":

@@ -22,19 +22,19 @@ class PlannedNetwork(nn.Module):
         geometry: The keyword arguments that the plans hold, see ``networks.unet.Geometry``.
 
     Raises:
-        UserError: The plans have fewer than ``LEAST_STAGES`` stages.
+        UserError: The plans have fewer than ``MIN_STAGES`` stages.
     """
 
     TITLE: ClassVar[str]  # what messages call it
-    LEAST_STAGES: ClassVar[int] = 1
+    MIN_STAGES: ClassVar[int] = 1
 
     def __init__(self, input_channels: int, geometry: Mapping[str, Any]) -> None:
         super().__init__()
         self.input_channels = input_channels
         self.geometry = Geometry(**geometry)
-        if self.geometry.n_stages < self.LEAST_STAGES:
+        if self.geometry.n_stages < self.MIN_STAGES:
             raise UserError(
-                f"{self.TITLE} needs at least {self.LEAST_STAGES} resolution stages, but these plans have "
+                f"{self.TITLE} needs at least {self.MIN_STAGES} resolution stages, but these plans have "
                 f"{self.geometry.n_stages}: there would be no pyramid to relate."
                 "\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
             )

@@ -26,7 +26,7 @@ class PyramidDecoder(nn.Module):
         width: Features F, of every level and of their fusion.
         streams: Number of feature maps that the prediction reads side by side (decision-level fusion).
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
-        norm, pooled_norm: Make the normalisation of so many channels; ``pooled_norm`` of maps with one position.
+        norm, pooled_norm: Make the normalization of so many channels; ``pooled_norm`` of maps with one position.
         kernel_sizes: The plans' kernels of the levels; axes with kernel 1 are not mixed.
         aspp: Whether the coarsest level passes ASPP first (authors' code).
         dropout: Scales the authors' probabilities (0.5 of ASPP and features, 0.1 before the head); 0 is none.

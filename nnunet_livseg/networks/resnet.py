@@ -30,7 +30,7 @@ class ResNetEncoder(nn.Module):
         width: Channels of stem and first layer; they double per layer (times 4 with ``"bottleneck"``).
         groups: Groups of the bottleneck's 3x3 convolution (32 in ResNeXt-50 32x4d).
         width_per_group: Its channels per group where ``width`` is 64 (4 in ResNeXt-50 32x4d).
-        norm: ``"batch"``, or what makes a normalisation for a number of channels (that of nnU-Net's plans).
+        norm: ``"batch"``, or what makes a normalization for a number of channels (that of nnU-Net's plans).
         strides: Per map and axis, the factor from the previous map to this one (the first: from the image), as
             nnU-Net's plans list them per stage. Map 1 is reached by max-pooling, which falls away where its strides
             are all 1. ``None``: 2 everywhere.
@@ -97,7 +97,7 @@ class ResNetEncoder(nn.Module):
         return maps
 
     def load_weights(self, source: str | Path) -> str:
-        """Load ImageNet weights; returns a line for the log. Call it after nnU-Net's initialisation.
+        """Load ImageNet weights; returns a line for the log. Call it after nnU-Net's initialization.
 
         Args:
             source: ``"imagenet"`` (timm downloads torchvision's), or a local ``.pth`` or ``.safetensors`` file with a
@@ -211,7 +211,7 @@ def _norm(norm: str | Norm, dim: int) -> Norm:
     if norm == "batch":
         return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dim]
     if isinstance(norm, str):
-        raise UserError(f"norm is {norm!r}, but must be 'batch' or what makes a normalisation.")
+        raise UserError(f"norm is {norm!r}, but must be 'batch' or what makes a normalization.")
     return norm
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.lc_conv import BIASES
 from nnunet_livseg.blocks.phase_attention import PhaseAttention
 from nnunet_livseg.blocks.phase_fusion import FirstPhase, ModalityWeighting, PhaseSum
@@ -50,7 +50,7 @@ class SAMURIM(PlannedNetwork):
         urim: Whether unsure positions are corrected.
         backbone: ``"unet"`` (the plans' encoder), ``"resnet50"`` or ``"resnext50"``.
         image_channels: Channels of the image among the input; every phase gets those after them. ``None``: all.
-        channels_per_phase: Channels that make one phase (3 where neighbouring slices are channels).
+        channels_per_phase: Channels that make one phase (3 where neighboring slices are channels).
         share_streams: Whether all phases run through the same encoder.
         norm: ``"plans"`` or ``"batch"``; ``None`` takes the plans' with the U-Net and batch with the ResNets.
         decoder_features: Features F; URIM has half as many. ``None``: the paper's 256, or fewer where no fused level
@@ -225,12 +225,14 @@ class SAMURIM(PlannedNetwork):
         names = ["final"] if self.urim is None else ["final", "initial"]
         return [TrainingOutput(name, full, 1.0) for name in names]
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """How the phases are weighed at each fused level, and URIM's confidence, as far as the network has them."""
         levels = [level for level, stage in enumerate(self.stages) if stage.fused]
-        weighing = [(i, fusion) for i, fusion in zip(levels, self.fusions, strict=False) if hasattr(fusion, "shown")]
-        fusions = [one for level, fusion in weighing for one in fusion.shown(level)]
-        return fusions + ([] if self.urim is None else self.urim.shown(levels[0]))
+        weighing = [
+            (i, fusion) for i, fusion in zip(levels, self.fusions, strict=False) if hasattr(fusion, "attention_specs")
+        ]
+        fusions = [one for level, fusion in weighing for one in fusion.attention_specs(level)]
+        return fusions + ([] if self.urim is None else self.urim.attention_specs(levels[0]))
 
     def load_pretrained(self) -> str | None:
         """Load the ImageNet weights that the option ``pretrained`` names; returns a line for the log."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nnunet_livseg.blocks.attention_spec import Shown
+from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.gca import GlobalContextAttention
 from nnunet_livseg.blocks.sat import INNER_ACTIVATIONS, SemanticAttentionTransmission
 from nnunet_livseg.networks.planned import PlannedNetwork
@@ -42,7 +42,7 @@ class SFAN(PlannedNetwork):
     """
 
     TITLE = "SFAN"
-    LEAST_STAGES = 2
+    MIN_STAGES = 2
 
     def __init__(
         self,
@@ -95,9 +95,11 @@ class SFAN(PlannedNetwork):
         logits = self.decoder(levels, weights + [None] * (len(levels) - len(weights)))
         return [logits] if self.decoder.deep_supervision else logits
 
-    def shown(self) -> list[Shown]:
+    def attention_specs(self) -> list[AttentionSpec]:
         """The vectors of SAT and GCA at each level, as far as the network has them."""
-        return [one for level, sat in enumerate(self.sat) for one in sat.shown(level)] + self.decoder.gca.shown()
+        return [
+            one for level, sat in enumerate(self.sat) for one in sat.attention_specs(level)
+        ] + self.decoder.gca.attention_specs()
 
 
 class SFANUNet(PlannedNetwork):
@@ -112,7 +114,7 @@ class SFANUNet(PlannedNetwork):
     """
 
     TITLE = "the U-Net"
-    LEAST_STAGES = 2
+    MIN_STAGES = 2
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class Geometry:
         return {nn.Conv2d: 2, nn.Conv3d: 3}[self.conv_op]
 
     def norm(self, channels: int) -> nn.Module:
-        """The plans' normalisation of ``channels`` channels; passes its input on where the plans have none."""
+        """The plans' normalization of ``channels`` channels; passes its input on where the plans have none."""
         return nn.Identity() if self.norm_op is None else self.norm_op(channels, **(self.norm_op_kwargs or {}))
 
 
@@ -116,6 +116,6 @@ class Heads(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """nnU-Net's initialisation, for ``Network.initialize``."""
+    """nnU-Net's initialization, for ``Network.initialize``."""
     InitWeights_He(1e-2)(module)
     init_last_bn_before_add_to_0(module)

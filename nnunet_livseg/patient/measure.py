@@ -41,7 +41,7 @@ def measure(
     cut_off = tuple(name for name, mask in masks.items() if _touches_border(mask))
     if TUMOR not in masks:
         return Measurements(sizes, None, cut_off), None
-    numbered, boxes = components_by_size(masks[TUMOR], neighbours=6)
+    numbered, boxes = components_by_size(masks[TUMOR], neighbors=6)
     of = _Lesions(image, hu, numbered, voxel_ml, (tumor_probability, tumor_votes, ensemble_vote))
     lesions = tuple(of.lesion(number, box) for number, box in enumerate(boxes, start=1))
     return Measurements(sizes, lesions, cut_off), on_grid(numbered, labels)

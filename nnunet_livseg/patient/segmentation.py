@@ -42,7 +42,7 @@ class Lesion:
         axial_diameter: Longest within one slice (the image's third axis).
         mean_hu: Mean of the image's first channel.
         sd_hu: Its standard deviation.
-        center_mm: Centre of gravity, patient coordinates.
+        center_mm: Center of gravity, patient coordinates.
         box: Smallest box that holds it, one slice per axis (z, y, x).
         confidence: Mean probability of tumor over the lesion, 0 to 1; None where no probabilities were kept.
         agreement: Share of the single predictions (folds, mirrored copies, overlapping patches) that say tumor over

@@ -14,7 +14,7 @@ from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.files import atomic_path, read_json, write_json
 from nnunet_livseg.core.labels import Structures, require_known
 from nnunet_livseg.core.workers import run_jobs, worker_count
-from nnunet_livseg.evaluation.results import Problem
+from nnunet_livseg.evaluation.results import SkippedCase
 from nnunet_livseg.imaging.images import case_memory_bytes, on_grid, require_place, write_volume
 from nnunet_livseg.imaging.label_maps import label_map_ending, read_label_map
 from nnunet_livseg.postprocessing.steps import Step, apply, as_dict, as_text, require_structures
@@ -34,7 +34,7 @@ class FolderChanges:
     """
 
     changes: dict[str, list[str]]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[SkippedCase] = field(default_factory=list)
     n_reused: int = 0
 
 
@@ -83,7 +83,7 @@ def apply_to_folder(
         for path, result in run_jobs(work, todo, workers=n_workers):
             bar.update()
             if isinstance(result, Exception):
-                done.problems.append(Problem(path.name, explain_case(result)))
+                done.problems.append(SkippedCase(path.name, explain_case(result)))
             else:
                 record.add(path, result)
     record.write()  # also where there was nothing to do

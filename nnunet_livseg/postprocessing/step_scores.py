@@ -15,11 +15,11 @@ from nnunet_livseg.evaluation.case_evaluation import check_labels, mask_pairs, r
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts, detection_scores
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import Confusion, overlap_scores
-from nnunet_livseg.evaluation.results import CasePaths, Problem
+from nnunet_livseg.evaluation.results import CasePaths, SkippedCase
 from nnunet_livseg.evaluation.statistics import bootstrap_means
 from nnunet_livseg.imaging.images import case_memory_bytes
 from nnunet_livseg.imaging.masks import box_with_rim
-from nnunet_livseg.postprocessing.steps import LESION_NEIGHBOURS, Step, apply
+from nnunet_livseg.postprocessing.steps import LESION_NEIGHBORS, Step, apply
 
 Steps = tuple[Step, ...]
 DETECTION_RULE = "group_0"  # any overlap finds a lesion; evaluation.lesions explains it
@@ -58,7 +58,7 @@ def score_case(paths: CasePaths, structures: Structures, many: Sequence[Steps]) 
         if TUMOR not in pairs:
             scores.append(CaseScore(dice, {}))
             continue
-        lesions = LesionPair(pairs[TUMOR], LESION_NEIGHBOURS)
+        lesions = LesionPair(pairs[TUMOR], LESION_NEIGHBORS)
         volumes = lesions.predicted_sizes[1:] * math.prod(reference.spacing_mm)
         scores.append(CaseScore(dice, detection_counts(lesions)[DETECTION_RULE], tuple(volumes.tolist())))
     return scores
@@ -79,7 +79,7 @@ class ScoreTable:
     ) -> None:
         self.cases = list(cases)
         self.structures = structures
-        self.problems: list[Problem] = []
+        self.problems: list[SkippedCase] = []
         self._workers, self._progress = workers, progress
         self._known: dict[Steps, dict[str, CaseScore]] = {}
 
@@ -95,7 +95,7 @@ class ScoreTable:
         if not many:
             return
         found: dict[str, list[CaseScore]] = {}
-        problems: list[Problem] = []
+        problems: list[SkippedCase] = []
         work = partial(score_case, structures=self.structures, many=many)
         need = int(_MORE_THAN_EVALUATION * max(case_memory_bytes(paths.predicted) for paths in self.cases))
         workers = worker_count(len(self.cases), need, workers=self._workers)
@@ -103,7 +103,7 @@ class ScoreTable:
             for paths, result in run_jobs(work, self.cases, workers=workers):
                 bar.update()
                 if isinstance(result, Exception):
-                    problems.append(Problem(paths.case, explain_case(result)))
+                    problems.append(SkippedCase(paths.case, explain_case(result)))
                 else:
                     found[paths.case] = result
         if problems and (self._known or not found):
@@ -143,7 +143,7 @@ class Summary:
         return asdict(self)
 
 
-def summarise(scores: Sequence[CaseScore]) -> Summary:
+def summarize(scores: Sequence[CaseScore]) -> Summary:
     """Scores of cases taken together."""
     names = list(scores[0].dice)
     values = np.array([[score.dice[name] for name in names] for score in scores])

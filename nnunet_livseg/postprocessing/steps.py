@@ -18,8 +18,8 @@ from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
 from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.imaging.masks import border_areas, box_with_rim, label_components, only_largest, voxel_counts
 
-LESION_NEIGHBOURS = 6  # a lesion hangs together through faces, as in the evaluation and in reports
-LIVER_NEIGHBOURS = 26  # as nnU-Net's own: a thin bridge of corners keeps a lobe
+LESION_NEIGHBORS = 6  # a lesion hangs together through faces, as in the evaluation and in reports
+LIVER_NEIGHBORS = 26  # as nnU-Net's own: a thin bridge of corners keeps a lobe
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LargestLiver:
 
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
-        parts, count = label_components(mask_of(labels, structures.values[LIVER]), neighbours=LIVER_NEIGHBOURS)
+        parts, count = label_components(mask_of(labels, structures.values[LIVER]), neighbors=LIVER_NEIGHBORS)
         if count < 2:
             return ""
         removed = (parts > 0) & ~only_largest(parts, count)
@@ -61,12 +61,12 @@ class TumorInLiver:
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
         tumor = mask_of(labels, structures.values[TUMOR])
-        organ = only_largest(*label_components(mask_of(labels, structures.values[LIVER]), neighbours=LIVER_NEIGHBOURS))
+        organ = only_largest(*label_components(mask_of(labels, structures.values[LIVER]), neighbors=LIVER_NEIGHBORS))
         organ &= ~tumor
         if not organ.any():
             return ""
         box = box_with_rim(tumor)
-        parts, count = label_components(tumor[box], neighbours=LESION_NEIGHBOURS)
+        parts, count = label_components(tumor[box], neighbors=LESION_NEIGHBORS)
         touching = border_areas(parts, count, organ[box], spacing_mm=spacing_mm)
         surface = border_areas(parts, count, parts == 0, spacing_mm=spacing_mm)
         outside = (touching == 0) | (touching < self.share * surface)
@@ -98,7 +98,7 @@ class SmallestLesion:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
         tumor = mask_of(labels, structures.values[TUMOR])
         box = box_with_rim(tumor)
-        parts, count = label_components(tumor[box], neighbours=LESION_NEIGHBOURS)
+        parts, count = label_components(tumor[box], neighbors=LESION_NEIGHBORS)
         small = voxel_counts(parts, count) * math.prod(spacing_mm) < self.volume_mm3
         small[0] = False
         if not small.any():

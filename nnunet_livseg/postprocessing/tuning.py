@@ -16,9 +16,9 @@ from nnunet_livseg.core.files import why_no_file
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
 from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.results import CasePaths
-from nnunet_livseg.postprocessing.step_scores import ScoreTable, Steps, Summary, gain_interval, summarise
+from nnunet_livseg.postprocessing.step_scores import ScoreTable, Steps, Summary, gain_interval, summarize
 from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, Step, TumorInLiver
-from nnunet_livseg.postprocessing.tuning_result import HeldOut, Trial, Tuning
+from nnunet_livseg.postprocessing.tuning_result import LeaveOneFoldOut, Trial, Tuning
 
 SHARES = (0.0, 0.1, 0.25, 0.5)  # of a tumor's surface that healthy liver makes up
 VOLUMES_MM3 = (10.0, 30.0, 100.0, 300.0)
@@ -63,8 +63,8 @@ def tune(
     return Tuning(
         steps,
         trials,
-        summarise(table.scores((), names)),
-        summarise(table.scores(steps, names)),
+        summarize(table.scores((), names)),
+        summarize(table.scores(steps, names)),
         held_out,
         inputs.structures,
         inputs.folds,
@@ -141,9 +141,9 @@ def _choose(table: ScoreTable, stages: list[list[Step]], cases: Sequence[CasePat
 
 def _stage_trials(table: ScoreTable, stage: list[Step], kept: Steps, names: list[str]) -> list[Trial]:
     before = table.scores(kept, names)
-    summary = summarise(before)
+    summary = summarize(before)
     afters = [table.scores((*kept, step), names) for step in stage]
-    summaries = [summarise(after) for after in afters]
+    summaries = [summarize(after) for after in afters]
     objections = [objection(after, summary) for after in summaries]
     helpful = [i for i, text in enumerate(objections) if not text]
     # the first of equals: steps of a stage go from mild to strict
@@ -171,7 +171,7 @@ def objection(after: Summary, before: Summary) -> str:
     return "lesion F1 falls" if after.lesion_f1 < before.lesion_f1 - _ROUNDING else ""
 
 
-def _held_out(table: ScoreTable, stages: list[list[Step]]) -> HeldOut:
+def _held_out(table: ScoreTable, stages: list[list[Step]]) -> LeaveOneFoldOut:
     """Every fold's cases with the steps that the other folds choose."""
     chosen, after, before = {}, [], []
     for fold in sorted({paths.fold for paths in table.cases}):
@@ -179,8 +179,8 @@ def _held_out(table: ScoreTable, stages: list[list[Step]]) -> HeldOut:
         names = [paths.case for paths in table.cases if paths.fold == fold]
         after += table.scores(chosen[fold], names)
         before += table.scores((), names)
-    gain = summarise(after).mean_dice - summarise(before).mean_dice
-    return HeldOut(gain, gain_interval(after, before), chosen)
+    gain = summarize(after).mean_dice - summarize(before).mean_dice
+    return LeaveOneFoldOut(gain, gain_interval(after, before), chosen)
 
 
 def _notes_on_nnunet(model_folder: Path) -> list[str]:

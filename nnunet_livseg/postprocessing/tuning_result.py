@@ -6,7 +6,7 @@ from pathlib import Path
 from nnunet_livseg import __version__
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import Structures
-from nnunet_livseg.evaluation.results import Problem
+from nnunet_livseg.evaluation.results import SkippedCase
 from nnunet_livseg.postprocessing.step_scores import Steps, Summary
 from nnunet_livseg.postprocessing.steps import Step, as_dict
 from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
@@ -43,7 +43,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class LeaveOneFoldOut:
     """What the tuning brings on cases that it did not see: each fold with the steps that the other folds choose.
 
     Args:
@@ -78,11 +78,11 @@ class Tuning:
     trials: list[Trial]
     before: Summary
     after: Summary
-    held_out: HeldOut | None
+    held_out: LeaveOneFoldOut | None
     structures: Structures
     folds: list[str]
     n_cases: int
-    left_out: list[Problem] = field(default_factory=list)
+    left_out: list[SkippedCase] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_livseg.report.marked_image import DISPLAY_WINDOW_HU, MarkedImage, Outline, crop_window, grey_levels
+from nnunet_livseg.report.marked_image import DISPLAY_WINDOW_HU, MarkedImage, Outline, crop_window, gray_levels
 
-REFERENCE_COLOUR, PREDICTED_COLOUR = "#4cc9f0", "#ffb000"
-_EMPTY_GREY = 46
+REFERENCE_COLOR, PREDICTED_COLOR = "#4cc9f0", "#ffb000"
+_EMPTY_GRAY = 46
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CaseView:
         structures: Structure to label values, outlined from the first (thin) to the last (thick).
         focus: The structure that decides which slices are shown.
         spacing_mm: Per axis of the label maps.
-        ct: Grey values on the same grid, or ``None``: then there are outlines only.
+        ct: Gray values on the same grid, or ``None``: then there are outlines only.
     """
 
     predicted: np.ndarray
@@ -83,11 +83,11 @@ def _outlines(view: CaseView, predicted: np.ndarray, reference: np.ndarray) -> I
     for name, values in view.structures.items():
         width = 1.6 if name == view.focus else 0.9
         opacity = 1 if name == view.focus or len(view.structures) == 1 else 0.75
-        for plane, colour in ((reference, REFERENCE_COLOUR), (predicted, PREDICTED_COLOUR)):
-            yield Outline(np.isin(plane, values), colour, width, opacity, name)
+        for plane, color in ((reference, REFERENCE_COLOR), (predicted, PREDICTED_COLOR)):
+            yield Outline(np.isin(plane, values), color, width, opacity, name)
 
 
 def _background(ct: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
     if ct is None:
-        return np.full(shape, _EMPTY_GREY, np.uint8)
-    return grey_levels(ct, DISPLAY_WINDOW_HU if ct.min() < 0 or ct.max() > 255 else (0.0, 255.0))
+        return np.full(shape, _EMPTY_GRAY, np.uint8)
+    return gray_levels(ct, DISPLAY_WINDOW_HU if ct.min() < 0 or ct.max() > 255 else (0.0, 255.0))

@@ -34,29 +34,29 @@ def distributions(
     drawing.y_axis(ticks, y, f"{title} [{unit}]" if unit else title)
     step = (drawing.x1 - drawing.x0) / len(groups)
     for index, (method, values) in enumerate(groups.items()):
-        centre, colour = drawing.x0 + (index + 0.5) * step, PALETTE[index % len(PALETTE)]
-        _column(drawing, centre, min(step * 0.8, 150), y, values, names[method], colour)
+        center, color = drawing.x0 + (index + 0.5) * step, PALETTE[index % len(PALETTE)]
+        _column(drawing, center, min(step * 0.8, 150), y, values, names[method], color)
         if len(groups) > 1:
-            drawing.text(centre, H - 6, _short(method, int(step / 6)), anchor="middle", colour=INK)
+            drawing.text(center, H - 6, _short(method, int(step / 6)), anchor="middle", color=INK)
     return str(drawing)
 
 
-def _column(drawing: Drawing, centre: float, width: float, y, values, names, colour: str) -> None:
+def _column(drawing: Drawing, center: float, width: float, y, values, names, color: str) -> None:
     pairs = [(v, name) for v, name in zip(values, names, strict=True) if math.isfinite(v)]
     infinite = sum(math.isinf(v) for v in values)
     if infinite:
-        drawing.text(centre, 12, f"{infinite} infinite", anchor="middle", size=10)
+        drawing.text(center, 12, f"{infinite} infinite", anchor="middle", size=10)
     if not pairs:
         return
     q1, median, q3 = np.percentile([v for v, _ in pairs], [25, 50, 75])
-    drawing.rect(centre - width / 2, y(q3), width, y(q1) - y(q3), fill=colour, opacity=0.13)
-    drawing.line(centre - width / 2, y(median), centre + width / 2, y(median), colour=colour, width=2)
+    drawing.rect(center - width / 2, y(q3), width, y(q1) - y(q3), fill=color, opacity=0.13)
+    drawing.line(center - width / 2, y(median), center + width / 2, y(median), color=color, width=2)
     for (value, name), offset in zip(pairs, _swarm([y(v) for v, _ in pairs], width), strict=True):
-        drawing.dot(centre + offset, y(value), colour=colour, title=f"{name}: {value:.3f}", radius=2.8)
+        drawing.dot(center + offset, y(value), color=color, title=f"{name}: {value:.3f}", radius=2.8)
 
 
 def _swarm(places: Sequence[float], width: float) -> list[float]:
-    """Sideways offsets that keep neighbouring dots apart."""
+    """Sideways offsets that keep neighboring dots apart."""
     offsets, taken = [0.0] * len(places), []
     for index in sorted(range(len(places)), key=lambda i: places[i]):
         tries = [0.0] + [side * k * 5.5 for k in range(1, int(width / 11) + 1) for side in (1, -1)]
@@ -89,10 +89,10 @@ def against_size(
     drawing.x_axis(ticks, x, x_title)
     for edge in edges:
         if min(sizes) < edge < max(sizes):
-            drawing.line(x(edge), drawing.y0, x(edge), drawing.y1, colour=SOFT, dash="3 3")
+            drawing.line(x(edge), drawing.y0, x(edge), drawing.y1, color=SOFT, dash="3 3")
     for size, score, name in points:
         drawing.dot(
-            x(size), y(score), colour=PALETTE[0] if score else PALETTE[1], title=name, hollow=not score, opacity=0.8
+            x(size), y(score), color=PALETTE[0] if score else PALETTE[1], title=name, hollow=not score, opacity=0.8
         )
     return str(drawing)
 
@@ -107,28 +107,28 @@ def detection_by_size(groups: dict[str, Sequence[tuple[str, int, int]]]) -> str:
     strata = next(iter(groups.values()))
     step = (drawing.x1 - drawing.x0) / len(strata)
     for column, (name, _, total) in enumerate(strata):
-        centre = drawing.x0 + (column + 0.5) * step
-        drawing.text(centre, drawing.y0 + 15, name, anchor="middle", colour=INK)
-        drawing.text(centre, drawing.y0 + 28, f"n = {total}", anchor="middle", size=10)
+        center = drawing.x0 + (column + 0.5) * step
+        drawing.text(center, drawing.y0 + 15, name, anchor="middle", color=INK)
+        drawing.text(center, drawing.y0 + 28, f"n = {total}", anchor="middle", size=10)
     width = min(step * 0.7 / len(groups), 46)
     for index, (method, rows) in enumerate(groups.items()):
-        colour = PALETTE[index % len(PALETTE)]
+        color = PALETTE[index % len(PALETTE)]
         for column, (_, found, total) in enumerate(rows):
             left = drawing.x0 + (column + 0.5) * step + (index - len(groups) / 2) * width
-            _bar(drawing, left, width, y, found, total, colour)
+            _bar(drawing, left, width, y, found, total, color)
         if len(groups) > 1:
-            drawing.rect(drawing.x0 + index * 90, 4, 9, 9, fill=colour)
-            drawing.text(drawing.x0 + index * 90 + 13, 12, _short(method, 12), colour=INK)
+            drawing.rect(drawing.x0 + index * 90, 4, 9, 9, fill=color)
+            drawing.text(drawing.x0 + index * 90 + 13, 12, _short(method, 12), color=INK)
     return str(drawing)
 
 
-def _bar(drawing: Drawing, left: float, width: float, y, found: int, total: int, colour: str) -> None:
+def _bar(drawing: Drawing, left: float, width: float, y, found: int, total: int, color: str) -> None:
     if not total:
         drawing.text(left + width / 2, drawing.y0 - 5, "none", anchor="middle", size=10)
         return
-    drawing.rect(left + 1, y(found / total), width - 2, drawing.y0 - y(found / total), fill=colour, opacity=0.75)
+    drawing.rect(left + 1, y(found / total), width - 2, drawing.y0 - y(found / total), fill=color, opacity=0.75)
     low, high = wilson(found, total)
-    drawing.line(left + width / 2, y(low), left + width / 2, y(high), colour=INK, width=1.2)
+    drawing.line(left + width / 2, y(low), left + width / 2, y(high), color=INK, width=1.2)
 
 
 def wilson(found: int, total: int) -> tuple[float, float]:
@@ -158,16 +158,16 @@ def bland_altman(pairs: Sequence[tuple[float, float, str]], *, unit: str) -> str
     y = linear(ticks[0], ticks[-1], drawing.y0, drawing.y1)
     drawing.y_axis(ticks, y, f"predicted − reference [{unit}]")
     drawing.x_axis(x_ticks, x, f"mean of both [{unit}]")
-    drawing.line(drawing.x0, y(0), drawing.x1, y(0), colour=SOFT)
+    drawing.line(drawing.x0, y(0), drawing.x1, y(0), color=SOFT)
     lines = ((bias, "bias"), (bias + half, "+1.96 sd"), (bias - half, "−1.96 sd"))
     for value, name in lines:
         dash = "" if name == "bias" else "4 3"
-        drawing.line(drawing.x0, y(value), drawing.x1, y(value), colour=PALETTE[1], dash=dash)
+        drawing.line(drawing.x0, y(value), drawing.x1, y(value), color=PALETTE[1], dash=dash)
     crowded = y(bias - half) - y(bias + half) < 40
     for value, name in lines[:1] if crowded else lines:
-        drawing.text(drawing.x1 + 2, y(value) + 3.5, name, size=9, colour=PALETTE[1])
+        drawing.text(drawing.x1 + 2, y(value) + 3.5, name, size=9, color=PALETTE[1])
     for mean, difference, (_, _, name) in zip(means, differences, pairs, strict=True):
-        drawing.dot(x(mean), y(difference), colour=PALETTE[0], title=f"{name}: {difference:+.2f} {unit}")
+        drawing.dot(x(mean), y(difference), color=PALETTE[0], title=f"{name}: {difference:+.2f} {unit}")
     return str(drawing)
 
 
@@ -184,19 +184,19 @@ def paired_scatter(points: Sequence[tuple[float, float, str]], *, x_title: str, 
     y = linear(ticks[0], ticks[-1], drawing.y0, drawing.y1)
     drawing.y_axis(ticks, y, y_title)
     drawing.x_axis(ticks, x, x_title)
-    drawing.line(x(ticks[0]), y(ticks[0]), x(ticks[-1]), y(ticks[-1]), colour=SOFT, dash="4 3")
+    drawing.line(x(ticks[0]), y(ticks[0]), x(ticks[-1]), y(ticks[-1]), color=SOFT, dash="4 3")
     sign = {"higher": 1, "lower": -1}.get(better, 0)
     for a, b, name in finite:
         gain = (abs(a) - abs(b)) if not sign else sign * (b - a)
-        colour = PALETTE[2] if gain > 0 else PALETTE[1] if gain < 0 else SOFT
-        drawing.dot(x(a), y(b), colour=colour, title=f"{name}: {a:.3f}, {b:.3f}", radius=3.4)
+        color = PALETTE[2] if gain > 0 else PALETTE[1] if gain < 0 else SOFT
+        drawing.dot(x(a), y(b), color=color, title=f"{name}: {a:.3f}, {b:.3f}", radius=3.4)
     return str(drawing)
 
 
 def forest(
     rows: Sequence[tuple[str, float, tuple[float, float], bool]], *, title: str, floor: float | None = None
 ) -> str:
-    """Differences with their intervals; filled where significant; the noise floor as a grey band.
+    """Differences with their intervals; filled where significant; the noise floor as a gray band.
 
     Args:
         rows: (name, difference, interval, significant) of each pair.
@@ -211,15 +211,15 @@ def forest(
     x = linear(ticks[0], ticks[-1], drawing.x0, drawing.x1)
     if floor:
         drawing.rect(x(-floor), drawing.y1, x(floor) - x(-floor), drawing.y0 - drawing.y1, fill=SOFT, opacity=0.14)
-    drawing.line(x(0), drawing.y0, x(0), drawing.y1, colour=SOFT)
+    drawing.line(x(0), drawing.y0, x(0), drawing.y1, color=SOFT)
     drawing.x_axis(ticks, x, title)
     for index, (name, difference, (low, high), significant) in enumerate(rows):
         y = drawing.y1 + 24 + 34 * index
-        drawing.text(drawing.x0, y - 11, _short(name, 52), colour=INK)
+        drawing.text(drawing.x0, y - 11, _short(name, 52), color=INK)
         if math.isfinite(difference):
             if math.isfinite(low):
-                drawing.line(x(low), y, x(high), y, colour=PALETTE[0], width=2)
-            drawing.dot(x(difference), y, colour=PALETTE[0], radius=4, opacity=1, hollow=not significant)
+                drawing.line(x(low), y, x(high), y, color=PALETTE[0], width=2)
+            drawing.dot(x(difference), y, color=PALETTE[0], radius=4, opacity=1, hollow=not significant)
     return str(drawing)
 
 
@@ -238,12 +238,12 @@ def ranks(shares: dict[str, Sequence[float]], mean_ranks: dict[str, float]) -> s
     for index, name in enumerate(order):
         y = drawing.y1 + 19 + 34 * index
         drawing.line(drawing.x0, y, drawing.x1, y)
-        drawing.text(drawing.x0 - 6, y + 4, _short(name, 17), anchor="end", colour=INK)
-        drawing.text(W - 4, y + 4, f"{mean_ranks[name]:.2f}", anchor="end", colour=INK)
+        drawing.text(drawing.x0 - 6, y + 4, _short(name, 17), anchor="end", color=INK)
+        drawing.text(W - 4, y + 4, f"{mean_ranks[name]:.2f}", anchor="end", color=INK)
         for place, share in enumerate(shares[name], start=1):
             if share > 0:
                 tip = f"{name}: rank {place} in {share:.1%} of resamples"
-                drawing.dot(x(place), y, colour=PALETTE[0], radius=max(1.2, 14 * math.sqrt(share)), title=tip)
+                drawing.dot(x(place), y, color=PALETTE[0], radius=max(1.2, 14 * math.sqrt(share)), title=tip)
     return str(drawing)
 
 

@@ -106,7 +106,7 @@ def _forest(comparison: Comparison, structure: str, metric: str) -> str:
     rows = [(f"{p.a} − {p.b}", p.difference, p.ci95, p.significant and not p.lacks_more) for p in pairs]
     svg = charts.forest(rows, title=f"difference of {row.title}{unit}", floor=pairs[0].noise_floor)
     note = "Mean paired difference with its 95 % interval; filled: p (Holm) < 0.05 and no method lacks more values."
-    note += " Grey: the noise between two runs of one method." if pairs[0].noise_floor else ""
+    note += " Gray: the noise between two runs of one method." if pairs[0].noise_floor else ""
     return page.figure(svg, f"{row.title}: differences", note)
 
 

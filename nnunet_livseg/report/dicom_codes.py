@@ -1,4 +1,4 @@
-"""The codes and colours that DICOM SEG and SR use, each from the standard's own context groups (PS3.16)."""
+"""The codes and colors that DICOM SEG and SR use, each from the standard's own context groups (PS3.16)."""
 
 from typing import NamedTuple
 
@@ -25,12 +25,12 @@ class Concept(NamedTuple):
 
 
 class Property(NamedTuple):
-    """What a segment shows: category (CID 7150), type (CID 7151), where it lies, colour as red, green, blue."""
+    """What a segment shows: category (CID 7150), type (CID 7151), where it lies, color as red, green, blue."""
 
     category: Concept
     type: Concept
     site: Concept | None
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
 
 
 ANATOMY = Concept("91723000", "SCT", "Anatomical Structure")

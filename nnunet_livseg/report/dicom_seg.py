@@ -82,5 +82,5 @@ def _description(segment: Segment, algorithm):
         tracking_uid=highdicom.UID(),
         tracking_id=segment.label,
         anatomic_regions=[shown.site.code] if shown.site else None,
-        display_color=highdicom.color.CIELabColor.from_rgb(*shown.colour),
+        display_color=highdicom.color.CIELabColor.from_rgb(*shown.color),
     )

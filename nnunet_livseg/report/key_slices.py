@@ -22,12 +22,12 @@ from nnunet_livseg.report.marked_image import (
     MeasureLine,
     Outline,
     crop_window,
-    grey_levels,
+    gray_levels,
 )
 from nnunet_livseg.report.page import PALETTE
 from nnunet_livseg.report.projections import Solid, projections
 
-LIVER_COLOUR, LESION_COLOUR = PALETTE[4], PALETTE[5]
+LIVER_COLOR, LESION_COLOR = PALETTE[4], PALETTE[5]
 N_PICTURED = 12  # lesions with pictures; the others are in the table
 _THINNEST = 2  # slices, rows or columns below which a liver has no shape
 _NAMES = {AXIAL: "axial", CORONAL: "coronal"}
@@ -36,7 +36,7 @@ _SURROUNDINGS_MM = 18.0
 _AIR_BELOW_HU = -200  # a CT shows air or at least lung; an image without such values is not in HU
 _SPARSE = 3  # every third voxel along each axis says enough about the range of values
 _LEAST_DOUBT = 0.1  # uncertainty worth a picture
-_STRONGEST = 0.85  # opacity of the colour at uncertainty 1
+_STRONGEST = 0.85  # opacity of the color at uncertainty 1
 _IN_SLICE = 0.6  # slices between a slice's middle and a line that lies in it: half of one and rounding
 
 
@@ -104,9 +104,9 @@ class KeySlices:
         result, box = self.result, self.own_box
         if LIVER not in result.structures or box is None or min(s.stop - s.start for s in box) < _THINNEST:
             return ()
-        inside = Solid(result.labels, result.structures[TUMOR], LESION_COLOUR) if self.pictured else None
+        inside = Solid(result.labels, result.structures[TUMOR], LESION_COLOR) if self.pictured else None
         numbers = {lesion.number: lesion.center_mm for lesion in self.pictured}
-        liver = Solid(result.labels, result.structures[LIVER], LIVER_COLOUR)
+        liver = Solid(result.labels, result.structures[LIVER], LIVER_COLOR)
         return tuple(projections(liver, inside, box, numbers=numbers))
 
     @property
@@ -132,7 +132,7 @@ class KeySlices:
             yield self._draw(SlicePlane(axis, position, self.box))
 
     def most_uncertain_slice(self) -> KeySlice | None:
-        """The axial slice that holds most uncertainty, in colour over the CT; None where there is none to see."""
+        """The axial slice that holds most uncertainty, in color over the CT; None where there is none to see."""
         if self.result.uncertainty is None:
             return None
         uncertainty = self.view.array(self.result.uncertainty)
@@ -148,10 +148,10 @@ class KeySlices:
         self, plane: SlicePlane, *, focus: Lesion | None = None, uncertainty: np.ndarray | None = None
     ) -> KeySlice:
         """A slice with liver, lesions and their numbers, and of ``focus`` the diameter if it lies in the slice."""
-        pixels = grey_levels(plane.of(self.image), self.window)
+        pixels = gray_levels(plane.of(self.image), self.window)
         lesions = self._lesions_in(plane, focus)
         picture = MarkedImage(
-            pixels if uncertainty is None else over_grey(pixels, plane.of(uncertainty)),
+            pixels if uncertainty is None else over_gray(pixels, plane.of(uncertainty)),
             tuple(self.view.spacing_mm[i] for i in plane.axes),
             f"{_NAMES[plane.axis]} slice with outlines of liver and lesions",
             tuple(self._outlines(plane, lesions)),
@@ -171,9 +171,9 @@ class KeySlices:
 
     def _outlines(self, plane: SlicePlane, lesions: dict[int, np.ndarray]) -> Iterator[Outline]:
         if values := self.result.structures.get(LIVER):
-            yield Outline(mask_of(plane.of(self.labels), values), LIVER_COLOUR, 0.9, structure=LIVER)
+            yield Outline(mask_of(plane.of(self.labels), values), LIVER_COLOR, 0.9, structure=LIVER)
         for number, mask in reversed(lesions.items()):
-            yield Outline(mask, LESION_COLOUR, 1.7, structure=f"lesion {number}")
+            yield Outline(mask, LESION_COLOR, 1.7, structure=f"lesion {number}")
 
     def _diameter(self, plane: SlicePlane, lesion: Lesion) -> Iterator[MeasureLine]:
         ends = [self.view.point(end) for end in lesion.axial_diameter.ends_mm]
@@ -190,17 +190,17 @@ def _number(number: int, mask: np.ndarray, focus: Lesion | None) -> Label:
     return Label(str(number), np.argwhere(mask) + 0.5, size=14 if focus and number == focus.number else 11)
 
 
-def over_grey(grey: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
-    """Uncertainty 0 to 1 as colour (rows, columns, 3) over grey (rows, columns): none at 0, strongest at 1."""
+def over_gray(gray: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+    """Uncertainty 0 to 1 as color (rows, columns, 3) over gray (rows, columns): none at 0, strongest at 1."""
     from matplotlib import colormaps
 
     shown = np.clip(uncertainty, 0, 1)
     strength = (_STRONGEST * np.sqrt(shown))[..., None]  # small doubts are to be seen as well
-    return (grey[..., None] * (1 - strength) + colormaps["plasma"](shown)[..., :3] * 255 * strength).astype(np.uint8)
+    return (gray[..., None] * (1 - strength) + colormaps["plasma"](shown)[..., :3] * 255 * strength).astype(np.uint8)
 
 
 def uncertainty_scale() -> MarkedImage:
-    """The colours of ``over_grey`` from 0 to 1."""
+    """The colors of ``over_gray`` from 0 to 1."""
     values = np.tile(np.linspace(0, 1, 160), (12, 1))
-    pixels = over_grey(np.full(values.shape, 110, np.uint8), values)
-    return MarkedImage(pixels, (1, 1), "colours of the uncertainty from 0 to 1", sides=("0", "1"))
+    pixels = over_gray(np.full(values.shape, 110, np.uint8), values)
+    return MarkedImage(pixels, (1, 1), "colors of the uncertainty from 0 to 1", sides=("0", "1"))

@@ -1,6 +1,6 @@
-"""A sheet of pictures: rows of planes with maps in colour over them, and bar charts, as PNG.
+"""A sheet of pictures: rows of planes with maps in color over them, and bar charts, as PNG.
 
-Patients are shown as radiologists see them; every map has its own colour scale, printed beside it.
+Patients are shown as radiologists see them; every map has its own color scale, printed beside it.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.report.marked_image import DISPLAY_WINDOW_HU
 
 OUTLINES = ("#4cc9f0", "#ffb000", "#2fdc5a", "#ff3df2")  # in the order of the structures
-_MAP_COLOURS, _OPACITY = "inferno", 0.6
+_MAP_COLORS, _OPACITY = "inferno", 0.6
 # inches:
 _PANEL, _BARS, _GAP, _EDGE, _TITLE, _CAPTION, _AXIS = 2.3, 1.1, 0.75, 0.4, 0.6, 0.45, 0.25
 _DPI = 110
@@ -26,9 +26,9 @@ class MapPanel:
 
     Args:
         title: Caption.
-        image: Grey values, ``(rows, columns)``.
+        image: Gray values, ``(rows, columns)``.
         overlay: The map, of the same size.
-        limits: Values of the map at the ends of the colour scale; its own least and largest if left out.
+        limits: Values of the map at the ends of the color scale; its own least and largest if left out.
         outlines: Masks by name, of the same size.
     """
 
@@ -116,14 +116,14 @@ def _picture(axis: Any, panel: MapPanel, sheet: Sheet) -> None:
     axis.imshow(panel.image, cmap="gray", vmin=low, vmax=high, aspect="auto")
     if panel.overlay is not None:
         low, high = panel.limits or (None, None)
-        shown = axis.imshow(panel.overlay, cmap=_MAP_COLOURS, alpha=_OPACITY, vmin=low, vmax=high, aspect="auto")
+        shown = axis.imshow(panel.overlay, cmap=_MAP_COLORS, alpha=_OPACITY, vmin=low, vmax=high, aspect="auto")
         bar = axis.figure.colorbar(shown, cax=axis.inset_axes((1.03, 0.0, 0.045, 1.0)), format="%.3g")
         bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=6)
-    for (name, mask), colour in zip(panel.outlines.items(), OUTLINES, strict=False):
+    for (name, mask), color in zip(panel.outlines.items(), OUTLINES, strict=False):
         if mask.any() and not mask.all():
-            axis.contour(mask, levels=[0.5], colors=colour, linewidths=1.2)
-        axis.plot([], [], color=colour, label=name)
+            axis.contour(mask, levels=[0.5], colors=color, linewidths=1.2)
+        axis.plot([], [], color=color, label=name)
     row, column = sheet.point
     axis.plot(column, row, "+", color="#4cc9f0", markersize=7, markeredgewidth=1, label="point")
     if panel.outlines:
@@ -145,5 +145,5 @@ def _bars(axis: Any, panel: Bars) -> None:
 
 
 def _window(image: np.ndarray) -> tuple[float, float]:
-    """Grey values from black to white: soft tissue of a CT, the whole range of anything else."""
+    """Gray values from black to white: soft tissue of a CT, the whole range of anything else."""
     return DISPLAY_WINDOW_HU if image.min() < 0 else (float(image.min()), float(image.max()))

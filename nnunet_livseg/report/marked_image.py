@@ -22,7 +22,7 @@ _STEP = 4  # 64 levels: finer ones are noise of the CT that no eye sees and no P
 _BARS_MM = (200, 100, 50, 20, 10, 5, 2, 1)
 _LETTER, _LINE_HEIGHT = 6.6, 13  # extent of text of size 11
 _AROUND = np.array([(-0.7, 0.7), (-0.7, -0.7), (0.7, 0.7), (0.7, -0.7), (0, 1), (0, -1), (-1, 0), (1, 0)])
-_MARGIN_MM, _LEAST_MM = 12.0, 90.0  # around what is labelled; a picture shows this much at least
+_MARGIN_MM, _LEAST_MM = 12.0, 90.0  # around what is labeled; a picture shows this much at least
 _GAPS = (1, 12, 26, 44)  # between a thing and its text
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right
@@ -33,13 +33,13 @@ class Outline:
     """The outline of a mask (rows, columns) on the grid of the picture."""
 
     mask: np.ndarray
-    colour: str
+    color: str
     width: float = 0.9
     opacity: float = 1
     structure: str = ""
 
     def contours(self) -> list[np.ndarray]:
-        """Closed lines of points (n, 2): half a pixel outside the pixels' centres, as pixels have an extent."""
+        """Closed lines of points (n, 2): half a pixel outside the pixels' centers, as pixels have an extent."""
         return [contour - 0.5 for contour in find_contours(np.pad(self.mask, 1).astype(np.float32), 0.5)]
 
 
@@ -68,7 +68,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a label's text is centred (y, x), and what it stands for, in units."""
+    """Where a label's text is centerd (y, x), and what it stands for, in units."""
 
     y: float
     x: float
@@ -81,12 +81,12 @@ class Stroke:
 
     Args:
         lines: Points (n, 2) that each line joins, (y, x) in units.
-        colour, width, opacity: Of the pen; the width in units.
+        color, width, opacity: Of the pen; the width in units.
         structure: What it outlines.
     """
 
     lines: tuple[np.ndarray, ...]
-    colour: str
+    color: str
     width: float
     opacity: float = 1
     structure: str = ""
@@ -117,7 +117,7 @@ class MarkedImage:
     """A picture and its marks.
 
     Args:
-        pixels: Grey (rows, columns) or colour (rows, columns, 3), 8 bit.
+        pixels: Gray (rows, columns) or color (rows, columns, 3), 8 bit.
         spacing: Height and width of a pixel, in any unit.
         description: What it shows, for readers who cannot see it.
         outlines: Drawn from the first to the last.
@@ -190,10 +190,10 @@ class MarkedImage:
         """Everything over the pixels, from the first drawn to the last: whatever draws the picture draws these."""
         for one in self.outlines:
             contours = tuple(contour * self.units for contour in one.contours())
-            yield Stroke(contours, one.colour, one.width, one.opacity, one.structure)
+            yield Stroke(contours, one.color, one.width, one.opacity, one.structure)
         for line in self.lines:
             ends = np.array([line.start, line.end]) * self.units
-            yield from (Stroke((ends,), colour, width) for colour, width in ((DARK, 2.6), ("#ffffff", 1.2)))
+            yield from (Stroke((ends,), color, width) for color, width in ((DARK, 2.6), ("#ffffff", 1.2)))
         for label, place in zip(self.labels, self.places, strict=True):
             if place.target:
                 yield Stroke((np.array([(place.y, place.x), place.target]),), self.ink, 0.7, 0.8)
@@ -203,7 +203,7 @@ class MarkedImage:
         if self.scale_bar:
             (length_mm, length), y = self.bar, self.height - 7
             ends = np.array([(y, 7), (y, 7 + length)])
-            yield from (Stroke((ends,), colour, width) for colour, width in ((self.halo, 4), (self.ink, 1.8)))
+            yield from (Stroke((ends,), color, width) for color, width in ((self.halo, 4), (self.ink, 1.8)))
             yield Text(f"{length_mm} mm", y - 5, 7, 9, "start", on_line=True)
 
     def svg(self) -> str:
@@ -224,7 +224,7 @@ class MarkedImage:
 
 def _stroke(mark: Stroke) -> str:
     parts = ["M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in line) for line in mark.lines]
-    paint = f'stroke="{mark.colour}" stroke-width="{mark.width:g}" opacity="{mark.opacity:g}"'
+    paint = f'stroke="{mark.color}" stroke-width="{mark.width:g}" opacity="{mark.opacity:g}"'
     named = f' data-structure="{escape(mark.structure)}"' if mark.structure else ""
     return f'<path d="{"".join(parts)}" fill="none" {paint}{named}/>' if parts else ""
 
@@ -245,21 +245,21 @@ def _overlap(a: Box, b: Box) -> bool:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Grey or colour pixels as a small PNG. No palette: it would tint greys and lose the colour of a small lesion."""
+    """Gray or color pixels as a small PNG. No palette: it would tint grays and lose the color of a small lesion."""
     stream = io.BytesIO()
     levels = pixels.astype(np.uint16) // _STEP * 255 // (255 // _STEP)  # black and white stay what they are
     Image.fromarray(levels.astype(np.uint8)).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
-def grey_levels(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """CT values ``(rows, columns)`` as 8-bit grey, black below ``window`` and white above."""
+def gray_levels(values: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """CT values ``(rows, columns)`` as 8-bit gray, black below ``window`` and white above."""
     low, high = window
     return (np.clip((values.astype(np.float32) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def crop_window(anything: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
-    """The part of a slice around everything labelled, with a margin; the whole slice where nothing is."""
+    """The part of a slice around everything labeled, with a margin; the whole slice where nothing is."""
     if not anything.any():
         return slice(None), slice(None)
     parts = []

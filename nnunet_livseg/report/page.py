@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart
+# Okabe and Ito's colors, which color-blind readers can tell apart
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6a00", "#555555")
 
 
@@ -72,7 +72,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
 
 
 def rich(cell: str) -> str:
-    """A Markdown cell as HTML: ``**bold**``, what follows a ± in grey, the number of infinite values below."""
+    """A Markdown cell as HTML: ``**bold**``, what follows a ± in gray, the number of infinite values below."""
     text = re.sub(r"\*\*(.+)\*\*", r"<b>\1</b>", escape(cell))
     text = re.sub(r" \((\d+ inf)\)", r"<small>\1</small>", text)
     return re.sub(r"( ± [^<(]+)", r"<i>\1</i>", text)

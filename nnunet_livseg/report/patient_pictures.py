@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion
 from nnunet_livseg.report import page
-from nnunet_livseg.report.key_slices import LESION_COLOUR, LIVER_COLOUR, KeySlice, KeySlices, uncertainty_scale
+from nnunet_livseg.report.key_slices import LESION_COLOR, LIVER_COLOR, KeySlice, KeySlices, uncertainty_scale
 from nnunet_livseg.report.marked_image import MarkedImage
 from nnunet_livseg.report.patient_tables import millilitres
 
@@ -38,8 +38,8 @@ def uncertainty_section(slices: KeySlices) -> str:
     found = slices.most_uncertain_slice()
     if found is None:
         return page.section("Uncertainty", lead="Nowhere in this CT is the prediction in doubt.")
-    lead = "The axial slice that holds most of it: entropy of the averaged prediction, in colour."
-    scale = KeySlice(uncertainty_scale(), "Colours of the uncertainty")
+    lead = "The axial slice that holds most of it: entropy of the averaged prediction, in color."
+    scale = KeySlice(uncertainty_scale(), "Colors of the uncertainty")
     return page.section("Uncertainty", _pictures("", [found, scale]), lead=lead)
 
 
@@ -51,9 +51,9 @@ def preview_pictures(slices: KeySlices) -> list[MarkedImage]:
 
 
 def _legend(slices: KeySlices) -> str:
-    shown = {LIVER: ("liver", LIVER_COLOUR), TUMOR: ("lesions", LESION_COLOUR)}
+    shown = {LIVER: ("liver", LIVER_COLOR), TUMOR: ("lesions", LESION_COLOR)}
     known = [shown[name] for name in shown if name in slices.result.structures]
-    return f'<ul class="legend">{"".join(f"""<li style="--c:{colour}">{name}</li>""" for name, colour in known)}</ul>'
+    return f'<ul class="legend">{"".join(f"""<li style="--c:{color}">{name}</li>""" for name, color in known)}</ul>'
 
 
 def _title(lesion: Lesion) -> str:

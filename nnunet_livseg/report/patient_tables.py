@@ -8,12 +8,12 @@ from nnunet_livseg.report import page
 
 _CERTAINTIES = ("confidence", "agreement")
 _DEFINITIONS = {
-    "liver": "everything labelled liver or tumor",
+    "liver": "everything labeled liver or tumor",
     "tumor burden": "tumor volume divided by liver volume, tumors included",
     "lesion": "tumor voxels connected through faces; number 1 is the largest",
     "diameter": "longest straight line from outer voxel face to outer voxel face, in any direction",
     "axial diameter": "the same within one slice of the image; slices are counted from 0",
-    "centre": "centre of gravity, mm from the zero point of the scanner's coordinates towards the patient's R(ight) or "
+    "center": "center of gravity, mm from the zero point of the scanner's coordinates towards the patient's R(ight) or "
     "L(eft), A(nterior) or P(osterior), S(uperior) or I(nferior)",
     "confidence": "mean probability of tumor over the lesion's voxels; how well it agrees with reality depends on the "
     "model",
@@ -35,7 +35,7 @@ def lesion_section(result: Segmentation, *, axial: bool) -> str:
     if not lesions:
         return page.section("Lesions", lead="The model found no tumor in this CT.")
     within = "axial diameter [mm]" if axial else "diameter in a slice [mm]"
-    header = ["no.", "volume [ml]", "diameter [mm]", within, "slice", "mean ± sd [HU]", "centre [mm]"]
+    header = ["no.", "volume [ml]", "diameter [mm]", within, "slice", "mean ± sd [HU]", "center [mm]"]
     known = [name for name in _CERTAINTIES if any(getattr(lesion, name) is not None for lesion in lesions)]
     listed = lesions[:LISTED_LESIONS]
     rows = [[*_lesion_row(lesion), *(_percent(getattr(lesion, name)) for name in known)] for lesion in listed]

@@ -41,7 +41,7 @@ def rasterized(picture: MarkedImage) -> Image.Image:
 def _draw(to: ImageDraw.ImageDraw, mark: Stroke, scale: float) -> None:
     for line in mark.lines:
         ends = [(x, y) for y, x in (line * scale).tolist()]
-        to.line(ends, fill=mark.colour, width=max(round(mark.width * scale), 1), joint="curve")
+        to.line(ends, fill=mark.color, width=max(round(mark.width * scale), 1), joint="curve")
 
 
 def _write(to: ImageDraw.ImageDraw, mark: Text, scale: float, *, ink: str, halo: str) -> None:

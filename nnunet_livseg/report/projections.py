@@ -22,7 +22,7 @@ _FINEST_MM, _MARGIN_MM = 0.8, 6.0
 _LEAST_SMOOTHING_MM, _SMOOTHING = 1.4, 0.8  # the second in voxels of the CT, along its coarsest axis
 _LIGHT = np.array([-0.35, -0.5, 0.79])  # comes from (right, down, viewer): over the viewer's left shoulder
 _AMBIENT = 0.35
-_DARKER_MM, _PALER_MM = 260.0, 70.0  # depths at which a surface is 1/e as bright, a lesion 1/e as strongly coloured
+_DARKER_MM, _PALER_MM = 260.0, 70.0  # depths at which a surface is 1/e as bright, a lesion 1/e as strongly colored
 _PIXELS = 2  # per sample: edges without stairs
 
 
@@ -61,11 +61,11 @@ _SIDES = (
 
 @dataclass(frozen=True)
 class Solid:
-    """Something with a surface: label values of an image, a colour."""
+    """Something with a surface: label values of an image, a color."""
 
     image: sitk.Image
     values: tuple[int, ...]
-    colour: str
+    color: str
 
 
 def projections(
@@ -86,21 +86,21 @@ def projections(
         cut = sitk.RegionOfInterest((solid or organ).image, size, start)
         grid = grid or _upright_grid(cut)
         fields.append(None if solid is None else _field(cut, solid, grid))
-    centres = {
+    centers = {
         n: np.array(grid.TransformPhysicalPointToContinuousIndex(point)[::-1]) + 0.5 for n, point in numbers.items()
     }
     step_mm = grid.GetSpacing()[0]
     for side in _SIDES:
         layers = [None if field is None else _surface(side.turn(field), step_mm) for field in fields]
-        colours = (organ.colour, inside.colour if inside else "")
+        colors = (organ.color, inside.color if inside else "")
         labels = []
-        for number, centre in centres.items():
-            row, column = (_PIXELS * i for i in side.place(centre, fields[0].shape))
+        for number, center in centers.items():
+            row, column = (_PIXELS * i for i in side.place(center, fields[0].shape))
             labels.append(Label(str(number), np.array([(row, column)]), size=13))
         yield (
             side.name,
             MarkedImage(
-                _blend(*layers, colours),
+                _blend(*layers, colors),
                 (step_mm / _PIXELS,) * 2,
                 f"the liver and its lesions {side.name}",
                 labels=tuple(labels),
@@ -165,20 +165,20 @@ def _surface(field: np.ndarray, step_mm: float) -> _Surface:
     return _Surface(seen, depth * step_mm, brightness * np.exp(-depth_mm / _DARKER_MM))
 
 
-def _blend(organ: _Surface, inside: _Surface | None, colours: tuple[str, str]) -> np.ndarray:
-    """Both surfaces in colour over white, (rows, columns, 3), enlarged."""
+def _blend(organ: _Surface, inside: _Surface | None, colors: tuple[str, str]) -> np.ndarray:
+    """Both surfaces in color over white, (rows, columns, 3), enlarged."""
     picture = np.full((*organ.seen.shape, 3), 255, np.float32)
-    picture[organ.seen] = _lit(organ, colours[0])[organ.seen]
+    picture[organ.seen] = _lit(organ, colors[0])[organ.seen]
     if inside is not None:
         covered_mm = np.where(organ.seen, np.maximum(inside.depth_mm - organ.depth_mm, 0), 0)
         strength = (0.35 + 0.6 * np.exp(-covered_mm / _PALER_MM))[..., None]
-        mixed = picture * (1 - strength) + _lit(inside, colours[1]) * strength
+        mixed = picture * (1 - strength) + _lit(inside, colors[1]) * strength
         picture[inside.seen] = mixed[inside.seen]
     rows, columns = organ.seen.shape
     size = (columns * _PIXELS, rows * _PIXELS)
     return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC))
 
 
-def _lit(surface: _Surface, colour: str) -> np.ndarray:
-    """A surface in ``colour`` as lit, (rows, columns, 3)."""
-    return np.minimum(np.array(ImageColor.getrgb(colour)) * surface.brightness[..., None] * 1.15, 255)
+def _lit(surface: _Surface, color: str) -> np.ndarray:
+    """A surface in ``color`` as lit, (rows, columns, 3)."""
+    return np.minimum(np.array(ImageColor.getrgb(color)) * surface.brightness[..., None] * 1.15, 255)

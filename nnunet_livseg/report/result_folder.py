@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import why_no_file, write_json, write_text
-from nnunet_livseg.core.names import file_name, numbered
+from nnunet_livseg.core.names import file_name, numbered_names
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
 from nnunet_livseg.imaging.images import write_volume
 from nnunet_livseg.patient.measurements_json import as_record, lesion_csv
@@ -62,8 +62,8 @@ def write_result(
         result: The segmented CT; the files of its DICOM series must still be there.
         folder: Where to; it is made.
         files: What to write.
-        request: Digest of what was asked for, to recognise a finished result by.
-        given: Digest of the input alone, to recognise other results of it by.
+        request: Digest of what was asked for, to recognize a finished result by.
+        given: Digest of the input alone, to recognize other results of it by.
         on_failure: Takes the name of an extra that could not be made, and why; default: a warning. The record then
             holds no ``request``, so that the same call tries again.
 
@@ -125,7 +125,7 @@ def _write_images(result: Segmentation, folder: Path) -> None:
         write_volume(result.uncertainty, folder / UNCERTAINTY)
     taken: set[str] = set()
     for structure, image in result.probabilities.items():
-        names = numbered(f"probability_{file_name(structure)}")  # other signs in a name do not tell files apart
+        names = numbered_names(f"probability_{file_name(structure)}")  # other signs in a name do not tell files apart
         name = next(name for name in names if name.lower() not in taken)
         taken.add(name.lower())  # nor do capitals, on some file systems
         write_volume(image, folder / f"{name}.nii.gz")

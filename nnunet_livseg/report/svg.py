@@ -81,11 +81,11 @@ class Drawing:
         return f'{head} xmlns="http://www.w3.org/2000/svg">' + "".join(self.marks) + "</svg>"
 
     def line(
-        self, x1: float, y1: float, x2: float, y2: float, *, colour: str = LINE, width: float = 1, dash: str = ""
+        self, x1: float, y1: float, x2: float, y2: float, *, color: str = LINE, width: float = 1, dash: str = ""
     ) -> None:
         dash = f' stroke-dasharray="{dash}"' if dash else ""
         ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-        self.marks.append(f'<line {ends} stroke="{colour}" stroke-width="{width:g}"{dash}/>')
+        self.marks.append(f'<line {ends} stroke="{color}" stroke-width="{width:g}"{dash}/>')
 
     def rect(
         self, x: float, y: float, width: float, height: float, *, fill: str, opacity: float = 1, stroke: str = "none"
@@ -98,13 +98,13 @@ class Drawing:
         x: float,
         y: float,
         *,
-        colour: str,
+        color: str,
         radius: float = 3,
         opacity: float = 0.75,
         title: str = "",
         hollow: bool = False,
     ) -> None:
-        paint = f'fill="#fff" stroke="{colour}" stroke-width="1.3"' if hollow else f'fill="{colour}"'
+        paint = f'fill="#fff" stroke="{color}" stroke-width="1.3"' if hollow else f'fill="{color}"'
         tip = f"<title>{escape(title)}</title>" if title else ""
         self.marks.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" {paint} opacity="{opacity:g}">{tip}</circle>'
@@ -118,11 +118,11 @@ class Drawing:
         *,
         size: float = 11,
         anchor: str = "start",
-        colour: str = SOFT,
+        color: str = SOFT,
         turn: bool = False,
     ) -> None:
         turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
-        place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}" fill="{colour}"'
+        place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}" fill="{color}"'
         self.marks.append(f"<text {place}{turned}>{escape(text)}</text>")
 
     def y_axis(self, ticks: Sequence[float], scale: Scale, title: str = "") -> None:
@@ -135,9 +135,9 @@ class Drawing:
 
     def x_axis(self, ticks: Sequence[float], scale: Scale, title: str = "") -> None:
         """The base line with ticks, their numbers and a title."""
-        self.line(self.x0, self.y0, self.x1, self.y0, colour=SOFT)
+        self.line(self.x0, self.y0, self.x1, self.y0, color=SOFT)
         for tick in ticks:
-            self.line(scale(tick), self.y0, scale(tick), self.y0 + 4, colour=SOFT)
+            self.line(scale(tick), self.y0, scale(tick), self.y0 + 4, color=SOFT)
             self.text(scale(tick), self.y0 + 15, tick_text(tick), anchor="middle")
         if title:
             self.text((self.x0 + self.x1) / 2, self.height - 3, title, anchor="middle")

@@ -9,9 +9,9 @@ from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.core.tables import number
 from nnunet_livseg.evaluation.case_evaluation import read_on_one_grid
 from nnunet_livseg.evaluation.results import CaseResult, FolderResult
-from nnunet_livseg.imaging.images import read_scan
+from nnunet_livseg.imaging.images import read_image
 from nnunet_livseg.report import page
-from nnunet_livseg.report.case_pictures import PREDICTED_COLOUR, REFERENCE_COLOUR, CaseView, pictures
+from nnunet_livseg.report.case_pictures import PREDICTED_COLOR, REFERENCE_COLOR, CaseView, pictures
 
 N_WORST = 4
 
@@ -24,8 +24,8 @@ def worst_section(result: FolderResult) -> str:
     if not worst:
         return ""
     legend = (
-        f'<ul class="legend"><li style="--c:{REFERENCE_COLOUR}">reference</li>'
-        f'<li style="--c:{PREDICTED_COLOUR}">prediction</li></ul>'
+        f'<ul class="legend"><li style="--c:{REFERENCE_COLOR}">reference</li>'
+        f'<li style="--c:{PREDICTED_COLOR}">prediction</li></ul>'
     )
     lead = f"The {len(worst)} cases with the lowest {focus} Dice, where prediction and reference differ most."
     return page.section("Worst cases", legend, *(_case_pictures(result, case, focus) for case in worst), lead=lead)
@@ -52,7 +52,7 @@ def _view(result: FolderResult, case: CaseResult, focus: str) -> CaseView:
     predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, result.options)
     ct = None
     if paths.image is not None:
-        image = read_scan(paths.image).image
+        image = read_image(paths.image).image
         found = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image)
         ct = found if found.shape == reference.labels.shape else None
     names = [name for name in (LIVER, focus) if name in result.inputs.structures.values]

@@ -15,7 +15,7 @@ DPC_NET_2022 = Paper(
 RECIPE = Recipe(optimizer="adam", optimizer_options={}, learning_rate=1e-4, weight_decay=0.0, schedule="constant")
 NETWORK = "nnunet_livseg.networks.dpcnet.DPCNet"
 # a third of the patches with foreground for sure; elastic deformation with the defaults of the first nnU-Net
-_LITS = RECIPE.but(
+_LITS = RECIPE.replace(
     foreground=1 / 3,
     probabilistic_oversampling=True,
     elastic={"probability": 0.2, "scale": [0.07, 0.10], "magnitude": [0.0, 0.67]},

@@ -24,7 +24,7 @@ RECIPE = Recipe(
 )
 # 512 voxels of 0.7676 mm (the median of LiTS) resized to 448; an epoch is 4/5 of the 7,190 slices in batches of 8
 _PAPER = {
-    "recipe": RECIPE.but(iterations=719, validation_iterations=180),
+    "recipe": RECIPE.replace(iterations=719, validation_iterations=180),
     "configuration": "2d",
     "spacing_mm": (1.0, 0.877, 0.877),
     "patch": (448, 448),

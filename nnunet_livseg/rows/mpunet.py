@@ -20,8 +20,8 @@ RECIPE = Recipe(
     best={"above": 0.0, "after": 0},
 )
 # 88 training and 22 validation scans, each seen once per epoch; every patch is cut around the liver
-_LITS = RECIPE.but(iterations=88, validation_iterations=22, foreground=1.0)
-_LITS_CODE = _LITS.but(best={"above": 0.9, "after": 50})
+_LITS = RECIPE.replace(iterations=88, validation_iterations=22, foreground=1.0)
+_LITS_CODE = _LITS.replace(best={"above": 0.9, "after": 50})
 _GEOMETRY = {
     "configuration": "3d_fullres",
     "spacing_mm": (1.0, 1.54, 1.54),  # slices resampled to 1 mm, 512 pixels to 256
@@ -47,7 +47,7 @@ ROWS = (
         presets={
             "paper": Preset(recipe=_LITS, **_GEOMETRY),
             "code": Preset(options=_CODE, loss="tversky_ce_code", recipe=_LITS_CODE, **_GEOMETRY),
-            "text": Preset(options=_TEXT, recipe=_LITS.but(auxiliary_decay=None), **_GEOMETRY),
+            "text": Preset(options=_TEXT, recipe=_LITS.replace(auxiliary_decay=None), **_GEOMETRY),
         },
     ),
     Variant(

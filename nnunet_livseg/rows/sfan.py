@@ -23,7 +23,7 @@ _PAPER_LAYERS = {
 _PRESETS = {
     "paper": Preset(
         options=_PAPER_LAYERS,
-        recipe=RECIPE.but(validation_scales=[0.5, 1.0, 1.5]),
+        recipe=RECIPE.replace(validation_scales=[0.5, 1.0, 1.5]),
         configuration="2d",
         features=(64, 128, 256, 512, 1024),
         window_hu=(-75.0, 175.0),

@@ -66,8 +66,8 @@ def test_a_marker_lands_within_a_cell(marker, order, spacing_mm, reader, directi
     read_mm = turned(reader, direction, spacing_mm).spacing_mm
     axes, planned_mm = turned(reader, direction), [read_mm[axis] for axis in order]
     data, whole = prepared(marked(marker), order=order, spacing_mm=planned_mm, patch=(16, 32, 32), axes=axes)
-    centre = [int(i) for i in np.unravel_index(data[0].argmax(), data.shape[1:])]
-    patch, grid = cut_patch(data, whole, centre, (16, 32, 32))
+    center = [int(i) for i in np.unravel_index(data[0].argmax(), data.shape[1:])]
+    patch, grid = cut_patch(data, whole, center, (16, 32, 32))
     assert patch.shape == (1, 16, 32, 32)
     cells = F.max_pool3d(torch.from_numpy(patch), FACTORS)[0].numpy()
     placed = np.zeros(SHAPE, np.float32)
@@ -77,9 +77,9 @@ def test_a_marker_lands_within_a_cell(marker, order, spacing_mm, reader, directi
         place = grid.order.index(axis)
         cell = FACTORS[place] / abs(grid.scale[place])  # voxels of the image
         assert abs(here - there) <= cell, (axis, found, marker)
-    assert whole.to_image(centre) == pytest.approx(marker, abs=max(1, *(0.5 / abs(s) for s in whole.scale)))
-    assert grid.to_patch(whole.to_image(centre)) == pytest.approx(
-        [c + o - w for c, o, w in zip(centre, grid.offset, whole.offset, strict=True)],
+    assert whole.to_image(center) == pytest.approx(marker, abs=max(1, *(0.5 / abs(s) for s in whole.scale)))
+    assert grid.to_patch(whole.to_image(center)) == pytest.approx(
+        [c + o - w for c, o, w in zip(center, grid.offset, whole.offset, strict=True)],
         abs=max(0.5, *(abs(s) / 2 for s in whole.scale)) + 1e-6,
     )
 
@@ -132,14 +132,14 @@ def test_a_2d_patch_is_one_slice_of_the_plans_first_axis():
 
 
 def test_linear_maps_keep_their_place_between_cells():
-    """A map that is the x coordinate itself: every voxel gets its own, not that of a neighbouring cell."""
+    """A map that is the x coordinate itself: every voxel gets its own, not that of a neighboring cell."""
     voxels = marked((11, 30, 41))
     data, whole = prepared(voxels, order=(0, 1, 2), spacing_mm=(5.0, 1.5, 0.5), patch=(16, 32, 64))
     _, grid = cut_patch(data, whole, (9, 20, 60), (16, 32, 64))
-    centres = (np.arange(16) + 0.5) * 4 - 0.5  # of cells of four voxels, in voxels of the patch
-    placed = grid.place(np.broadcast_to(centres, (8, 8, 16)).copy())
+    centers = (np.arange(16) + 0.5) * 4 - 0.5  # of cells of four voxels, in voxels of the patch
+    placed = grid.place(np.broadcast_to(centers, (8, 8, 16)).copy())
     xs = np.arange(grid.box[2].start, grid.box[2].stop)
-    expected = np.clip([grid.to_patch((0, 0, x))[2] for x in xs], centres[0], centres[-1])
+    expected = np.clip([grid.to_patch((0, 0, x))[2] for x in xs], centers[0], centers[-1])
     assert placed[3, 3] == pytest.approx(expected, abs=1e-4)
 
 
@@ -152,6 +152,6 @@ def test_resampling_there_and_back_moves_nothing(axis, spacing_mm):
     patch, grid = cut_patch(data, whole, [n // 2 for n in data.shape[1:]], (16, 32, 32))
     placed = grid.place(patch[0] * 100)  # the plans divide by 100
     inner = tuple(slice(3, -3) for _ in range(3))
-    slack = 0.51 if axis == 0 else 0.05  # nnU-Net resamples thick slices by nearest neighbour
+    slack = 0.51 if axis == 0 else 0.05  # nnU-Net resamples thick slices by nearest neighbor
     assert placed[inner] == pytest.approx(voxels[grid.box][inner], abs=slack * max(1, 1 / whole.scale[axis]))
     assert (placed - voxels[grid.box])[inner].mean() == pytest.approx(0, abs=0.05)

@@ -11,9 +11,9 @@ from nnunet_livseg.blocks.attention_spec import (
     POSITIONS,
     VECTOR,
     VOXELS,
-    Shown,
-    observe,
+    AttentionSpec,
     position_of,
+    record_attention,
 )
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.attention_case import maps_of, rows_with_attention
@@ -24,20 +24,20 @@ POINT = (0.7, 0.2, 0.9)
 
 
 def shown_by(network, key):
-    return [one for one in network.shown() if one.key == key]
+    return [one for one in network.attention_specs() if one.key == key]
 
 
 def test_every_row_shows_maps_or_is_refused(row):
     variant, dim = row
     network = small(variant.name, dim)
     if variant not in rows_with_attention():
-        attending = [m for m in network.modules() if m is not network and hasattr(m, "shown")]
+        attending = [m for m in network.modules() if m is not network and hasattr(m, "attention_specs")]
         assert not attending, "a block declares maps, but the network does not pass them on"
         with pytest.raises(UserError, match=r"my model: this network has no attention.*\n.*SFANTrainer"):
             maps_of(network, "my model")
         return
     shown = maps_of(network, "my model")
-    logits, maps = observe(network, scan(dim), shown, point=POINT[:dim])
+    logits, maps = record_attention(network, scan(dim), shown, point=POINT[:dim])
     assert logits.shape == (1, 3, *PATCH[:dim])
     assert len({(one.key, one.level) for one in shown}) == len(shown), "two maps would share a file"
     for one, found in zip(shown, maps, strict=True):
@@ -96,7 +96,7 @@ def test_the_network_is_left_as_it_was(row):
         before = network(x)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
-    logits, _ = observe(network, x, network.shown(), point=POINT[:dim])
+    logits, _ = record_attention(network, x, network.attention_specs(), point=POINT[:dim])
     assert network.training and network.decoder.deep_supervision is False
     assert not any(module._forward_hooks for module in network.modules())
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
@@ -112,9 +112,9 @@ def test_hooks_go_when_a_map_cannot_be_read():
     def broken(call):
         raise RuntimeError("no map")
 
-    shown = [Shown("broken", "t", "s", VECTOR, 0, network.decoder.gca.attend, broken)]
+    shown = [AttentionSpec("broken", "t", "s", VECTOR, 0, network.decoder.gca.attend, broken)]
     with pytest.raises(RuntimeError, match="no map"):
-        observe(network, scan(2), [*network.shown(), *shown], point=POINT[:2])
+        record_attention(network, scan(2), [*network.attention_specs(), *shown], point=POINT[:2])
     assert not any(module._forward_hooks for module in network.modules())
 
 
@@ -125,7 +125,7 @@ def test_hooks_go_when_a_map_cannot_be_read():
 def test_spacor_shows_eq_5_on_the_finer_grid(dim, last):
     strides = [[1] * dim] + [last] + [[2] * dim] * 3
     network, x = small("dpcnet", dim, strides=strides), scan(dim)
-    found = observe(network, x, shown_by(network, "spacor_attention"), point=POINT[:dim])[1][0]
+    found = record_attention(network, x, shown_by(network, "spacor_attention"), point=POINT[:dim])[1][0]
     with torch.no_grad():
         finer, here, *_ = network.pyramid(x)
         both = torch.cat([F.interpolate(here, finer.shape[2:], mode="nearest"), finer], 1)
@@ -138,8 +138,8 @@ def test_spacor_shows_eq_5_on_the_finer_grid(dim, last):
 @pytest.mark.parametrize("dim", [2, 3])
 def test_semcor_shows_eqs_8_and_9(dim):
     network, x = small("dpcnet-semcor", dim), scan(dim)
-    weights = observe(network, x, shown_by(network, "semcor_attention"), point=POINT[:dim])[1][0]
-    features = observe(network, x, shown_by(network, "semcor_features"), point=POINT[:dim])[1][0]
+    weights = record_attention(network, x, shown_by(network, "semcor_attention"), point=POINT[:dim])[1][0]
+    features = record_attention(network, x, shown_by(network, "semcor_features"), point=POINT[:dim])[1][0]
     axes = tuple(range(2, 2 + dim))
     with torch.no_grad():
         here, coarser, *_ = network.pyramid(x)
@@ -153,7 +153,7 @@ def test_semcor_shows_eqs_8_and_9(dim):
 @pytest.mark.parametrize("dim", [2, 3])
 def test_pam_shows_one_row_of_the_whole_map(dim):
     network, x = small("mpunet", dim), scan(dim)
-    found = observe(network, x, shown_by(network, "pam"), point=POINT[:dim])[1][0]
+    found = record_attention(network, x, shown_by(network, "pam"), point=POINT[:dim])[1][0]
     pam, inputs = network.context.attend, []
     hook = pam.register_forward_hook(lambda module, args, output: inputs.append(args[0]))
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_pam_shows_one_row_of_the_whole_map(dim):
 def test_mfcnet_shows_one_row_and_the_largest_weights(dim):
     network, x = small("mfcnet-energy-scaled", dim), scan(dim)
     (row,), (largest,) = (
-        observe(network, x, shown_by(network, key)[:1], point=POINT[:dim])[1]
+        record_attention(network, x, shown_by(network, key)[:1], point=POINT[:dim])[1]
         for key in ("spatial_context", "channel_context")
     )
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_mfcnet_shows_one_row_and_the_largest_weights(dim):
 @pytest.mark.parametrize("dim", [2, 3])
 def test_urim_shows_eq_3(dim):
     network, x = small("sam-urim", dim), scan(dim)
-    found = observe(network, x, shown_by(network, "confidence"), point=POINT[:dim])[1][0]
+    found = record_attention(network, x, shown_by(network, "confidence"), point=POINT[:dim])[1][0]
     with torch.no_grad():
         best, second = torch.softmax(network.decoder.predict(network.features(x)).double(), 1).topk(2, 1).values[0]
     torch.testing.assert_close(found[0, 0].double(), 1 - torch.exp(1 - best / second), rtol=1e-3, atol=1e-5)
@@ -199,7 +199,7 @@ def test_phase_weights_depend_on_the_phases():
     x = scan(2)
     x[:, 1] = 0.0
     (found, *_), (same, *_) = (
-        observe(network, image, shown_by(network, "sam"), point=POINT[:2])[1] for image in (x, scan(2))
+        record_attention(network, image, shown_by(network, "sam"), point=POINT[:2])[1] for image in (x, scan(2))
     )
     assert not torch.allclose(found, same)
 

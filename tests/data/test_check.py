@@ -116,7 +116,7 @@ BROKEN = {
         ERROR,
         "channel 1 is named 'CT arterial', so nnU-Net would z-score",
     ),
-    "noNorm": (lambda f: edit(f, channel_names={"0": "CT", "1": "noNorm"}), WARNING, "would not normalise at all"),
+    "noNorm": (lambda f: edit(f, channel_names={"0": "CT", "1": "noNorm"}), WARNING, "would not normalize at all"),
     "channel gap": (lambda f: edit(f, channel_names={"0": "CT", "2": "CT"}), ERROR, "channels are numbered 0, 2"),
     "v1 labels": (lambda f: edit(f, labels={"0": "background", "1": "liver"}), ERROR, "as nnU-Net v1 did"),
     "text label": (labels(background=0, liver="1", tumor=2), ERROR, "label 'liver' has the value \"1\""),
@@ -223,7 +223,7 @@ BROKEN = {
     "4D": (
         lambda f: sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(image(f))] * 2), image(f)),
         ERROR,
-        "has 1 values per voxel, 4 dimensions; nnU-Net wants one grey-valued scan per file",
+        "has 1 values per voxel, 4 dimensions; nnU-Net wants one gray-valued scan per file",
     ),
     "copy": (
         lambda f: shutil.copy(f / "imagesTr/phantom_000_0000.nii.gz", image(f)),

@@ -75,7 +75,7 @@ def test_a_new_dataset_gets_any_number_that_nnunet_would_find_alone(tmp_path):
     for number in (101, 1011):  # nnU-Net looks at how a name begins
         with pytest.raises(UserError, match=f"--id {number} is taken by .*Dataset1011_B"):
             dataset_folder(tmp_path, number, "New")
-    with pytest.raises(UserError, match="--id 0: nnU-Net's data set numbers begin at 1"):
+    with pytest.raises(UserError, match="--id 0: nnU-Net's dataset numbers begin at 1"):
         dataset_folder(tmp_path, 0, "New")
 
 

@@ -104,7 +104,7 @@ def test_case_table_is_what_the_label_map_says(scan):
         assert tumor.voxels == mask.sum()
         assert tumor.volume_ml == pytest.approx(mask.sum() * voxel_mm3 / 1000)
         assert np.pi / 6 * tumor.diameter_mm**3 / 1000 == pytest.approx(tumor.volume_ml)
-        assert tumor.centre_voxel == pytest.approx(ndimage.center_of_mass(mask))
+        assert tumor.center_voxel == pytest.approx(ndimage.center_of_mass(mask))
         assert 15 < tumor.diameter_mm < 45
         for image, hu in zip(scan.image, tumor.mean_hu, strict=True):
             assert image[mask].mean() == pytest.approx(hu)
@@ -129,14 +129,14 @@ def test_tumors_lie_in_the_liver(scan):
 
 
 def test_patient_lies_on_the_back_with_the_liver_on_the_right(scan):
-    def centre_mm(mask):
+    def center_mm(mask):
         index = ndimage.center_of_mass(mask)
         return [o + i * s for o, i, s in zip(scan.grid.origin_mm, index, scan.grid.spacing_mm, strict=True)]
 
     def of(name):
-        return centre_mm(scan.tissue == TISSUE_CODES[name])
+        return center_mm(scan.tissue == TISSUE_CODES[name])
 
-    liver, spleen, marrow, lung = centre_mm(scan.label > 0), of("spleen"), of("spinal canal"), of("lung")
+    liver, spleen, marrow, lung = center_mm(scan.label > 0), of("spleen"), of("spinal canal"), of("lung")
     assert liver[2] < -25 < 50 < spleen[2]  # x runs to the patient's left
     assert marrow[1] > liver[1] + 40  # y to the back
     assert lung[0] > liver[0] + 40  # z to the head
@@ -151,7 +151,7 @@ def test_another_grid_samples_the_same_patient():
     assert [t.type for t in fine.tumors] == [t.type for t in thick.tumors]
     for a, b in zip(fine.tumors, thick.tumors, strict=True):
         assert b.volume_ml == pytest.approx(a.volume_ml, rel=0.15)
-        assert b.centre_mm == pytest.approx(a.centre_mm, abs=2.0)
+        assert b.center_mm == pytest.approx(a.center_mm, abs=2.0)
 
 
 def test_boundaries_have_values_between_the_tissues(noiseless):
@@ -200,9 +200,9 @@ def test_noise_is_grainy_and_thin_slices_are_noisier():
     assert thin > 1.3 * thick > 0
     field = pair[0].image[0].astype(float) - pair[1].image[0]
     field = np.where(pair[1].label == 1, field, 0)
-    neighbours = (field[:, :, 1:] * field[:, :, :-1]).sum() / (field**2).sum()
+    neighbors = (field[:, :, 1:] * field[:, :, :-1]).sum() / (field**2).sum()
     slices = (field[1:] * field[:-1]).sum() / (field**2).sum()
-    assert neighbours > 0.15 > 0.05 > abs(slices)
+    assert neighbors > 0.15 > 0.05 > abs(slices)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def overlap(a, b):
     }
 
 
-def surface_points(mask, neighbours):
-    reach = {6: 1, 18: 2, 26: 3}[neighbours]
+def surface_points(mask, neighbors):
+    reach = {6: 1, 18: 2, 26: 3}[neighbors]
     steps = [s for s in itertools.product((-1, 0, 1), repeat=mask.ndim) if 0 < sum(map(abs, s)) <= reach]
     points = []
     for voxel in np.argwhere(mask):
@@ -53,9 +53,9 @@ def percentile95(values):
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def distances(a, b, spacing, neighbours=6):
+def distances(a, b, spacing, neighbors=6):
     spacing = np.array(spacing)
-    pa, pb = surface_points(a, neighbours), surface_points(b, neighbours)
+    pa, pb = surface_points(a, neighbors), surface_points(b, neighbors)
     ab, ba = directed(pa, pb, spacing), directed(pb, pa, spacing)
     pooled = [*ab, *ba]
     return {

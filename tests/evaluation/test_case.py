@@ -132,11 +132,11 @@ def test_rounding_of_headers_is_no_other_grid(tmp_path, files, predicted):
 def test_resampling_brings_a_prediction_back(tmp_path, files, reference):
     """The reference twice as fine in plane, resampled: exactly the reference again."""
     fine = np.repeat(np.repeat(reference, 3, axis=1), 3, axis=2)
-    origin = (3.0 - 0.8 / 3, -7.0 - 0.9 / 3, 11.0)  # voxel centres move with the finer grid
+    origin = (3.0 - 0.8 / 3, -7.0 - 0.9 / 3, 11.0)  # voxel centers move with the finer grid
     path = write(tmp_path / "fine.nii.gz", fine, spacing=(0.8 / 3, 0.3, 2.5), origin=origin)
     found = evaluate_case(path, files[1], options=Options(resample=True))
     assert found.structures["tumor"]["dice"] == 1
-    assert found.notes == ["prediction resampled to the reference's grid (nearest neighbour)"]
+    assert found.notes == ["prediction resampled to the reference's grid (nearest neighbor)"]
 
 
 def test_two_dimensional_png_counts_in_pixels(tmp_path, predicted, reference):
@@ -197,7 +197,7 @@ def test_no_image_at_all_is_refused(tmp_path, files):
         evaluate_case(tmp_path / "text.nii.gz", files[1])
 
 
-def test_colour_images_are_refused(tmp_path, reference):
+def test_color_images_are_refused(tmp_path, reference):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((24, 28, 3), np.uint8), isVector=True), str(tmp_path / "rgb.png"))
     sitk.WriteImage(sitk.GetImageFromArray(reference[5]), str(tmp_path / "r.png"))
     with pytest.raises(UserError, match=r"rgb.png has 3 channels"):

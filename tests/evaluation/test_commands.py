@@ -88,7 +88,7 @@ def test_options_reach_the_result(folders):
     assert evaluate(folders, *more, "--no-report") == 0
     summary = json.loads((folders / "out" / "summary.json").read_text())
     assert summary["options"] == {
-        "mode": "default", "surface_neighbours": 26, "lesion_neighbours": 18, "hd95": "pooled", "nsd": "voxels",
+        "mode": "default", "surface_connectivity": 26, "lesion_connectivity": 18, "hd95": "pooled", "nsd": "voxels",
         "tolerances": [1.0, 3.0], "worst": "diagonal", "diameter_edges": [5.0, 10.0], "resample": True,
         "slices": False,
     }  # fmt: skip

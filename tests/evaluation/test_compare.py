@@ -17,7 +17,7 @@ from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import Inputs
 from nnunet_livseg.evaluation.printed_tables import TABLES, paper_table, render
 from nnunet_livseg.evaluation.results import CaseResult
-from nnunet_livseg.evaluation.summary import summarise
+from nnunet_livseg.evaluation.summary import summarize
 
 STRUCTURES = structures_from_values((), (2,))
 
@@ -31,7 +31,7 @@ def method(name, dice, *, folds=(), cases=None, options=None):
         counts = {"tumor": {"both": 5, "predicted": 10, "reference": 10, "image": 100}}
         results.append(CaseResult(case, "mm", 3, {"tumor": scores}, counts))
     inputs = Inputs(name, STRUCTURES, [], folds=list(folds))
-    return FolderResult(inputs, options, results, [], {}, summarise(results, options))
+    return FolderResult(inputs, options, results, [], {}, summarize(results, options))
 
 
 def verdicts(*methods, **kw):

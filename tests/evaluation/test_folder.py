@@ -238,7 +238,7 @@ def test_png_slices_count_in_pixels(tmp_path, draw):
     assert (row["tumor_hd_px"], row["tumor_volume_reference_px"]) == ("0", "25")
 
 
-def test_pixels_and_millimetres_are_not_averaged(study, draw):
+def test_pixels_and_millimeters_are_not_averaged(study, draw):
     for folder in study[:2]:
         write(folder / "slice.png", draw.liver_scan()[4])
     assert "lengths in px in 2 dimensions, but most cases are in mm in 3" in reasons(run(study))["slice"]

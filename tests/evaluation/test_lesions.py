@@ -12,11 +12,11 @@ from nnunet_livseg.imaging.diameters import axial_diameter_mm, longest_diameter_
 ONE = (1.0, 1.0, 1.0)
 
 
-def lesions(predicted, reference, neighbours=6):
-    return LesionPair(MaskPair.of(predicted, reference, ONE), neighbours)
+def lesions(predicted, reference, neighbors=6):
+    return LesionPair(MaskPair.of(predicted, reference, ONE), neighbors)
 
 
-def test_corners_connect_only_with_26_neighbours(draw):
+def test_corners_connect_only_with_26_neighbors(draw):
     diagonal = draw.box((2, 4), (2, 4), (2, 4)) | draw.box((4, 6), (4, 6), (4, 6))
     edge = draw.box((2, 4), (2, 4), (2, 4)) | draw.box((4, 6), (4, 6), (2, 4))
     assert [lesions(diagonal, diagonal, n).n_reference for n in (6, 18, 26)] == [2, 2, 1]

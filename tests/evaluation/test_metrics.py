@@ -18,7 +18,7 @@ def scores(predicted, reference, spacing=SPACING_MM, **options):
     return structure_scores(MaskPair.of(predicted, reference, spacing), Options(**options))
 
 
-def test_two_slices_too_many_are_ten_millimetres(draw):
+def test_two_slices_too_many_are_ten_millimeters(draw):
     reference, predicted = draw.box((4, 8), (5, 25), (5, 35)), draw.box((4, 10), (5, 25), (5, 35))
     found = scores(predicted, reference)
     assert found["hd"] == pytest.approx(10.0)
@@ -43,12 +43,12 @@ def test_tolerance_met_exactly_is_within_it(draw):
 
 
 @pytest.mark.parametrize(("seed_a", "seed_b", "spacing"), BLOBS)
-@pytest.mark.parametrize("neighbours", [6, 18, 26])
-def test_blobs_against_brute_force(draw, brute, seed_a, seed_b, spacing, neighbours):
+@pytest.mark.parametrize("neighbors", [6, 18, 26])
+def test_blobs_against_brute_force(draw, brute, seed_a, seed_b, spacing, neighbors):
     shape = (6, 9, 11)
     a, b = draw.blob(seed_a, shape=shape, level=0.3), draw.blob(seed_b, shape=shape, level=0.1)
-    found = scores(a, b, spacing, surface_neighbours=neighbours, nsd="voxels", tolerances=(1.0, 3.3))
-    expected = brute.distances(a, b, spacing, neighbours)
+    found = scores(a, b, spacing, surface_connectivity=neighbors, nsd="voxels", tolerances=(1.0, 3.3))
+    expected = brute.distances(a, b, spacing, neighbors)
     for name in ("assd", "rmsd", "hd95", "hd"):
         assert found[name] == pytest.approx(expected[name], rel=1e-9), name
     for tolerance in (1.0, 3.3):
@@ -56,7 +56,7 @@ def test_blobs_against_brute_force(draw, brute, seed_a, seed_b, spacing, neighbo
     for name, value in brute.overlap(a, b).items():
         assert found[name] == pytest.approx(value, rel=1e-9), name
     assert found["f1"] == found["dice"]
-    pooled = scores(a, b, spacing, surface_neighbours=neighbours, hd95="pooled")["hd95"]
+    pooled = scores(a, b, spacing, surface_connectivity=neighbors, hd95="pooled")["hd95"]
     assert pooled == pytest.approx(expected["hd95_pooled"], rel=1e-9)
 
 
@@ -173,11 +173,11 @@ def test_every_metric_says_what_it_is():
     ("choice", "message"),
     [
         ({"mode": "kits"}, "mode is 'kits', but must be one of 'default', 'lits'"),
-        ({"surface_neighbours": 4}, "surface_neighbours is 4"),
+        ({"surface_connectivity": 4}, "surface_connectivity is 4"),
         ({"hd95": "min"}, "hd95 is 'min'"),
         ({"tolerances": (-1,)}, "cannot be negative"),
         ({"diameter_edges": (20, 10)}, "must rise"),
-        ({"mode": "lits", "surface_neighbours": 6}, "2017 scorer"),
+        ({"mode": "lits", "surface_connectivity": 6}, "2017 scorer"),
     ],
 )
 def test_wrong_options_are_explained(choice, message):

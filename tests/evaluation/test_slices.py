@@ -9,8 +9,8 @@ from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.evaluation.case_evaluation import evaluate_case
 from nnunet_livseg.evaluation.mask_pair import MaskPair
 from nnunet_livseg.evaluation.options import Options
-from nnunet_livseg.evaluation.slices import slice_scores, summarise_slices
-from nnunet_livseg.evaluation.summary import summarise
+from nnunet_livseg.evaluation.slices import slice_scores, summarize_slices
+from nnunet_livseg.evaluation.summary import summarize
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_slices_with_reference_count_in_pixels(pair):
 
 
 def test_f1_is_of_the_mean_precision_and_recall(pair):
-    found = summarise_slices([slice_scores(pair, 6)])
+    found = summarize_slices([slice_scores(pair, 6)])
     assert found["n_slices"] == 3
     assert found["f1"] == pytest.approx(2 * 0.75 * 0.5 / (0.75 + 0.5))
     assert (found["hd"]["mean"], found["hd"]["n_infinite"]) == (1.0, 1)
@@ -43,7 +43,7 @@ def test_slices_come_through_a_case_and_its_summary(pair):
     options = Options(slices=True)
     case = evaluate_case(*labels, spacing_mm=(5.0, 0.7, 0.7), options=options)
     assert case.slices["tumor"]["dice"] == [1.0, 0.5, 0.0]
-    assert summarise([case], options)["slices"]["tumor"]["dice"]["mean"] == 0.5
+    assert summarize([case], options)["slices"]["tumor"]["dice"]["mean"] == 0.5
     assert evaluate_case(*labels, spacing_mm=(5.0, 0.7, 0.7)).slices == {}
 
 

@@ -61,7 +61,7 @@ def dicom_slices(
     series: int = 3,
     **tags: object,
 ) -> list:
-    """pydicom data sets of ``array (z, y, x)`` in HU, one per slice, lowest first.
+    """pydicom datasets of ``array (z, y, x)`` in HU, one per slice, lowest first.
 
     Args:
         drift: Sideways movement along x and y in mm per slice: a tilted gantry.

@@ -92,7 +92,7 @@ def set_all(slices: list, **tags: object) -> None:
             setattr(one, keyword, value)
 
 
-def colour_picture() -> sitk.Image:
+def color_picture() -> sitk.Image:
     return sitk.Compose(*[sitk.Image(8, 8, sitk.sitkUInt8)] * 3)
 
 
@@ -165,7 +165,7 @@ def _(folder):
     return to_dataset("lits", folder / "lits", folder)
 
 
-@malformed("Image has three values per voxel (colour)")
+@malformed("Image has three values per voxel (color)")
 def _(folder):
     image = sitk.Cast(as_image(ct_array()), sitk.sitkInt16)
     sitk.WriteImage(sitk.Compose(image, image, image), str(lits(folder) / "volume-1.nii.gz"))
@@ -247,16 +247,16 @@ def _(folder):
     return to_dataset("lits", folder / "lits", folder)
 
 
-@malformed("Folder of colour PNGs")
+@malformed("Folder of color PNGs")
 def _(folder):
     (folder / "own/labels").mkdir(parents=True)
-    write(colour_picture(), folder / "own/images/a.png")
+    write(color_picture(), folder / "own/images/a.png")
     return to_dataset("folder", folder / "own", folder)
 
 
-@malformed("Table that names a colour PNG")
+@malformed("Table that names a color PNG")
 def _(folder):
-    write(colour_picture(), folder / "a.png")
+    write(color_picture(), folder / "a.png")
     write(label_array(), folder / "b.nii.gz")
     (folder / "t.csv").write_text("image,label,case\na.png,b.nii.gz,one\na.png,b.nii.gz,two\n")
     return to_dataset("folder", folder / "t.csv", folder)
@@ -319,7 +319,7 @@ def _(folder):
     return to_dataset("ircadb", folder / "ircad", folder)
 
 
-@malformed("Raw folder: the number belongs to another data set")
+@malformed("Raw folder: the number belongs to another dataset")
 def _(folder):
     (folder / "raw/Dataset003_Heart").mkdir(parents=True)
     return to_dataset("lits", lits(folder), folder)
@@ -362,14 +362,14 @@ def _(folder):
     return study(folder, lambda s: s[:1])
 
 
-@malformed("DICOM: colour secondary captures")
+@malformed("DICOM: color secondary captures")
 def _(folder):
-    def colour(slices):
+    def color(slices):
         for one in slices:
             one.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
             one.SamplesPerPixel, one.PhotometricInterpretation, one.PlanarConfiguration = 3, "RGB", 0
 
-    return study(folder, colour)
+    return study(folder, color)
 
 
 @malformed("DICOM: enhanced multi-frame CT", works=True)
@@ -706,17 +706,17 @@ def _(folder):
     return to_segmentation(volume(folder, ct_array()[:1]), folder)
 
 
-@malformed("Segment: colour NRRD")
+@malformed("Segment: color NRRD")
 def _(folder):
-    return to_segmentation(volume(folder, sitk.JoinSeries([colour_picture()] * 3), "ct.nrrd"), folder)
+    return to_segmentation(volume(folder, sitk.JoinSeries([color_picture()] * 3), "ct.nrrd"), folder)
 
 
 @malformed("Segment: PNG")
 def _(folder):
-    return to_segmentation(volume(folder, colour_picture(), "ct.png"), folder)
+    return to_segmentation(volume(folder, color_picture(), "ct.png"), folder)
 
 
-@malformed("Segment: windowed grey values")
+@malformed("Segment: windowed gray values")
 def _(folder):
     return to_segmentation(volume(folder, ct_array().clip(0, 255)), folder)
 

@@ -17,10 +17,10 @@ from nnunet_livseg.data.align.transforms import rigid, working
 from nnunet_livseg.data.phantom import make_case
 
 SHAPE, SPACING_MM = (40, 72, 88), (4.0, 3.0, 2.5)
-LIVER_MM = np.array([[75.0, 100.0, 75.0], [36.0, 55.0, 60.0]])  # centre and radii (z, y, x)
+LIVER_MM = np.array([[75.0, 100.0, 75.0], [36.0, 55.0, 60.0]])  # center and radii (z, y, x)
 TUMOR_MM = np.array([[75.0, 90.0, 85.0], [14.0, 14.0, 14.0]])
 VESSELS_MM = [(10, 25, -5), (-10, -30, -10), (0, 20, 30), (12, -15, -35), (-12, 10, -30), (-8, 35, 5), (5, -25, 30)]
-# (centre, radii, portal venous HU, arterial HU): contrast changes between the phases, and not by one factor
+# (center, radii, portal venous HU, arterial HU): contrast changes between the phases, and not by one factor
 ORGANS = (
     ((80, 108, 110), (200, 95, 100), -80, -80),
     ((80, 108, 110), (200, 85, 90), 55, 50),
@@ -35,8 +35,8 @@ ORGANS = (
 )
 
 
-def inside(points_mm: np.ndarray, centre, radii) -> np.ndarray:
-    return (((points_mm - centre) / radii) ** 2).sum(axis=-1) < 1
+def inside(points_mm: np.ndarray, center, radii) -> np.ndarray:
+    return (((points_mm - center) / radii) ** 2).sum(axis=-1) < 1
 
 
 def patient_points(warp=None) -> np.ndarray:
@@ -48,8 +48,8 @@ def patient_points(warp=None) -> np.ndarray:
 def scan(arterial: bool, warp=None) -> sitk.Image:
     points = patient_points(warp)
     values = np.full(SHAPE, -1000.0)
-    for centre, radii, venous_hu, arterial_hu in ORGANS:
-        values[inside(points, centre, radii)] = arterial_hu if arterial else venous_hu
+    for center, radii, venous_hu, arterial_hu in ORGANS:
+        values[inside(points, center, radii)] = arterial_hu if arterial else venous_hu
     values = ndimage.gaussian_filter(values, 0.6) + np.random.default_rng(int(arterial)).normal(0, 10, SHAPE)
     return as_image(values.astype(np.int16), spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))
 
@@ -70,8 +70,8 @@ SHIFT_MM = np.array([9.0, -7.0, 11.0])  # z, y, x
 def rigid_warp(points: np.ndarray) -> np.ndarray:
     """The arterial scan sees, at p, the patient at R(p - c) + c + shift."""
     rotation = np.reshape(ROTATION.GetMatrix(), (3, 3))[::-1, ::-1]
-    centre = np.array([80, 105, 110])
-    return (points - centre) @ rotation.T + centre + SHIFT_MM
+    center = np.array([80, 105, 110])
+    return (points - center) @ rotation.T + center + SHIFT_MM
 
 
 def bending_warp(points: np.ndarray) -> np.ndarray:
@@ -116,8 +116,8 @@ def test_the_projects_phantom_is_aligned_to_under_half_a_voxel(use_mask):
     place = {"spacing_mm": spacing_mm, "origin_mm": case.grid.origin_mm[::-1]}
     portal, arterial, label = (as_image(array, **place) for array in (*case.image, case.label))
     liver = case.label > 0
-    centre = portal.TransformContinuousIndexToPhysicalPoint(np.argwhere(liver).mean(axis=0)[::-1].tolist())
-    moved = sitk.Euler3DTransform(centre, 0.05, -0.04, 0.08, (9.0, -7.0, 12.0))
+    center = portal.TransformContinuousIndexToPhysicalPoint(np.argwhere(liver).mean(axis=0)[::-1].tolist())
+    moved = sitk.Euler3DTransform(center, 0.05, -0.04, 0.08, (9.0, -7.0, 12.0))
     other = sitk.Resample(arterial, arterial, moved.GetInverse(), sitk.sitkLinear, -1024)
     result = align(portal, other, mask=label if use_mask else None)
     left_mm = displacements_mm(result.transform, portal, liver) - displacements_mm(moved, portal, liver)
@@ -153,7 +153,7 @@ def test_bending_is_undone_to_under_one_voxel_with_both_livers(venous, bent, sti
     assert result.after.liver_dice > 0.95 > result.before.liver_dice
 
 
-def test_livers_drawn_wrong_by_two_millimetres_still_help(venous, bent, stiff_residual):
+def test_livers_drawn_wrong_by_two_millimeters_still_help(venous, bent, stiff_residual):
     """A spline that follows every error of two predicted masks leaves more than it found."""
     livers = rough(mask(), 11, 2.0), rough(mask(warp=bending_warp), 12, 2.0)
     result = align(venous, bent, mask=livers[0], method="deformable-livers", other_mask=livers[1])
@@ -212,11 +212,11 @@ def test_mutual_information_is_entropy_for_equal_and_zero_for_independent_values
     assert mutual_information(ours[:0], ours[:0]) == 0
 
 
-def test_tumor_centres_meet_and_the_result_says_that_it_used_ground_truth(venous):
+def test_tumor_centers_meet_and_the_result_says_that_it_used_ground_truth(venous):
     def moved(points):
         return points + np.array((8.0, -6.0, 5.0))
 
-    result = align(venous, scan(True, moved), method="tumor-centre", labels=(label(), label(moved)))
+    result = align(venous, scan(True, moved), method="tumor-center", labels=(label(), label(moved)))
     assert residual_voxels(result.transform, moved).max() < 0.2
     assert result.numbers()["uses_ground_truth"] is True
     assert "uses ground truth, for replication only" in result.notes[0]
@@ -233,8 +233,8 @@ def test_what_cannot_be_aligned_is_refused(venous):
         ("the liver mask holds values down to -1", both, {"mask": venous}),
         (r"the liver mask has size \[88, 72, 30\], the primary phase \[88, 72, 40\]", both, {"mask": small}),
         ("liver mask of the other phase is empty", both, {"mask": mask(), "other_mask": mask() * 0}),
-        ("needs the reference labels of both phases", both, {"method": "tumor-centre"}),
-        ("other phase's label holds no tumor", both, {"method": "tumor-centre", "labels": (label(), mask())}),
+        ("needs the reference labels of both phases", both, {"method": "tumor-center"}),
+        ("other phase's label holds no tumor", both, {"method": "tumor-center", "labels": (label(), mask())}),
     ):
         with pytest.raises(UserError, match=message):
             align(*arguments, **options)

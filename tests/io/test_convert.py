@@ -1,4 +1,4 @@
-"""Sources into nnU-Net raw data sets: what arrives, what is refused, what a second run does."""
+"""Sources into nnU-Net raw datasets: what arrives, what is refused, what a second run does."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from io_samples import as_image, ct_array, dicom_slices, label_array, save_slice
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.convert import SOURCES, Settings, convert
-from nnunet_livseg.data.convert.conversion import Division
+from nnunet_livseg.data.convert.conversion import SplitOptions
 from nnunet_livseg.imaging.images import WriteError
 
 FLIP_XY = np.diag([-1.0, -1.0, 1.0])
@@ -26,7 +26,7 @@ def lits(folder, count=4):
 
 
 def run(kind, source, out, **settings):
-    return convert(SOURCES[kind](source), out, settings=Settings(**settings), division=Division(folds=2))
+    return convert(SOURCES[kind](source), out, settings=Settings(**settings), division=SplitOptions(folds=2))
 
 
 def read(path):
@@ -73,7 +73,7 @@ def test_without_a_wish_there_are_as_many_folds_as_patients_allow(tmp_path, pati
     assert len(done.records) == patients
     for asked in (0, 1):  # a wish is a wish
         with pytest.raises(UserError, match=f"--cv-folds {asked}: cross-validation needs at least 2"):
-            convert(SOURCES["lits"](source), folder, division=Division(folds=asked))
+            convert(SOURCES["lits"](source), folder, division=SplitOptions(folds=asked))
 
 
 def test_second_run_keeps_finished_cases_and_redoes_changed_ones(tmp_path):
@@ -111,7 +111,7 @@ def test_a_stopped_conversion_goes_on_and_shows_no_dataset_json(tmp_path, monkey
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
-    """Cleaning up an unknown data set would delete its cases."""
+    """Cleaning up an unknown dataset would delete its cases."""
     stranger = write(ct_array(), tmp_path / "out/imagesTr/liver_0_0000.nii.gz")
     with pytest.raises(UserError, match="exists and was not made by this command"):
         run("lits", lits(tmp_path / "source", 2), tmp_path / "out")
@@ -120,8 +120,8 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
 
 def test_workers_give_the_same_records(tmp_path):
     source = lits(tmp_path / "source", 3)
-    alone = convert(SOURCES["lits"](source), tmp_path / "a", division=Division(folds=2))
-    together = convert(SOURCES["lits"](source), tmp_path / "b", division=Division(folds=2), workers=2)
+    alone = convert(SOURCES["lits"](source), tmp_path / "a", division=SplitOptions(folds=2))
+    together = convert(SOURCES["lits"](source), tmp_path / "b", division=SplitOptions(folds=2), workers=2)
     assert alone.records == together.records
 
 
@@ -241,7 +241,7 @@ MEANINGS = {  # labels of an own folder's dataset.json, and what its values 1, 2
 @pytest.mark.parametrize(("labels", "become"), MEANINGS.values(), ids=MEANINGS)
 def test_a_folder_with_a_dataset_json_is_converted_by_its_names(tmp_path, labels, become):
     def converted(source, out, **settings):
-        convert(SOURCES["folder"](source), out, settings=Settings(**settings), division=Division())
+        convert(SOURCES["folder"](source), out, settings=Settings(**settings), division=SplitOptions())
 
     for value, ours in enumerate(become, start=1):
         source = tmp_path / f"source{value}"
@@ -274,11 +274,11 @@ def test_rounded_float_labels_pass_and_interpolated_ones_do_not(tmp_path):
     ("change", "message"),
     [
         (lambda ct: (ct.astype(int) + 1024).astype(np.uint16), "nothing below 0, so air is not at -1000 HU"),
-        (lambda ct: np.clip(ct, 0, 255).astype(np.uint8), "windowed grey picture, not Hounsfield"),
+        (lambda ct: np.clip(ct, 0, 255).astype(np.uint8), "windowed gray picture, not Hounsfield"),
         (lambda ct: np.zeros_like(ct), "all voxels have the value 0"),
         (lambda ct: np.where(ct > 500, np.nan, ct).astype(np.float32), "voxels are NaN or infinite"),
     ],
-    ids=["unsigned", "grey", "constant", "nan"],
+    ids=["unsigned", "gray", "constant", "nan"],
 )
 def test_what_is_not_hounsfield_is_refused(tmp_path, change, message):
     source = lits(tmp_path / "source", 2)
@@ -390,7 +390,7 @@ def test_table_gives_patients_and_parts(tmp_path):
         run("folder", tmp_path / "src/table.csv", tmp_path / "out")
     (tmp_path / "src/table.csv").write_text("\n".join(lines))
     done = run("folder", tmp_path / "src/table.csv", tmp_path / "out")
-    assert [record["image"]["how"] for record in done.records] == ["written"] * 4  # .nrrd in a .nii.gz data set
+    assert [record["image"]["how"] for record in done.records] == ["written"] * 4  # .nrrd in a .nii.gz dataset
     np.testing.assert_array_equal(read(tmp_path / "out/imagesTr/ct_2_0000.nii.gz"), ct_array())
     for split in json.loads((tmp_path / "out/splits_final.json").read_text()):
         assert {name[:4] for name in split["val"]} in ({"ct_0", "ct_1"}, {"ct_2", "ct_3"})

@@ -177,8 +177,8 @@ def test_gantry_tilt_is_straightened(tmp_path):
     assert "gantry tilt of 15.0 degrees" in info.notes[0] and info.resampled
     for z, plane in enumerate(array(image)):
         places, weights = np.argwhere(plane > 0)[:, ::-1], plane[plane > 0]
-        centre = np.average(places, axis=0, weights=weights).tolist()
-        x_mm, y_mm, z_mm = image.TransformContinuousIndexToPhysicalPoint((*centre, float(z)))
+        center = np.average(places, axis=0, weights=weights).tolist()
+        x_mm, y_mm, z_mm = image.TransformContinuousIndexToPhysicalPoint((*center, float(z)))
         assert (x_mm, y_mm) == pytest.approx((-17 + 16, -23 + 30), abs=0.05)
         assert z_mm == pytest.approx(-110 + 2.5 * z)
     assert (array(image)[0] == -1024).any()  # outside every slice there is air, not tissue
@@ -192,8 +192,8 @@ def test_tilted_oblique_series_keeps_positions(tmp_path):
     image, _ = read_series(tmp_path / "study")
     inside = array(image) > 50
     expected_mm = rotated() @ np.array([20 * 0.7, 20 * 0.8, 11 * 2.5 / 2]) + (-17, -23, -110)
-    centre = np.argwhere(inside).mean(axis=0)[::-1].tolist()
-    np.testing.assert_allclose(image.TransformContinuousIndexToPhysicalPoint(centre), expected_mm, atol=0.2)
+    center = np.argwhere(inside).mean(axis=0)[::-1].tolist()
+    np.testing.assert_allclose(image.TransformContinuousIndexToPhysicalPoint(center), expected_mm, atol=0.2)
 
 
 def test_repeated_slices_are_left_out_once_if_they_are_equal(tmp_path):

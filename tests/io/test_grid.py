@@ -38,7 +38,7 @@ def test_sizes_are_compared_first():
 
 
 def test_a_slice_has_a_thickness():
-    """The centres of the corner voxels are the same, whatever the thickness."""
+    """The centers of the corner voxels are the same, whatever the thickness."""
     thin, thick = (as_image(FLAT[:1], spacing_mm=(mm, 0.7, 0.7)) for mm in (1, 5))
     assert [difference.part for difference in grid_differences(thin, thick)] == ["spacing"]
 

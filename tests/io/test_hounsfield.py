@@ -53,7 +53,7 @@ LOST_INTERCEPT = {
     "first slice": np.concatenate([LOST[:1], HU[1:]]),
 }
 UNIT = (WINDOWED + 160) / np.float32(400)
-NORMALISED = {
+NORMALIZED = {
     "0 to 1": UNIT,
     "-1 to 1": 2 * UNIT - 1,
     "-0.5 to 0.5": UNIT - 0.5,
@@ -87,10 +87,10 @@ def test_a_lost_intercept_is_named(name):
         assert ("in 2 of 12 slices (z = 5, 6)" if name == "some slices" else "in 1 of 12 slices (z = 0)") in problem
 
 
-@pytest.mark.parametrize("name", NORMALISED)
+@pytest.mark.parametrize("name", NORMALIZED)
 def test_other_scales_are_named(name):
-    problem = judge_hounsfield(NORMALISED[name], remedy="--offset -1024").problem
-    assert any(word in problem for word in ("normalised", "grey picture", "nothing below 0", "subtracted twice"))
+    problem = judge_hounsfield(NORMALIZED[name], remedy="--offset -1024").problem
+    assert any(word in problem for word in ("normalized", "gray picture", "nothing below 0", "subtracted twice"))
 
 
 def test_large_volumes_are_judged_by_a_part_of_their_voxels():
@@ -145,12 +145,12 @@ def given(tmp_path, values):
     }
 
 
-@pytest.mark.parametrize("values", [corner(LOST, -2000), LOST_INTERCEPT["some slices"], NORMALISED["-1 to 1"]])
+@pytest.mark.parametrize("values", [corner(LOST, -2000), LOST_INTERCEPT["some slices"], NORMALIZED["-1 to 1"]])
 def test_commands_refuse_them(values, tmp_path, livseg):
     for command, arguments in given(tmp_path, values).items():
         status, printed = livseg(command, *arguments)
         assert status == 1, f"{command}: {printed}"
-        assert "intercept" in printed or "normalised" in printed, f"{command}: {printed}"
+        assert "intercept" in printed or "normalized" in printed, f"{command}: {printed}"
     assert not list(tmp_path.rglob("raw/*/dataset.json")) and not (tmp_path / "aligned").exists()
 
 

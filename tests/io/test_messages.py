@@ -31,7 +31,7 @@ def own(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--id", 0), "data set numbers begin at 1"),
+        (("--id", 0), "dataset numbers begin at 1"),
         (("--id", 3, "--name", "My__Set"), "use letters, digits, - and single _ only"),
         (("--id", 3, "--map", "3"), "write pairs of whole numbers"),
         (("--id", 3, "--map", "3=7"), "7 is not a label of the dataset"),
@@ -203,7 +203,7 @@ def test_several_frames_in_a_plain_ct_file(tmp_path):
     for one in slices:
         one.NumberOfFrames, one.PixelData = 2, one.PixelData * 2
     save_slices(slices, tmp_path)
-    with pytest.raises(UserError, match=r"holds pixels of shape \(2, 40, 48\); one grey slice was expected"):
+    with pytest.raises(UserError, match=r"holds pixels of shape \(2, 40, 48\); one gray slice was expected"):
         read_series(tmp_path)
 
 
@@ -240,24 +240,24 @@ def test_options_of_align(tmp_path, livseg):
         ((tmp_path / "t.csv",), "give its number with --id"),
         ((tmp_path / "none.csv", "--id", 4), "does not exist"),
         ((a, b, "-o", tmp_path / "out", "--labels", a), "--labels: 1 files for 2 phases; give one for each"),
-        ((a, b, "-o", tmp_path / "out", "--method", "tumor-centre"), "needs the reference labels of both phases"),
+        ((a, b, "-o", tmp_path / "out", "--method", "tumor-center"), "needs the reference labels of both phases"),
     ):
         status, printed = livseg("align", *command)
         assert status == 1 and message in printed
         assert not (tmp_path / "out").exists()
 
 
-def test_tumor_centre_of_a_table_needs_both_labels(tmp_path, livseg):
+def test_tumor_center_of_a_table_needs_both_labels(tmp_path, livseg):
     for name in ("a", "b"):
         write(ct_array(), tmp_path / f"{name}.nii")
     write(as_image(label_array()), tmp_path / "l.nii")
     rows = [f"{case},a.nii,b.nii,l.nii" for case in ("x", "y")]
     (tmp_path / "t.csv").write_text("\n".join(["case,a,b,label", *rows]))
-    command = ("align", tmp_path / "t.csv", "--id", 4, "--raw", tmp_path, "--cv-folds", 2, "--method", "tumor-centre")
-    assert "tumor-centre alignment needs the labels of both phases" in livseg(*command)[1]
+    command = ("align", tmp_path / "t.csv", "--id", 4, "--raw", tmp_path, "--cv-folds", 2, "--method", "tumor-center")
+    assert "tumor-center alignment needs the labels of both phases" in livseg(*command)[1]
     (tmp_path / "t.csv").write_text("\n".join(["case,a,b,label,label_b", *(f"{row},l.nii" for row in rows)]))
     status, printed = livseg(*command)
-    assert status == 0 and "tumor-centre (uses ground truth)" in printed
+    assert status == 0 and "tumor-center (uses ground truth)" in printed
     record = json.loads((tmp_path / "Dataset004_LiverPhases/conversion.json").read_text())["cases"][0]
     assert record["phase_1"]["uses_ground_truth"] and "uses ground truth" in record["notes"][0]
 

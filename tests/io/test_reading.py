@@ -109,7 +109,7 @@ def test_every_field_of_a_header_is_right_or_named(tmp_path, name):
                 reader(path)
         return
     volume = read_volume(path)
-    assert re.search(message.removeprefix(NOTED), " ".join(volume.repairs)) and bool(volume.repairs) == bool(message)
+    assert re.search(message.removeprefix(NOTED), " ".join(volume.notes)) and bool(volume.notes) == bool(message)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(volume.image), CT)
     np.testing.assert_allclose(volume.image.GetOrigin(), (-17, -23, -110), atol=1e-4)
     np.testing.assert_allclose(volume.image.GetSpacing(), (0.7, 0.8, 2.5), rtol=1e-5)

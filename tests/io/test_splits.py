@@ -9,7 +9,7 @@ import pytest
 from io_samples import ct_array, label_array, write
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.splits import folds, parts
+from nnunet_livseg.data.splits import cross_validation_splits, train_val_test_split
 
 PATIENT_OF = {f"case_{n:03d}": f"patient_{n // 2:02d}" for n in range(46)}  # two CTs each
 TUMOR = {case: int(case[5:]) % 8 < 2 for case in PATIENT_OF}  # a quarter of the patients
@@ -25,7 +25,7 @@ def leaks(splits, patient_of):
 
 
 def test_folds_cover_every_case_once_and_never_part_a_patient():
-    result = folds(PATIENT_OF, 4, stratum_of=TUMOR, seed=0)
+    result = cross_validation_splits(PATIENT_OF, 4, stratum_of=TUMOR, seed=0)
     assert sorted(case for split in result for case in split["val"]) == sorted(PATIENT_OF)
     for split in result:
         assert sorted(split["train"] + split["val"]) == sorted(PATIENT_OF)
@@ -39,12 +39,16 @@ def test_folds_cover_every_case_once_and_never_part_a_patient():
 
 def test_folds_depend_on_the_seed_and_on_nothing_else():
     backwards = dict(reversed(PATIENT_OF.items()))
-    assert folds(PATIENT_OF, 4, stratum_of=TUMOR, seed=1) == folds(backwards, 4, stratum_of=TUMOR, seed=1)
-    assert folds(PATIENT_OF, 4, stratum_of=TUMOR, seed=1) != folds(PATIENT_OF, 4, stratum_of=TUMOR, seed=2)
+    assert cross_validation_splits(PATIENT_OF, 4, stratum_of=TUMOR, seed=1) == cross_validation_splits(
+        backwards, 4, stratum_of=TUMOR, seed=1
+    )
+    assert cross_validation_splits(PATIENT_OF, 4, stratum_of=TUMOR, seed=1) != cross_validation_splits(
+        PATIENT_OF, 4, stratum_of=TUMOR, seed=2
+    )
 
 
 def test_parts_count_patients_not_cases():
-    split, test = parts(PATIENT_OF, (15, 5, 3), seed=0)
+    split, test = train_val_test_split(PATIENT_OF, (15, 5, 3), seed=0)
     assert [len(split["train"]), len(split["val"]), len(test)] == [30, 10, 6]
     assert sorted(split["train"] + split["val"] + test) == sorted(PATIENT_OF)
     patients = [{PATIENT_OF[case] for case in part} for part in (split["train"], split["val"], test)]
@@ -58,13 +62,13 @@ def test_a_split_by_case_is_seen_as_a_leak():
 
 def test_impossible_divisions_are_refused():
     with pytest.raises(UserError, match="there are only 23 patients"):
-        folds(PATIENT_OF, 24, stratum_of=TUMOR, seed=0)
+        cross_validation_splits(PATIENT_OF, 24, stratum_of=TUMOR, seed=0)
     with pytest.raises(UserError, match="needs at least 2"):
-        folds(PATIENT_OF, 1, stratum_of=TUMOR, seed=0)
+        cross_validation_splits(PATIENT_OF, 1, stratum_of=TUMOR, seed=0)
     with pytest.raises(UserError, match=r"--split 88 22 20 adds up to 130, but there are 23 patients \(46 cases\)"):
-        parts(PATIENT_OF, (88, 22, 20), seed=0)
+        train_val_test_split(PATIENT_OF, (88, 22, 20), seed=0)
     with pytest.raises(UserError, match="training and validation need at least one"):
-        parts(PATIENT_OF, (23, 0, 0), seed=0)
+        train_val_test_split(PATIENT_OF, (23, 0, 0), seed=0)
 
 
 def lits(folder, count):

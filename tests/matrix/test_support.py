@@ -51,12 +51,12 @@ def test_a_row_that_trains_otherwise_runs_again_and_a_remark_changes_nothing(tmp
 
 
 def test_a_second_outcome_replaces_the_first_and_keeps_the_others(tmp_path):
-    store, neighbour = Store(tmp_path / "support.json"), Cell(VARIANTS[1], "2d", "labels")
-    store.record(neighbour, outcome(PASSED, cell=neighbour))
+    store, neighbor = Store(tmp_path / "support.json"), Cell(VARIANTS[1], "2d", "labels")
+    store.record(neighbor, outcome(PASSED, cell=neighbor))
     store.record(CELL, outcome(FAILED, "broken"))
     store.record(CELL, outcome(PASSED))
     assert [o.outcome for o in store.outcomes().values()] == [PASSED, PASSED]
-    assert list(store.outcomes()) == [str(CELL), str(neighbour)]  # in the matrix's order
+    assert list(store.outcomes()) == [str(CELL), str(neighbor)]  # in the matrix's order
 
 
 def test_the_page_gives_the_reason_of_a_refusal_once():

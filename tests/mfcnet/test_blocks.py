@@ -70,7 +70,7 @@ def test_dac_parameters_and_thin_axes():
 
 
 def _pooled_and_upsampled(x, window):
-    """Maxima over windows clipped to the map, then linear interpolation at voxel centres, axis by axis."""
+    """Maxima over windows clipped to the map, then linear interpolation at voxel centers, axis by axis."""
     windows = [min(window, n) for n in x.shape[2:]]
     counts = [n // w for n, w in zip(x.shape[2:], windows, strict=True)]
     pooled = x

@@ -232,7 +232,7 @@ def test_refuses_what_it_cannot_do():
         _build(2, norm="plans", norm_op=None)
 
 
-def test_weights_are_loaded_after_nnunets_initialisation_and_not_before(tmp_path):
+def test_weights_are_loaded_after_nnunets_initialization_and_not_before(tmp_path):
     """Prediction builds the network, too, and must not need the file."""
     torch.manual_seed(0)
     donor = _build(2, 3, **NARROW)

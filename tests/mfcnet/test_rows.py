@@ -5,7 +5,7 @@ import torch
 
 from nnunet_livseg.cli.plan import _option
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.plans import Overrides, make_plans, settings
+from nnunet_livseg.plans import Overrides, make_plans, training_setup
 from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.mfcnet import RECIPE, ROWS
@@ -31,7 +31,9 @@ def test_the_papers_preset():
     assert configuration["batch_size"] == 8
     assert [round(448 * s / 512, 3) for s in configuration["spacing"]] == [0.767, 0.767]  # the whole slice of LiTS
     assert configuration["livseg"]["loss"] == "ce"
-    assert settings(ROW["mfcnet"], configuration).recipe == RECIPE.but(iterations=719, validation_iterations=180)
+    assert training_setup(ROW["mfcnet"], configuration).recipe == RECIPE.replace(
+        iterations=719, validation_iterations=180
+    )
 
 
 @pytest.mark.parametrize(("row", "count"), [("mfcnet-backbone", 29_003_093), ("mfcnet", 29_003_093 + 108_086)])
@@ -82,7 +84,7 @@ def test_training_stops_when_the_rate_is_too_small():
     assert reason_to_stop(RECIPE, losses[:-1]) is None
     assert reason_to_stop(RECIPE, losses) is not None
     assert reason_to_stop(RECIPE, losses) == "The learning rate would fall to 3.9e-07, below 5e-07"
-    assert reason_to_stop(RECIPE.but(stop_below=None), losses) is None
+    assert reason_to_stop(RECIPE.replace(stop_below=None), losses) is None
     at_its_end = Recipe(epochs=3, stop_below=1.0)  # nnU-Net's schedule is at 0 there, and the training over anyway
     assert reason_to_stop(at_its_end, [1.0, 1.0, 1.0]) is None
 

@@ -19,14 +19,14 @@ def linear(conv, x):
     return torch.einsum("oc,bc...->bo...", weight, x) + conv.bias.view(1, -1, *[1] * (x.ndim - 2))
 
 
-def normalised(norm, x):
+def normalized(norm, x):
     view = (1, -1, *[1] * (x.ndim - 2))
     mean, var = norm.running_mean.view(view), norm.running_var.view(view)
     return (x - mean) / (var + norm.eps) ** 0.5 * norm.weight.view(view) + norm.bias.view(view)
 
 
 def shaken(module):
-    """``module`` for prediction, with normalisations that have something to do."""
+    """``module`` for prediction, with normalizations that have something to do."""
     for norm in module.modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             norm.running_mean.normal_()
@@ -42,25 +42,25 @@ def test_gate_equals_its_equations(dim, coarser):
     gate = shaken(SteeredGate(6, 5, conv_op=CONV[dim], norm=NORM[dim]))
     x = torch.randn(2, 6, *(4, 6, 10)[:dim])
     steering = torch.randn(2, 5, *(2, 3, 5)[:dim]) if coarser else torch.randn(2, 5, *(4, 6, 10)[:dim])
-    w_x = normalised(gate.see[1], linear(gate.see[0], x))
-    w_g = normalised(gate.steer[1], linear(gate.steer[0], steering))
+    w_x = normalized(gate.see[1], linear(gate.see[0], x))
+    w_g = normalized(gate.steer[1], linear(gate.steer[0], steering))
     if coarser:
         w_g = F.interpolate(w_g, x.shape[2:], mode="trilinear" if dim == 3 else "bilinear")
     inner = (w_x + w_g).clamp(min=0)
-    alpha = 1 / (1 + torch.exp(-normalised(gate.weigh[1], linear(gate.weigh[0], inner))))
+    alpha = 1 / (1 + torch.exp(-normalized(gate.weigh[1], linear(gate.weigh[0], inner))))
     torch.testing.assert_close(gate(x, steering), x * alpha)
     assert alpha.shape[1] == 1
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2), (1, 1, 1)])
 @pytest.mark.parametrize("elu_alpha", [1.0, "channels"])
-def test_down_pools_convolves_normalises_and_bends(dim, stride, elu_alpha):
+def test_down_pools_convolves_normalizes_and_bends(dim, stride, elu_alpha):
     torch.manual_seed(0)
     stride = stride[:dim]
     kernel = (1, 3, 3)[:dim]
     block = shaken(down(CONV[dim], 3, 4, kernel, stride, norm=NORM[dim], elu_alpha=elu_alpha))
     x = torch.randn(2, 3, *(4, 6, 8)[:dim])
-    # the largest of each axis' three neighbours, on axes that are reduced (or, without a stride, convolved) only
+    # the largest of each axis' three neighbors, on axes that are reduced (or, without a stride, convolved) only
     reach = [n > 1 for n in (kernel if max(stride) == 1 else stride)]
     padded = F.pad(x, [1] * 2 * dim, value=-float("inf"))
     offsets = itertools.product(*[(-1, 0, 1) if r else (0,) for r in reach])
@@ -74,7 +74,7 @@ def test_down_pools_convolves_normalises_and_bends(dim, stride, elu_alpha):
     size = kernel if max(stride) == 1 else stride
     assert conv.weight.shape[2:] == size
     padding = [n // 2 for n in kernel] if max(stride) == 1 else 0
-    y = normalised(block[2], convolve(pooled, conv.weight, conv.bias, stride, padding))
+    y = normalized(block[2], convolve(pooled, conv.weight, conv.bias, stride, padding))
     alpha = 4.0 if elu_alpha == "channels" else 1.0
     torch.testing.assert_close(block(x), torch.where(y > 0, y, alpha * (torch.exp(y) - 1)))
 

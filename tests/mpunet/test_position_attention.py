@@ -121,7 +121,7 @@ def test_embedding_is_added_and_interpolated(dim):
     torch.testing.assert_close(embedding(x), x + embedding.embedding)
     twice = torch.zeros(1, 3, *(8, 4, 12)[:dim])
     got = embedding(twice)
-    # half-way between the grid's points the interpolation is 3/4 of one neighbour and 1/4 of the other, per axis
+    # half-way between the grid's points the interpolation is 3/4 of one neighbor and 1/4 of the other, per axis
     expected = embedding.embedding
     for axis in range(2, 2 + dim):
         n = expected.shape[axis]

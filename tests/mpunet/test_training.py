@@ -13,7 +13,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss
 from nnunet_livseg.networks.mpunet import MPUNet
 from nnunet_livseg.networks.outputs import TrainingOutput
-from nnunet_livseg.plans import KEY, Overrides, make_plans, settings
+from nnunet_livseg.plans import KEY, Overrides, make_plans, training_setup
 from nnunet_livseg.recipes import Recipe, is_best, is_best_so_far, learning_rate
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.trainers import LivSegTrainer
@@ -171,11 +171,11 @@ def test_trainer_saves_the_best_by_the_recipe(monkeypatch, dices, expected):
 
 def test_regions_make_the_heads_sigmoid():
     configuration = stock_configuration(3)
-    assert "heads" not in settings(MPUNET, configuration).architecture["arch_kwargs"]
+    assert "heads" not in training_setup(MPUNET, configuration).architecture["arch_kwargs"]
     with_regions = configuration | {KEY: {"regions": True}}
-    assert settings(MPUNET, with_regions).architecture["arch_kwargs"]["heads"] == "sigmoid"
+    assert training_setup(MPUNET, with_regions).architecture["arch_kwargs"]["heads"] == "sigmoid"
     dpcnet = find_variant("dpcnet")
-    assert settings(dpcnet, with_regions).architecture == settings(dpcnet, configuration).architecture
+    assert training_setup(dpcnet, with_regions).architecture == training_setup(dpcnet, configuration).architecture
 
 
 def test_trainer_writes_regions_into_the_models_plans():

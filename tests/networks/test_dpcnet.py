@@ -44,7 +44,7 @@ def test_table4_comparators_add_what_is_printed(name, printed):
     assert count(table4(name)) - BASELINE == pytest.approx(printed, abs=0.01e6)
 
 
-def test_daf_is_normalised_and_trained_as_its_authors_do():
+def test_daf_is_normalized_and_trained_as_its_authors_do():
     """DAF3D's code: GroupNorm(32, ...) everywhere; its Train.py weighs the Dice of the refined outputs otherwise."""
     network = table4("dpcnet-daf")
     norms = [module for module in network.daf.modules() if isinstance(module, torch.nn.GroupNorm)]

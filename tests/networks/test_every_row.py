@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from nnunet_livseg.plans import settings
+from nnunet_livseg.plans import training_setup
 from nnunet_livseg.reference_networks import build
 from nnunet_livseg.variants import find_variant
 
@@ -78,13 +78,13 @@ def parameters_without_effect(network, scan):
     float64 it is not rounded to 0 (the smallest one of any row is 1e-10 of the weight it belongs to).
     """
     with_smooth_activations(network.double())
-    for parameter in network.parameters():  # leave zero-initialised gates, where gradients vanish
+    for parameter in network.parameters():  # leave zero-initialized gates, where gradients vanish
         parameter.data.add_(0.01)
     outputs = network(scan.double())
     weights = [declaration.weight for declaration in network.training_outputs()]
     total = sum(w * o.log_softmax(1).square().mean() for w, o in zip(weights, outputs, strict=True) if w)
     total.backward()
-    # a bias before an instance normalisation has no effect, in nnU-Net's own network too
+    # a bias before an instance normalization has no effect, in nnU-Net's own network too
     trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad and not n.endswith("bias")]
     assert all(p.grad is None or p.grad.isfinite().all() for _, p in trained)
     return {n for n, p in trained if p.grad is None or p.grad.abs().max() < 1e-13 * p.detach().abs().max()}
@@ -133,7 +133,7 @@ def test_feature_map_estimate_counts_every_convolution(network, scan):
 
 def test_plans_build_it_by_import_path(configuration, variant):
     """nnU-Net's own trainers build what the plans name."""
-    architecture = settings(variant, configuration).architecture
+    architecture = training_setup(variant, configuration).architecture
     network = get_network_from_plans(
         architecture["network_class_name"],
         architecture["arch_kwargs"],

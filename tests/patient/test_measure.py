@@ -38,7 +38,7 @@ def test_lesions_of_a_phantom_have_its_volumes_places_and_densities(phantom):
     assert [lesion.volume_ml for lesion in found.lesions] == pytest.approx([tumor.volume_ml for tumor in truth])
     for lesion, tumor in zip(found.lesions, truth, strict=True):
         x, y, z = image.TransformPhysicalPointToContinuousIndex(lesion.center_mm)
-        assert (z, y, x) == pytest.approx(tumor.centre_voxel)
+        assert (z, y, x) == pytest.approx(tumor.center_voxel)
         assert lesion.mean_hu == pytest.approx(tumor.mean_hu[0])
         mask = phantom.lesion == tumor.lesion
         assert lesion.sd_hu == pytest.approx(phantom.image[0][mask].std())

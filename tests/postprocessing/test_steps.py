@@ -41,7 +41,7 @@ def corners(index, shape):
             yield None, other
 
 
-def parts(labels, values, neighbours):
+def parts(labels, values, neighbors):
     """Sets of voxels that hang together, in the order of their first voxel."""
     left = {index for index in np.ndindex(labels.shape) if labels[index] in values}
     found = []
@@ -51,7 +51,7 @@ def parts(labels, values, neighbours):
         left.remove(start)
         part, queue = {start}, deque([start])
         while queue:
-            for _, other in neighbours(queue.popleft(), labels.shape):
+            for _, other in neighbors(queue.popleft(), labels.shape):
                 if other in left:
                     left.remove(other)
                     part.add(other)

@@ -10,7 +10,7 @@ import pytest
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.evaluation.statistics import paired_tests
 from nnunet_livseg.postprocessing import LargestLiver, SmallestLesion, TumorInLiver
-from nnunet_livseg.postprocessing.step_scores import CaseScore, gain_interval, summarise
+from nnunet_livseg.postprocessing.step_scores import CaseScore, gain_interval, summarize
 from nnunet_livseg.postprocessing.tuning import VOLUMES_MM3, tune
 
 SHAPE = (6, 16, 30)
@@ -212,7 +212,7 @@ def test_interval_treats_undefined_cases_as_the_means_do():
     after = [score(0.9, math.nan), score(0.85, 0.7), score(0.7, 0.4)]
     gains = []
     for drawn in itertools.product(range(3), repeat=3):
-        ends = [summarise([scores[i] for i in drawn]).mean_dice for scores in (after, before)]
+        ends = [summarize([scores[i] for i in drawn]).mean_dice for scores in (after, before)]
         gains.append(ends[0] - ends[1])
     expected = np.percentile(gains, [2.5, 97.5], method="inverted_cdf")
     assert gain_interval(after, before) == pytest.approx(tuple(expected))

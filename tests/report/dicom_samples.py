@@ -66,8 +66,8 @@ def blobs(shape, *, seed=0):
     labels[(np.abs(y - height * 0.4) < height * 0.3) & (np.abs(x - width * 0.3) < width * 0.2)] = 1
     labels[depth // 3, :, :] = 0  # a slice without anything
     for place, radius in (((0, 0.3, 0.2), 3), ((1, 0.5, 0.35), 4), ((0.7, 0.25, 0.4), 2)):
-        centre = np.array([place[0] * (depth - 1), place[1] * height, place[2] * width]).round()
-        labels[((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2) <= radius**2] = 2
+        center = np.array([place[0] * (depth - 1), place[1] * height, place[2] * width]).round()
+        labels[((z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2) <= radius**2] = 2
     labels[depth // 2, height // 2, 0] = labels[depth // 2, height - 1, width - 1] = 2
     labels[depth // 3] = 0
     return labels

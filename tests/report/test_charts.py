@@ -85,12 +85,12 @@ def test_winners_lie_on_their_side_of_the_diagonal():
     points = [(0.5, 0.7, "second better"), (0.7, 0.5, "first better")]
     higher = charts.paired_scatter(points, x_title="a", y_title="b", better="higher")
     lower = charts.paired_scatter(points, x_title="a", y_title="b", better="lower")
-    colours = [re.findall(r'<circle[^>]*fill="([^"]+)"', svg) for svg in (higher, lower)]
-    assert colours[0] == ["#009e73", "#d55e00"]
-    assert colours[1] == ["#d55e00", "#009e73"]
+    colors = [re.findall(r'<circle[^>]*fill="([^"]+)"', svg) for svg in (higher, lower)]
+    assert colors[0] == ["#009e73", "#d55e00"]
+    assert colors[1] == ["#d55e00", "#009e73"]
 
 
-def test_differences_are_filled_where_significant_and_noise_is_grey():
+def test_differences_are_filled_where_significant_and_noise_is_gray():
     rows = [("a - b", 0.1, (0.05, 0.15), True), ("a - c", 0.02, (-0.1, 0.2), False)]
     svg = charts.forest(rows, title="difference", floor=0.06)
     assert svg.count('fill="#fff"') == 1

@@ -39,7 +39,7 @@ def test_segments_say_what_they_are(tmp_path):
     )
     assert lesion.anatomic_regions == [standard.SCT.Liver]
     shown = highdicom.color.CIELabColor.from_dicom_value(liver.RecommendedDisplayCIELabValue).to_rgb()
-    np.testing.assert_allclose(shown, dicom_codes.PROPERTIES["liver"].colour, atol=2)
+    np.testing.assert_allclose(shown, dicom_codes.PROPERTIES["liver"].color, atol=2)
     algorithm = lesion.algorithm_identification
     assert (algorithm.name, algorithm.family) == ("nnunet_livseg", standard.DCM.ArtificialIntelligence)
     assert (

@@ -122,6 +122,6 @@ def test_uncertainty_is_shown_in_the_slice_that_holds_most_of_it(check):
     html = section(html, "Uncertainty")
     assert "axial, slice 40" in html
     seen, _ = pixels(figures(html)[0])
-    coloured = np.ptp(seen.astype(int), axis=-1) > 60
-    assert coloured.sum() == 100  # ten by ten pixels
+    colored = np.ptp(seen.astype(int), axis=-1) > 60
+    assert colored.sum() == 100  # ten by ten pixels
     assert len(figures(html)) == 2  # the slice and its scale

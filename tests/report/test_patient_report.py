@@ -188,8 +188,8 @@ def test_an_extremely_narrow_image_has_a_preview(tmp_path, size):
 
 def test_values_that_are_no_hounsfield_units_are_shown_with_a_warning(check):
     image, labels = scan()
-    grey = sitk.Cast(sitk.RescaleIntensity(image, 0, 255), sitk.sitkUInt8)
-    result = segmented(grey, labels)
+    gray = sitk.Cast(sitk.RescaleIntensity(image, 0, 255), sitk.sitkUInt8)
+    result = segmented(gray, labels)
     html = report_html(result)
     assert "Probably not in Hounsfield units" in check(html)
     seen, _ = pixels(figures(section(html, "Key slices"))[0])

@@ -50,9 +50,9 @@ def test_the_worst_cases_come_first_with_pictures_of_the_ct(html):
     assert worst.index("missed &lt;") < worst.index("half") < worst.index("good")
     pictures_found = re.findall(r'href="data:image/png;base64,([^"]+)"', worst)
     assert len(pictures_found) == 6  # three cases with tumor, axial and coronal each
-    grey = np.array(Image.open(io.BytesIO(base64.b64decode(pictures_found[0]))))
-    assert grey.ndim == 2
-    assert grey.std() > 20
+    gray = np.array(Image.open(io.BytesIO(base64.b64decode(pictures_found[0]))))
+    assert gray.ndim == 2
+    assert gray.std() > 20
 
 
 def test_every_definition_is_on_the_page(html, result):
@@ -110,10 +110,10 @@ def scene(**changes):
                      "spacing_mm": (5.0, 1.0, 1.0), "ct": None} | changes))  # fmt: skip
 
 
-def paths(svg, colour):
+def paths(svg, color):
     return [
         np.array(re.findall(r"([\d.-]+) ([\d.-]+)", d), dtype=float)
-        for d in re.findall(rf'<path d="([^"]+)"[^>]*stroke="{colour}"', svg)
+        for d in re.findall(rf'<path d="([^"]+)"[^>]*stroke="{color}"', svg)
     ]
 
 

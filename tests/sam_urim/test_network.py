@@ -116,7 +116,7 @@ def test_a_cascades_segmentation_reaches_every_stream(fusion):
     assert network(x).shape == (2, 3, 32, 48)
 
 
-def test_neighbouring_slices_belong_to_their_phase():
+def test_neighboring_slices_belong_to_their_phase():
     network = build(channels=6, channels_per_phase=3)
     x = image(2, 6)
     first, second = network.split(x)
@@ -200,7 +200,7 @@ def test_every_parameter_of_a_resnet_learns_in_one_step():
     )
     sum(o.square().mean() for o in network(image(2))).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-    assert network.compute_conv_feature_map_size((64, 96)) > 0  # batch normalisation takes no single case in training
+    assert network.compute_conv_feature_map_size((64, 96)) > 0  # batch normalization takes no single case in training
     assert network.training
 
 

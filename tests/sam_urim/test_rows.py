@@ -9,7 +9,7 @@ import torch
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.phases import require_phases
-from nnunet_livseg.plans import Overrides, make_plans, settings
+from nnunet_livseg.plans import Overrides, make_plans, training_setup
 from nnunet_livseg.recipes import learning_rate
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.sam_urim import PRESETS, RECIPE, ROWS
@@ -151,7 +151,7 @@ def test_single_phase_rows_take_any_number_of_phases(make_trainer):
 
 
 def test_slices_of_one_phase_are_not_phases():
-    architecture = settings(find_variant("sam-urim"), plans()["configurations"]["2d"]).architecture
+    architecture = training_setup(find_variant("sam-urim"), plans()["configurations"]["2d"]).architecture
     architecture["arch_kwargs"]["channels_per_phase"] = 3
     with pytest.raises(UserError, match="the images have 3 channels"):
         require_phases(find_variant("sam-urim"), architecture, ["CT"] * 3)

@@ -43,7 +43,7 @@ def phases_like(dim, phases, channels=8, sizes=SIZES):
     ]
 
 
-def normalise(x, module, axes):
+def normalize(x, module, axes):
     """(x - mean) / sqrt(var + eps), then the affine map; the statistics over ``axes``."""
     shape = (1, -1, *[1] * (x.ndim - 2))
     mean, variance = x.mean(axes, keepdim=True), x.var(axes, correction=0, keepdim=True)
@@ -64,13 +64,13 @@ def naive(block, features, *, batch_norm, sigmoid):
         maps = []
         for branch in mapping.pyramid:
             padding = [n // 2 for n in branch[0].weight.shape[2:]]
-            maps.append(normalise(convolve(x, branch[0].weight, padding=padding), branch[1], axes))
+            maps.append(normalize(convolve(x, branch[0].weight, padding=padding), branch[1], axes))
         pooled = torch.einsum("bd,wd->bw", x.mean(space), mapping.pooled[0].weight.flatten(1))
-        pooled = normalise(pooled, mapping.pooled[1], (0,) if batch_norm else (1,)).clamp(min=0)
+        pooled = normalize(pooled, mapping.pooled[1], (0,) if batch_norm else (1,)).clamp(min=0)
         maps.append(pooled.reshape(*pooled.shape, *[1] * len(space)) * torch.ones_like(maps[0]))
         fuse, norm = mapping.fuse
         padding = [n // 2 for n in fuse.weight.shape[2:]]
-        response = normalise(convolve(torch.cat(maps, 1), fuse.weight, padding=padding), norm, axes)
+        response = normalize(convolve(torch.cat(maps, 1), fuse.weight, padding=padding), norm, axes)
         responses.append(1 / (1 + (-response).exp()) if sigmoid else response)
     powers = [response.exp() for response in responses]
     weights = [power / sum(powers) for power in powers]
@@ -169,4 +169,4 @@ def test_phase_attention_equals_its_formula(dim):
     fused, onward = block(features)
     torch.testing.assert_close(fused, expected, rtol=1e-5, atol=1e-6)
     assert onward == features
-    assert scales.std() > 1e-3, "the authors' own normalisation gives the same scale for every channel"
+    assert scales.std() > 1e-3, "the authors' own normalization gives the same scale for every channel"

@@ -14,7 +14,7 @@ from known_model import drawing, make_model
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.imaging.images import read_scan
+from nnunet_livseg.imaging.images import read_image
 from nnunet_livseg.imaging.liver_crop import crop_image, find_liver_box, uncrop
 from nnunet_livseg.inference.ct_input import read_ct
 from nnunet_livseg.inference.folder_prediction import LiverFiles, predict_folder
@@ -155,7 +155,7 @@ def test_livers_of_a_header_that_was_repaired_lie_where_nnunet_read_it(place):
     raw = bytearray(gzip.decompress(path.read_bytes()))
     raw[80:84] = (-np.frombuffer(raw[80:84], "<f4")).tobytes()
     path.write_bytes(gzip.compress(raw))
-    assert read_scan(path).repairs
+    assert read_image(path).notes
     predict(place, livers=place / "livers")
     np.testing.assert_array_equal(array(place / "out/a b.nii.gz"), drawing()[1])
 

@@ -303,7 +303,7 @@ def test_wrong_wishes_are_explained(model, options, message):
         (np.zeros((4, 5)), {}, r"shape \(4, 5\)"),
         (drawing()[0], {}, r"an array has no voxel size"),
         (drawing()[0], {"spacing_mm": (1, 0, 1)}, r"spacing_mm is \(1, 0, 1\)"),
-        (np.clip(drawing()[0], 0, 255), {"spacing_mm": SPACING_MM}, r"windowed grey picture"),
+        (np.clip(drawing()[0], 0, 255), {"spacing_mm": SPACING_MM}, r"windowed gray picture"),
         (sitk.Image(8, 8, sitk.sitkInt16), {}, r"a CT is a volume of several slices"),
         ({"ct": 1}, {}, r"a dict is no CT"),
         ((), {}, r"no image was given"),

@@ -73,7 +73,7 @@ def test_ablations_lack_what_they_leave_out():
 
 
 def test_paper_layers():
-    """Max pooling, ReLU, no normalisation, window -75..175 HU, one configuration."""
+    """Max pooling, ReLU, no normalization, window -75..175 HU, one configuration."""
     plans = paper_plans("sfan")
     assert list(plans["configurations"]) == ["2d"]
     properties = plans["foreground_intensity_properties_per_channel"]["0"]

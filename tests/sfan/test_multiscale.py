@@ -14,7 +14,7 @@ from torch import nn
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference.devices import best_device
-from nnunet_livseg.multiscale import MultiScalePredictor, as_logits, predictor_with
+from nnunet_livseg.multiscale import MultiScalePredictor, as_logits, multiscale_predictor
 from nnunet_livseg.reference_networks import stock_configuration
 
 CLASSES = {"background": 0, "liver": 1, "tumor": 2}
@@ -53,7 +53,7 @@ def image(shape=(1, 3, 24, 40)):
 def test_mean_of_probabilities_over_scales(dim):
     """0.5 by hand: bilinear halving is the mean of 2 x 2 voxels; z is left alone."""
     x = image()
-    logits = predictor(predictor_with([0.5, 1.0]), dim).predict_sliding_window_return_logits(x)
+    logits = predictor(multiscale_predictor([0.5, 1.0]), dim).predict_sliding_window_return_logits(x)
     slopes = torch.linspace(-2, 3, 3).view(3, 1, 1, 1)
     small = x.unflatten(3, (20, 2)).unflatten(2, (12, 2)).mean((3, 5))
     back = nn.functional.interpolate((small * slopes).softmax(0), size=(24, 40), mode="bilinear", align_corners=False)
@@ -63,7 +63,7 @@ def test_mean_of_probabilities_over_scales(dim):
 
 def test_regions_are_averaged_as_sigmoids():
     x = image()
-    logits = predictor(predictor_with([0.5, 1.0]), labels=REGIONS).predict_sliding_window_return_logits(x)
+    logits = predictor(multiscale_predictor([0.5, 1.0]), labels=REGIONS).predict_sliding_window_return_logits(x)
     slopes = torch.linspace(-2, 3, 2).view(2, 1, 1, 1)
     small = x.unflatten(3, (20, 2)).unflatten(2, (12, 2)).mean((3, 5))
     back = nn.functional.interpolate((small * slopes).sigmoid(), size=(24, 40), mode="bilinear", align_corners=False)
@@ -72,20 +72,22 @@ def test_regions_are_averaged_as_sigmoids():
 
 
 def test_odd_sizes_and_images_smaller_than_the_patch():
-    logits = predictor(predictor_with([0.5, 1.0, 1.5]), 3).predict_sliding_window_return_logits(image((1, 5, 7, 13)))
+    logits = predictor(multiscale_predictor([0.5, 1.0, 1.5]), 3).predict_sliding_window_return_logits(
+        image((1, 5, 7, 13))
+    )
     assert logits.shape == (3, 5, 7, 13) and logits.isfinite().all()
 
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_the_scale_one_is_nnunets_own_prediction(dim):
-    ours = predictor(predictor_with([1.0]), dim).predict_sliding_window_return_logits(image())
+    ours = predictor(multiscale_predictor([1.0]), dim).predict_sliding_window_return_logits(image())
     theirs = predictor(nnUNetPredictor, dim).predict_sliding_window_return_logits(image())
     assert torch.equal(ours, theirs)
 
 
 def test_a_previous_stages_labels_stay_one_hot():
     labels = (torch.randn(1, 3, 24, 40) > 0).float()
-    made = predictor(predictor_with([0.5, 1.5]))
+    made = predictor(multiscale_predictor([0.5, 1.5]))
     made.predict_sliding_window_return_logits(torch.cat([image(), labels]))
     seen = torch.cat([patch[:, 1].flatten() for patch in made.network.seen])
     assert set(seen.tolist()) == {0.0, 1.0}
@@ -107,7 +109,7 @@ def test_the_default_scales_are_the_papers():
 @pytest.mark.parametrize("scales", [[0.0], [-1.0], [float("nan")], [5.0], []])
 def test_impossible_scales_are_refused(scales):
     with pytest.raises(UserError, match="must be above 0 and at most 4"):
-        predictor_with(scales)
+        multiscale_predictor(scales)
 
 
 def test_the_command_hands_everything_else_to_nnunet(monkeypatch, tmp_path):
@@ -180,7 +182,7 @@ def test_the_final_validation_predicts_at_the_recipes_scales(monkeypatch, scales
         lambda trainer, save: seen.append((nnunets.nnUNetPredictor.scales, save)),
     )
     trainer = object.__new__(TRAINERS["SFANTrainer"])
-    trainer.recipe = Recipe().but(validation_scales=scales)
+    trainer.recipe = Recipe().replace(validation_scales=scales)
     trainer.perform_actual_validation(True)
     assert seen == [(tuple(scales), True)]
     assert nnunets.nnUNetPredictor is nnUNetPredictor

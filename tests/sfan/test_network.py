@@ -77,8 +77,8 @@ def test_forward_is_the_figure(geometry, dim, thick, options):
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-def test_every_parameter_learns_without_a_normalisation(make, dim):
-    """Biases too; before a normalisation they have no gradient."""
+def test_every_parameter_learns_without_a_normalization(make, dim):
+    """Biases too; before a normalization they have no gradient."""
     network = make(dim, thick=dim == 3, norm_op=None)
     network(scan(dim)).square().mean().backward()
     assert not [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]

@@ -36,7 +36,7 @@ def plans(*, name="nnUNetPlans", channels=1, **recipe):
             configurations[key][f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
             options = {"is_seg": what == "seg", "order": 1 if what == "seg" else 3, "order_z": 0}
             configurations[key][f"resampling_fn_{what}_kwargs"] = options | {"force_separate_z": None}
-        short = NNUNET.but(**{"epochs": 3, "iterations": 2, "validation_iterations": 1} | recipe)
+        short = NNUNET.replace(**{"epochs": 3, "iterations": 2, "validation_iterations": 1} | recipe)
         configurations[key]["livseg"] = {"recipe": short.to_dict(), "loss": "dice_ce"}
     return {
         "dataset_name": DATASET,

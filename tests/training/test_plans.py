@@ -8,7 +8,7 @@ import torch
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.plans import STOCK_UNETS, Overrides, make_plans, plans_name, settings
+from nnunet_livseg.plans import STOCK_UNETS, Overrides, make_plans, plans_name, training_setup
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.schema import Preset, Variant
 from nnunet_livseg.variants import VARIANTS, find_variant
@@ -54,7 +54,7 @@ def test_every_variant_and_preset_makes_plans_that_build(variant, stock):
             if "architecture" in configuration:
                 with torch.device("meta"):
                     build(configuration, initialize=False)
-                assert settings(variant, configuration).recipe.epochs >= 1
+                assert training_setup(variant, configuration).recipe.epochs >= 1
 
 
 def test_default_plans_change_only_network_and_recipe(stock):
@@ -109,7 +109,7 @@ def test_a_loss_that_is_asked_for_comes_before_the_presets_and_the_rows(stock):
     for variant, preset, loss in (("dpcnet", "paper", "dice_ce"), ("sfan", "default", "ce")):
         row, overrides = find_variant(variant), Overrides(loss=loss)
         plans = make_plans(stock, row, preset=preset, name="P", overrides=overrides)
-        assert {settings(row, c).loss for c in plans["configurations"].values() if "livseg" in c} == {loss}
+        assert {training_setup(row, c).loss for c in plans["configurations"].values() if "livseg" in c} == {loss}
 
 
 def test_a_patch_gets_nnunets_geometry(stock):
@@ -160,12 +160,12 @@ def test_a_hu_window_is_plans(stock, ends):
 
 
 def test_stock_plans_need_nothing(stock):
-    found = settings(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
+    found = training_setup(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
     assert found.architecture["arch_kwargs"]["spacor"] is None
     assert found.recipe == find_variant("dpcnet-semcor").recipe
     stock["configurations"]["3d_fullres"]["livseg"] = {"recipe": {"epochs": 3}}  # the rest stays the row's
-    found = settings(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
-    assert found.recipe == find_variant("dpcnet-semcor").recipe.but(epochs=3)
+    found = training_setup(find_variant("dpcnet-semcor"), stock["configurations"]["3d_fullres"])
+    assert found.recipe == find_variant("dpcnet-semcor").recipe.replace(epochs=3)
 
 
 def test_another_variants_plans_are_refused(stock):
@@ -173,17 +173,17 @@ def test_another_variants_plans_are_refused(stock):
     with pytest.raises(
         UserError, match=r"hold the variant dpcnet-ag, but trainer DPCNetTrainer.*\n.*-tr DPCNetAGTrainer"
     ):
-        settings(find_variant("dpcnet"), plans["configurations"]["2d"])
+        training_setup(find_variant("dpcnet"), plans["configurations"]["2d"])
     stranger = stock_configuration(3)
     stranger["architecture"]["network_class_name"] = "some.other.Network"
     with pytest.raises(UserError, match=r"hold the network some\.other\.Network, but trainer DPCNetTrainer"):
-        settings(find_variant("dpcnet"), stranger)
+        training_setup(find_variant("dpcnet"), stranger)
 
 
 def test_a_2d_only_variant_is_refused_in_3d(stock):
     row = Variant("flat", "FlatTrainer", STOCK_UNETS[0], find_variant("dpcnet").paper, "-", dims=(2,))
     with pytest.raises(UserError, match="FlatTrainer exists in 2D only, but this configuration is 3D"):
-        settings(row, stock["configurations"]["3d_fullres"])
+        training_setup(row, stock["configurations"]["3d_fullres"])
     with pytest.raises(UserError, match="flat exists in 2D only"):
         make_plans(stock, row, preset="default", name="P", overrides=Overrides(configurations=("3d_fullres",)))
     assert list(make_plans(stock, row, preset="default", name="P", overrides=Overrides())["configurations"]) == ["2d"]

@@ -121,7 +121,7 @@ def test_images_and_labels_of_the_training_are_deformed(make_trainer):
         farthest = shift.abs().amax((1, 2)).numpy()
         assert (farthest > 0.2).all() and (
             farthest <= 2 * 0.5 * 0.2 * np.array(PATCH)
-        ).all()  # and the field is centred
+        ).all()  # and the field is centerd
         np.testing.assert_array_equal(moved["segmentation"][inside], (moved["image"][1:] > 20.5)[inside])
         steps = shift[0].diff(dim=0)
         assert steps.abs().max() < 1, "the image must not fold"

@@ -15,7 +15,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.losses import target_strides
 from nnunet_livseg.plans import Overrides, make_plans
 from nnunet_livseg.reference_networks import stock_configuration
-from nnunet_livseg.trainers import MOST_BAD_STEPS, TRAINERS, LivSegTrainer
+from nnunet_livseg.trainers import MAX_BAD_STEPS, TRAINERS, LivSegTrainer
 from nnunet_livseg.variants import find_variant
 
 from .conftest import dataset_json, make
@@ -43,7 +43,7 @@ def plans(dim=2, **recipe):
 
 @pytest.fixture
 def make_trainer(tmp_path, monkeypatch):
-    """A trainer with network, loss and optimiser, without a dataset on disk."""
+    """A trainer with network, loss and optimizer, without a dataset on disk."""
     for name in ("raw", "preprocessed", "results"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
@@ -131,10 +131,10 @@ def test_a_bad_step_changes_nothing_and_is_logged(make_trainer):
 
 def test_bad_steps_in_a_row_end_the_training(make_trainer):
     trainer = make_trainer()
-    for _ in range(MOST_BAD_STEPS - 1):
+    for _ in range(MAX_BAD_STEPS - 1):
         trainer.train_step(batch_for(trainer, value=float("inf")))
     trainer.train_step(batch_for(trainer))  # a good one in between starts the count anew
-    for _ in range(MOST_BAD_STEPS - 1):
+    for _ in range(MAX_BAD_STEPS - 1):
         trainer.train_step(batch_for(trainer, value=float("inf")))
     with pytest.raises(UserError, match=r"10 training steps in a row had no finite loss.*case_7.*\n.*livseg check"):
         trainer.train_step(batch_for(trainer, value=float("inf")))

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.imaging.images import read_scan, write_volume
+from nnunet_livseg.imaging.images import read_image, write_volume
 from nnunet_livseg.imaging.liver_crop import crop_image, crop_labels, find_liver_box, liver_of, uncrop
 
 from .conftest import SPACING_MM, as_image, ct_of, drawing
@@ -15,7 +15,7 @@ def region_of(labels, margin_mm):
     return find_liver_box(labels > 0, spacing_mm=SPACING_MM, margin_mm=margin_mm)
 
 
-def test_the_margin_is_in_millimetres():
+def test_the_margin_is_in_millimeters():
     assert region_of(drawing(), 0).box == ((4, 4), (8, 10), (10, 20))
     assert region_of(drawing(), 4).box == ((3, 6), (6, 14), (6, 28))  # 1 slice of 5 mm, 2 rows of 2 mm, 4 columns
 
@@ -99,19 +99,19 @@ def test_put_back_keeps_out_what_lies_outside_the_mask():
 def test_slices_of_every_format_of_nnunet(tmp_path, ending):
     slice_ = drawing()[5]
     write_volume(sitk.GetImageFromArray(slice_), tmp_path / f"x{ending}")
-    found = sitk.GetArrayFromImage(read_scan(tmp_path / f"x{ending}").image)
+    found = sitk.GetArrayFromImage(read_image(tmp_path / f"x{ending}").image)
     np.testing.assert_array_equal(found.reshape(slice_.shape), slice_)
 
 
 def test_files_that_cannot_be_cut(tmp_path):
     with pytest.raises(UserError, match=r"x\.png does not exist"):
-        read_scan(tmp_path / "x.png")
+        read_image(tmp_path / "x.png")
     (tmp_path / "x.png").write_text("nothing")
     with pytest.raises(UserError, match=r"x\.png cannot be read"):
-        read_scan(tmp_path / "x.png")
+        read_image(tmp_path / "x.png")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 3), np.uint8), isVector=True), str(tmp_path / "x.png"))
-    with pytest.raises(UserError, match=r"x\.png has 3 values per voxel \(colour or vectors\)"):
-        read_scan(tmp_path / "x.png")
+    with pytest.raises(UserError, match=r"x\.png has 3 values per voxel \(color or vectors\)"):
+        read_image(tmp_path / "x.png")
 
 
 def test_livers_of_another_size_are_refused(tmp_path):

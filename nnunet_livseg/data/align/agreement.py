@@ -60,8 +60,8 @@ def dice(ours: np.ndarray, theirs: np.ndarray) -> float:
 def picture(primary: sitk.Image, before: sitk.Image, after: sitk.Image, region: np.ndarray, path: Path) -> None:
     """Write a PNG: axial and coronal checkerboards and red-green overlays, before and after.
 
-    Both planes go through the centre of ``region``. In the overlays the primary phase is green and the other magenta:
-    grey where they agree.
+    Both planes go through the center of ``region``. In the overlays the primary phase is green and the other magenta:
+    gray where they agree.
     """
     from matplotlib.figure import Figure
 

@@ -14,13 +14,13 @@ from scipy import ndimage
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.align.agreement import BODY_HU, WINDOW_HU, PhaseAgreement, dice, mutual_information
 from nnunet_livseg.data.align.transforms import as_mask, coarse_grid, deformable, rigid, working
-from nnunet_livseg.data.align.tumorcentre import USES_GROUND_TRUTH, tumor_centre_shift
+from nnunet_livseg.data.align.tumor_center import USES_GROUND_TRUTH, tumor_center_shift
 from nnunet_livseg.imaging.hounsfield import AIR_HU
 
-TUMOR_CENTRE = "tumor-centre"
+TUMOR_CENTER = "tumor-center"
 BY_LIVERS = "deformable-livers"
 DEFORMABLE = ("deformable", BY_LIVERS)
-METHODS = ("none", "rigid", *DEFORMABLE, TUMOR_CENTRE)
+METHODS = ("none", "rigid", *DEFORMABLE, TUMOR_CENTER)
 _MARGIN_MM = 15.0
 _SMALLEST_OVERLAP = 0.2
 _SMALLEST_GAIN = 0.0  # nats of mutual information
@@ -56,7 +56,7 @@ class Alignment:
         """Method and agreement, for a JSON record."""
         return {
             "method": self.method,
-            "uses_ground_truth": self.method == TUMOR_CENTRE,
+            "uses_ground_truth": self.method == TUMOR_CENTER,
             "mean_shift_mm": round(self.mean_shift_mm, 2),
             "before": self.before.rounded(),
             "after": self.after.rounded(),
@@ -81,7 +81,7 @@ def align(
         mask: Liver of the primary phase on its grid (any value above 0), e.g. a model's prediction.
         other_mask: Liver of the other phase on its grid. With ``mask`` it gives the Dice before and after, and guides
             ``deformable-livers``.
-        labels: Reference labels of both phases, for ``tumor-centre`` alone.
+        labels: Reference labels of both phases, for ``tumor-center`` alone.
 
     Raises:
         UserError: Unknown method, a mask that is empty, on another grid or no label map, scans that do not overlap.
@@ -96,7 +96,7 @@ def align(
         raise UserError(f"{BY_LIVERS} looks at the livers of both phases, and one is missing. Give both liver masks.")
     transforms = _transforms(scans, method, labels, livers)
     judged = {name: _judge(scans, transform, livers) for name, transform in transforms.items()}
-    best, notes = (method, (USES_GROUND_TRUTH,)) if method == TUMOR_CENTRE else _best(scans, judged, transforms)
+    best, notes = (method, (USES_GROUND_TRUTH,)) if method == TUMOR_CENTER else _best(scans, judged, transforms)
     transform = transforms[best]
     return Alignment(
         resampled(other, primary, transform),
@@ -148,10 +148,10 @@ def _livers(mask: sitk.Image | None, other_mask: sitk.Image | None) -> tuple[sit
 def _transforms(scans: _Scans, method: str, labels, livers) -> dict[str, sitk.Transform]:
     """The steps of a method, each from the result of the one before."""
     transforms = {"none": sitk.Transform(3, sitk.sitkIdentity)}
-    if method == TUMOR_CENTRE:
+    if method == TUMOR_CENTER:
         if labels is None:
-            raise UserError("tumor-centre alignment needs the reference labels of both phases.")
-        transforms[method] = tumor_centre_shift(*labels)
+            raise UserError("tumor-center alignment needs the reference labels of both phases.")
+        transforms[method] = tumor_center_shift(*labels)
     elif method != "none":
         transforms["rigid"] = rigid(scans.fixed, scans.moving, scans.where, _start(scans))
     if method in DEFORMABLE:
@@ -193,7 +193,7 @@ def _region(primary: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
 
 
 def _start(scans: _Scans) -> sitk.Euler3DTransform:
-    """A rotation about the region's centre; moved to the other scan's middle only where the scans hardly overlap."""
+    """A rotation about the region's center; moved to the other scan's middle only where the scans hardly overlap."""
     start = sitk.Euler3DTransform()
     indices = np.argwhere(scans.region).mean(axis=0)[::-1].tolist()
     start.SetCenter(scans.primary.TransformContinuousIndexToPhysicalPoint(indices))

@@ -1,4 +1,4 @@
-"""Published and own data sets into nnU-Net raw data sets.
+"""Published and own datasets into nnU-Net raw datasets.
 
 One module per source finds the cases (``SOURCES``); ``conversion.convert`` does the same to all of them.
 """

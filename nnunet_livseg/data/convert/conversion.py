@@ -1,4 +1,4 @@
-"""All cases of a source into one nnU-Net raw data set: resumable, whole or not at all."""
+"""All cases of a source into one nnU-Net raw dataset: resumable, whole or not at all."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,7 +11,7 @@ from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data import splits
 from nnunet_livseg.data.convert import dataset_files
-from nnunet_livseg.data.convert.convert_case import Settings, Target, convert_case, fingerprint, still_there
+from nnunet_livseg.data.convert.convert_case import ConversionOptions, Target, convert_case, fingerprint, still_there
 from nnunet_livseg.data.convert.source_cases import SourceCase, SourceDataset
 from nnunet_livseg.imaging.images import ending
 
@@ -19,7 +19,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Division:
+class SplitOptions:
     """How cases are divided: cross-validation, or counts of training, validation and test patients.
 
     Args:
@@ -41,10 +41,10 @@ class Conversion:
     """What a conversion did.
 
     Args:
-        folder: The raw data set.
+        folder: The raw dataset.
         records: One per case, as in ``conversion.json``.
         kept: Cases that were finished by an earlier run.
-        splits_conflict: Other splits of the preprocessed data set, which nnU-Net would use instead, or None.
+        splits_conflict: Other splits of the preprocessed dataset, which nnU-Net would use instead, or None.
     """
 
     folder: Path
@@ -57,21 +57,21 @@ def convert(
     source: SourceDataset,
     folder: Path,
     *,
-    settings: Settings | None = None,
-    division: Division | None = None,
+    settings: ConversionOptions | None = None,
+    division: SplitOptions | None = None,
     workers: int = 1,
 ) -> Conversion:
-    """Convert all cases into the raw data set ``folder`` (``.../DatasetXXX_Name``).
+    """Convert all cases into the raw dataset ``folder`` (``.../DatasetXXX_Name``).
 
-    ``dataset.json`` is written last, so that nnU-Net never sees an unfinished data set. Finished cases are kept when
+    ``dataset.json`` is written last, so that nnU-Net never sees an unfinished dataset. Finished cases are kept when
     the same conversion runs again.
 
     Raises:
         UserError: With every case that cannot be used and why; the others are finished and kept.
         WriteError: At the first file that could not be written.
     """
-    division = division or Division()
-    settings = settings or Settings()
+    division = division or SplitOptions()
+    settings = settings or ConversionOptions()
     settings = replace(settings, label_map={**source.label_map, **settings.label_map})
     cases = _kept_cases(source.cases, division.exclude)
     tests, fixed_split = _divide(cases, division)
@@ -91,7 +91,7 @@ def convert(
     return Conversion(folder, ordered, kept, dataset_files.conflicting_splits(folder.name, split_list))
 
 
-def _finished_before(jobs: Sequence[tuple[SourceCase, Target]], folder: Path, settings: Settings):
+def _finished_before(jobs: Sequence[tuple[SourceCase, Target]], folder: Path, settings: ConversionOptions):
     """Records of the cases that an earlier run finished from the same sources and settings, and the jobs left."""
     earlier = {record["case"]: record for record in dataset_files.read_records(folder)}
     records, todo = {}, []
@@ -112,19 +112,19 @@ def _kept_cases(cases: Sequence[SourceCase], exclude: Sequence[str]) -> list[Sou
     return [case for case in cases if case.identifier not in exclude]
 
 
-def _divide(cases: Sequence[SourceCase], division: Division) -> tuple[set[str], splits.Split | None]:
+def _divide(cases: Sequence[SourceCase], division: SplitOptions) -> tuple[set[str], splits.Split | None]:
     """The test cases, and the one split where counts were asked for; refuses before any work is done."""
     tests = {case.identifier for case in cases if case.test}
     patient_of = {case.identifier: case.patient for case in cases if not case.test}
     if division.counts:
-        split, drawn = splits.parts(patient_of, division.counts, seed=division.seed)
+        split, drawn = splits.train_val_test_split(patient_of, division.counts, seed=division.seed)
         return tests | set(drawn), split
     _cross_validation(patient_of, division, stratum_of=dict.fromkeys(patient_of, False))
     return tests, None
 
 
-def _file_ending(cases: Sequence[SourceCase], settings: Settings) -> str:
-    """nnU-Net wants one ending per data set: plain ``.nii`` only where all of it can be linked."""
+def _file_ending(cases: Sequence[SourceCase], settings: ConversionOptions) -> str:
+    """nnU-Net wants one ending per dataset: plain ``.nii`` only where all of it can be linked."""
     endings = {ending(source.path) for case in cases for source in case.sources()}
     return ".nii" if settings.link and endings == {".nii"} else ".nii.gz"
 
@@ -142,7 +142,7 @@ def _convert_all(todo: list, records: dict[str, dict], folder: Path, workers: in
     return refused
 
 
-def _convert(job: tuple[SourceCase, Target, Settings]) -> dict:
+def _convert(job: tuple[SourceCase, Target, ConversionOptions]) -> dict:
     return convert_case(*job)
 
 
@@ -150,13 +150,13 @@ def _refusal(refused: dict[str, str], total: int) -> str:
     shown = "\n".join(f"  {case}: {reason}" for case, reason in sorted(refused.items())[:_SHOWN])
     more = f"\n  ... and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
     return (
-        f"{len(refused)} of {total} cases cannot be used; the data set is not finished (no dataset.json).\n"
+        f"{len(refused)} of {total} cases cannot be used; the dataset is not finished (no dataset.json).\n"
         f"{shown}{more}\n  Mend the files, or leave cases out with --exclude, and run the same command again;"
         " finished cases are kept."
     )
 
 
-def _folds(records: Sequence[dict], division: Division) -> list[splits.Split]:
+def _folds(records: Sequence[dict], division: SplitOptions) -> list[splits.Split]:
     """Folds with alike shares of patients with tumors."""
     training = [record for record in records if record["part"] == "Tr"]
     patient_of = {record["case"]: record["patient"] for record in training}
@@ -165,12 +165,12 @@ def _folds(records: Sequence[dict], division: Division) -> list[splits.Split]:
 
 
 def _cross_validation(
-    patient_of: Mapping[str, str], division: Division, *, stratum_of: Mapping[str, Hashable]
+    patient_of: Mapping[str, str], division: SplitOptions, *, stratum_of: Mapping[str, Hashable]
 ) -> list[splits.Split]:
     count = min(5, len(set(patient_of.values()))) if division.folds is None else division.folds
     if division.folds is None and count < 2:
         return []
-    return splits.folds(patient_of, count, stratum_of=stratum_of, seed=division.seed)
+    return splits.cross_validation_splits(patient_of, count, stratum_of=stratum_of, seed=division.seed)
 
 
 def default_workers() -> int:

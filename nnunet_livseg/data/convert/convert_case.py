@@ -13,7 +13,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.data.align import align
 from nnunet_livseg.data.align.agreement import picture
-from nnunet_livseg.data.align.registration import TUMOR_CENTRE
+from nnunet_livseg.data.align.registration import TUMOR_CENTER
 from nnunet_livseg.data.convert.reconcile_labels import clean_labels, label_on_image
 from nnunet_livseg.data.convert.source_cases import SourceCase, VolumeSource
 from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
@@ -22,7 +22,7 @@ from nnunet_livseg.imaging.orientation import mirrored_axes, orientation_code
 
 
 @dataclass(frozen=True)
-class Settings:
+class ConversionOptions:
     """What the user chose; a change of any of it converts a case again.
 
     Args:
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Target:
-    """Where one case goes: part ``Tr`` or ``Ts``, and the data set's file ending."""
+    """Where one case goes: part ``Tr`` or ``Ts``, and the dataset's file ending."""
 
     dataset: Path
     part: str
@@ -56,7 +56,7 @@ class Target:
         return self.dataset / "alignment" / f"{identifier}_{channel:04d}.png"
 
 
-def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
+def convert_case(case: SourceCase, target: Target, settings: ConversionOptions) -> dict:
     """Convert one case and return its record (see ``docs/data.md``).
 
     Raises:
@@ -71,16 +71,16 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
         label, label_notes = clean_labels(label_volume.image, settings.label_map, str(case.label.path))
         label, moved = label_on_image(image, label, f"{case.image.path} and {case.label.path}")
         label_notes = [
-            *(f"label: {repair}" for repair in label_volume.repairs),
+            *(f"label: {repair}" for repair in label_volume.notes),
             *label_notes,
             *([moved] if moved else []),
         ]
         record |= _contents(label)
-    record["image"] = _store(case.image, image, target.image(case.identifier), settings, [*volume.repairs, *notes])
+    record["image"] = _store(case.image, image, target.image(case.identifier), settings, [*volume.notes, *notes])
     if label is not None:
         record["label"] = _store(case.label, label, target.label(case.identifier), settings, label_notes)
         notes = [*notes, *label_notes, *mirrored_axes(image, sitk.GetArrayViewFromImage(label) > 0)]
-    record["notes"] = [*volume.repairs, *notes, *remarks]
+    record["notes"] = [*volume.notes, *notes, *remarks]
     for channel in range(1, 1 + len(case.phases)):
         record[f"phase_{channel}"], phase_notes = _add_phase(case, channel, image, label, target, settings)
         record["notes"] += phase_notes
@@ -88,14 +88,16 @@ def convert_case(case: SourceCase, target: Target, settings: Settings) -> dict:
     return record
 
 
-def _add_phase(case: SourceCase, channel: int, image, label, target: Target, settings: Settings) -> tuple[dict, list]:
+def _add_phase(
+    case: SourceCase, channel: int, image, label, target: Target, settings: ConversionOptions
+) -> tuple[dict, list]:
     """Register one further phase and write it and its picture; returns its record and notes."""
     source = case.phases[channel - 1]
     other, notes, _ = in_hounsfield(source.read().image, settings.offset_hu, source.path)
     labels = None
-    if settings.align == TUMOR_CENTRE:
+    if settings.align == TUMOR_CENTER:
         if label is None or len(case.phase_labels) < channel:
-            raise UserError(f"{source.path}: tumor-centre alignment needs the labels of both phases.")
+            raise UserError(f"{source.path}: tumor-center alignment needs the labels of both phases.")
         labels = label, case.phase_labels[channel - 1].read().image
     other_source = case.phase_masks[channel - 1] if case.phase_masks else None
     mask, other_mask = (found.read().image if found else None for found in (case.mask, other_source))
@@ -112,7 +114,7 @@ def _add_phase(case: SourceCase, channel: int, image, label, target: Target, set
     return record, [*notes, *(f"phase {channel}: {note}" for note in aligned.notes)]
 
 
-def fingerprint(case: SourceCase, settings: Settings, target: Target) -> str:
+def fingerprint(case: SourceCase, settings: ConversionOptions, target: Target) -> str:
     """Changes whenever a source file, the settings or the place of the result change."""
     parts = [repr(asdict(settings)), target.part, target.file_ending, case.patient]
     for source in case.sources():
@@ -149,7 +151,9 @@ def _contents(label: sitk.Image) -> dict:
     }
 
 
-def _store(source: VolumeSource, image: sitk.Image, path: Path, settings: Settings, changes: list[str]) -> dict:
+def _store(
+    source: VolumeSource, image: sitk.Image, path: Path, settings: ConversionOptions, changes: list[str]
+) -> dict:
     """Put the volume at ``path``; returns how."""
     asis = source.linkable() and not changes and ending(source.path) == ending(path)
     if asis and settings.link:
@@ -184,5 +188,5 @@ def still_there(record: dict, target: Path) -> bool:
 
 
 def files_of(record: dict) -> list[str]:
-    """The files of a record, relative to the data set."""
+    """The files of a record, relative to the dataset."""
     return [entry["file"] for entry in record.values() if isinstance(entry, dict) and "file" in entry]

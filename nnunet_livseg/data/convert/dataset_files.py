@@ -1,4 +1,4 @@
-"""The files around the volumes of a raw data set: ``dataset.json``, ``cases.csv``, ``splits_final.json``, record."""
+"""The files around the volumes of a raw dataset: ``dataset.json``, ``cases.csv``, ``splits_final.json``, record."""
 
 import csv
 import io
@@ -49,11 +49,11 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
         raw: nnU-Net's raw folder; default: the environment variable ``nnUNet_raw``.
 
     Raises:
-        UserError: No raw folder, id below 1 or taken by another data set, impossible name.
+        UserError: No raw folder, id below 1 or taken by another dataset, impossible name.
     """
     raw = nnunet_folder("nnUNet_raw") if raw is None else raw
     if dataset_id < 1:
-        raise UserError(f"--id {dataset_id}: nnU-Net's data set numbers begin at 1.")
+        raise UserError(f"--id {dataset_id}: nnU-Net's dataset numbers begin at 1.")
     if not re.fullmatch(r"[A-Za-z0-9-]+(_[A-Za-z0-9-]+)*", name):
         raise UserError(
             f"--name {name!r}: use letters, digits, - and single _ only; nnU-Net splits folder names at double ones."
@@ -65,13 +65,13 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
     if others:
         raise UserError(
             f"--id {dataset_id} is taken by {raw / others[0]}: nnU-Net would find both by one number.\n"
-            "  Choose another number, or give that data set's --name."
+            "  Choose another number, or give that dataset's --name."
         )
     return folder
 
 
 def require_ours(folder: Path) -> None:
-    """Refuse to write into a data set that this command did not make."""
+    """Refuse to write into a dataset that this command did not make."""
     strangers = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
     if strangers and not (folder / _RECORD).is_file():
         raise UserError(
@@ -116,7 +116,7 @@ def finish(folder: Path, records: Sequence[dict], splits: list[Split], source: S
 
 
 def _remove_leftovers(folder: Path, records: Sequence[dict], cases: set[str]) -> None:
-    """Delete volumes of this source's cases that no record names: nnU-Net would take them for cases of the data set."""
+    """Delete volumes of this source's cases that no record names: nnU-Net would take them for cases of the dataset."""
     wanted = {folder / file for record in records for file in files_of(record)}
     for path in [path for part in _PARTS for path in folder.glob(f"{part}/*") if path not in wanted]:
         if re.sub(r"(_\d{4})?\.nii(\.gz)?$", "", path.name) in cases:
@@ -168,7 +168,7 @@ def _table(records: Sequence[dict], splits: list[Split]) -> str:
 
 
 def conflicting_splits(dataset_name: str, splits: list[Split]) -> Path | None:
-    """The preprocessed data set's ``splits_final.json``, if it differs: nnU-Net's trainer would use that one."""
+    """The preprocessed dataset's ``splits_final.json``, if it differs: nnU-Net's trainer would use that one."""
     preprocessed = os.environ.get(_PREPROCESSED)
     path = Path(preprocessed or "", dataset_name, "splits_final.json")
     if not preprocessed or not path.is_file():

@@ -45,7 +45,7 @@ def find(source: Path) -> SourceDataset:
         found[int(match[1])] = path
     if not found:
         raise UserError(
-            f"{source} holds no folders or zips named 3Dircadb1.1, 3Dircadb1.2, ...\n  Give the unpacked data set."
+            f"{source} holds no folders or zips named 3Dircadb1.1, 3Dircadb1.2, ...\n  Give the unpacked dataset."
         )
     cases = [
         SourceCase(f"ircadb_{number:02d}", f"ircadb_{number:02d}", PatientCT(path), PatientMasks(path))

@@ -50,7 +50,7 @@ def _read(path: Path) -> dict:
     if missing:
         raise UserError(
             f"{path} has no {' and no '.join(repr(key) for key in missing)}, so it is no Decathlon dataset.json.\n"
-            "  An nnU-Net v2 raw data set needs no conversion; for other files use: livseg convert folder"
+            "  An nnU-Net v2 raw dataset needs no conversion; for other files use: livseg convert folder"
         )
     modality = " ".join(map(str, dict(listed.get("modality") or {"0": "CT"}).values()))
     if "CT" not in modality.upper():

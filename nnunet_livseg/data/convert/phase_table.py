@@ -15,7 +15,7 @@ _PHASE_LABEL, _PHASE_MASK = "label_", "mask_"
 def find(table: Path, primary: str | None = None) -> SourceDataset:
     """Cases of a table with the columns of the phases (any names) and optionally ``case``, ``patient``, ``label``,
     ``mask`` (liver on the primary phase, e.g. predicted), ``mask_<phase>`` (liver on another phase) and
-    ``label_<phase>`` (for tumor-centre alignment).
+    ``label_<phase>`` (for tumor-center alignment).
 
     Args:
         table: Its paths are relative to it.

@@ -45,11 +45,11 @@ def _from_folder(source: Path) -> list[SourceCase]:
     if not images:
         raise UserError(f"{folders['images'][0]} holds no volumes ({', '.join(ENDINGS)}); it holds: "
                         f"{_contents(folders['images'][0])}.")  # fmt: skip
-    unlabelled = sorted(set(images) - set(labels))
-    if unlabelled:
+    unlabeled = sorted(set(images) - set(labels))
+    if unlabeled:
         raise UserError(
-            f"{images[unlabelled[0]]} has no label of the same name in {folders['labels'][0]}"
-            f" ({len(unlabelled)} of {len(images)} images). Names must be equal, or use a CSV table."
+            f"{images[unlabeled[0]]} has no label of the same name in {folders['labels'][0]}"
+            f" ({len(unlabeled)} of {len(images)} images). Names must be equal, or use a CSV table."
         )
     unseen = sorted(set(labels) - set(images))
     if unseen:

@@ -101,7 +101,7 @@ def _axes_are_parallel(image: sitk.Image, label: sitk.Image) -> bool:
 def _arrays_correspond(image: sitk.Image, label: sitk.Image) -> bool:
     values, liver = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(label) > 0
     if not liver.any():
-        return True  # nothing is labelled: every arrangement is the same
+        return True  # nothing is labeled: every arrangement is the same
     in_place = liver_share(values, liver)
     mirrored = [flips for flips in product((1, -1), repeat=3) if flips != (1, 1, 1)]
     best = max(liver_share(values, liver[::z, ::y, ::x]) for z, y, x in mirrored)

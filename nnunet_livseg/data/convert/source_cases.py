@@ -58,7 +58,7 @@ class SourceCase:
         phases: Further contrast phases, registered to the image.
         mask: Liver on the image that registration may look at, e.g. a model's prediction.
         phase_masks: The same on the further phases, in their order; None where there is none.
-        phase_labels: Reference labels of the phases, for tumor-centre alignment alone.
+        phase_labels: Reference labels of the phases, for tumor-center alignment alone.
     """
 
     identifier: str
@@ -79,7 +79,7 @@ class SourceCase:
 
 @dataclass(frozen=True)
 class SourceDataset:
-    """All cases of a source, and what the data set is.
+    """All cases of a source, and what the dataset is.
 
     Args:
         cases: In a stable order.

@@ -26,29 +26,29 @@ class Stack:
 
     Args:
         order: Indices of the slices along the normal, one per position.
-        twins: For each of them, the further slices at the same position.
+        duplicates: For each of them, the further slices at the same position.
         origin_mm: Position of the first voxel of the first slice, patient x, y, z.
         direction: Columns are the directions of the array's x, y and z axes.
         spacing_mm: Slice, row, column distance (z, y, x).
         heights_mm: Slice positions along the normal, from 0 upwards.
-        drift: In-plane movement (along x, along y) in mm per mm along the normal; not zero for a tilted gantry.
+        shear: In-plane movement (along x, along y) in mm per mm along the normal; not zero for a tilted gantry.
         missing: Heights at which a slice of an otherwise even stack is missing.
         uneven: Whether slice distances differ without being a multiple of one.
     """
 
     order: tuple[int, ...]
-    twins: tuple[tuple[int, ...], ...]
+    duplicates: tuple[tuple[int, ...], ...]
     origin_mm: np.ndarray
     direction: np.ndarray
     spacing_mm: tuple[float, float, float]
     heights_mm: np.ndarray
-    drift: np.ndarray
+    shear: np.ndarray
     missing: tuple[float, ...] = ()
     uneven: bool = False
 
     @property
     def tilt_degrees(self) -> float:
-        return float(np.degrees(np.arctan(np.linalg.norm(self.drift))))
+        return float(np.degrees(np.arctan(np.linalg.norm(self.shear))))
 
     @property
     def irregular(self) -> str:
@@ -85,7 +85,7 @@ def stack(slices: Sequence[Slice]) -> Stack:
     places = positions[order]
     stacked = heights[order] - heights[order[0]]
     spacing_y, spacing_x = slices[order[0]].spacing_mm
-    drift = _drift(places, stacked, axes, pixel_mm=min(spacing_x, spacing_y))
+    shear = _drift(places, stacked, axes, pixel_mm=min(spacing_x, spacing_y))
     step, missing, uneven = _steps(stacked)
     return Stack(
         tuple(order),
@@ -94,7 +94,7 @@ def stack(slices: Sequence[Slice]) -> Stack:
         np.stack([*axes, normal], axis=1),
         (step, spacing_y, spacing_x),
         stacked,
-        drift,
+        shear,
         missing,
         uneven,
     )

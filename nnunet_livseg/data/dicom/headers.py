@@ -28,8 +28,8 @@ class Slice:
     Args:
         path: Its file.
         frame: Index in a multi-frame file; None in a file of one image.
-        header: pydicom data set without pixels.
-        position_mm: Centre of the first voxel, patient x, y, z; None if not stated.
+        header: pydicom dataset without pixels.
+        position_mm: Center of the first voxel, patient x, y, z; None if not stated.
         axes: Directions of rows and columns ``(2, 3)``; None if not stated.
         spacing_mm: Between rows, between columns; None if not stated.
     """

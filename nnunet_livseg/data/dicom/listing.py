@@ -210,7 +210,7 @@ def _not_a_ct(series: Series) -> str:
     if first.is_localizer:
         return "localizer (scout view)"
     if int(first.number("SamplesPerPixel") or 1) != 1:
-        return "colour picture, not Hounsfield units (secondary capture)"
+        return "color picture, not Hounsfield units (secondary capture)"
     if first.text("SOPClassUID") not in (CT, *ENHANCED_CT):
         return "secondary capture or derived object, not a CT image"
     if len(series.slices) < 3:

@@ -57,7 +57,7 @@ class PixelReader:
         if one.frame is not None and stored.ndim == 3:
             stored = stored[one.frame]
         if stored.ndim != 2:
-            raise UserError(f"{one.path.name} holds pixels of shape {stored.shape}; one grey slice was expected.")
+            raise UserError(f"{one.path.name} holds pixels of shape {stored.shape}; one gray slice was expected.")
         return self._dataset, stored
 
     def _rescale(self, one: Slice, dataset) -> tuple[float, float]:
@@ -125,7 +125,7 @@ def _number(one: Slice, transformation, keyword: str) -> float | None:
 
 
 def _transformation(dataset, frame: int | None):
-    """The item that holds slope and intercept: the data set, or the frame's functional group."""
+    """The item that holds slope and intercept: the dataset, or the frame's functional group."""
     if frame is None:
         return dataset
     places = [dataset.PerFrameFunctionalGroupsSequence[frame], *dataset.get("SharedFunctionalGroupsSequence", [])]

@@ -109,19 +109,19 @@ def read_listed(
     if stack.irregular:
         image = _evened(image, values, stack)
         notes.append(f"{stack.irregular}; interpolated to even {image.GetSpacing()[2]:.2f} mm")
-    if stack.drift.any():
-        image = straightened(image, stack.drift)
+    if stack.shear.any():
+        image = correct_gantry_tilt(image, stack.shear)
         notes.append(f"gantry tilt of {stack.tilt_degrees:.1f} degrees straightened by interpolation in the slices")
     if reader.padded:
         notes.append(f"{reader.padded:,} voxels of padding set to {padding_hu:.0f} HU")
-    return image, _info(chosen, bool(stack.irregular or stack.drift.any()), notes)
+    return image, _info(chosen, bool(stack.irregular or stack.shear.any()), notes)
 
 
 def _read_pixels(chosen: Series, reader: PixelReader, progress: bool) -> tuple[np.ndarray, list[str]]:
     """All slices ``(z, y, x)`` in order, and notes on repeated and lossy ones."""
     stack, slices = chosen.stack, chosen.slices
     values, repeated = [], 0
-    steps = zip(stack.order, stack.twins, strict=True)
+    steps = zip(stack.order, stack.duplicates, strict=True)
     for index, twins in tqdm(steps, total=len(stack.order), desc="read DICOM", unit="slice", disable=not progress):
         plane = reader.read(slices[index])
         if any(not np.array_equal(plane, reader.read(slices[twin])) for twin in twins):
@@ -151,7 +151,7 @@ def _image(values: np.ndarray, stack: Stack) -> sitk.Image:
 
 
 def _evened(image: sitk.Image, values: np.ndarray, stack: Stack) -> sitk.Image:
-    """Slices at even heights, each mixed linearly from its two neighbours; present slices stay as they are."""
+    """Slices at even heights, each mixed linearly from its two neighbors; present slices stay as they are."""
     step = stack.spacing_mm[0]
     wanted = np.arange(int(stack.heights_mm[-1] / step + 1e-6) + 1) * step
     wanted[-1] = min(wanted[-1], stack.heights_mm[-1])
@@ -171,15 +171,15 @@ def _evened(image: sitk.Image, values: np.ndarray, stack: Stack) -> sitk.Image:
     return result
 
 
-def straightened(image: sitk.Image, drift: np.ndarray) -> sitk.Image:
+def correct_gantry_tilt(image: sitk.Image, shear: np.ndarray) -> sitk.Image:
     """A tilted stack on a right-angled grid that holds all of it.
 
     Args:
         image: The slices as if they lay exactly above each other.
-        drift: How far they really move along x and y, in mm per mm along z.
+        shear: How far they really move along x and y, in mm per mm along z.
     """
     spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
-    total_mm = drift * spacing[2] * (size[2] - 1)
+    total_mm = shear * spacing[2] * (size[2] - 1)
     before, after = (np.ceil(np.maximum(move, 0) / spacing[:2]).astype(int) for move in (-total_mm, total_mm))
     direction = np.reshape(image.GetDirection(), (3, 3))
     grid = sitk.Image([*(size[:2] + before + after).tolist(), int(size[2])], image.GetPixelID())
@@ -187,7 +187,7 @@ def straightened(image: sitk.Image, drift: np.ndarray) -> sitk.Image:
     grid.SetDirection(image.GetDirection())
     grid.SetOrigin((np.array(image.GetOrigin()) - direction[:, :2] @ (before * spacing[:2])).tolist())
     back = np.eye(3)
-    back[:2, 2] = -drift  # a patient position at height h was stored that much further back
+    back[:2, 2] = -shear  # a patient position at height h was stored that much further back
     transform = sitk.AffineTransform(3)
     transform.SetMatrix((direction @ back @ direction.T).ravel().tolist())
     transform.SetCenter(image.GetOrigin())

@@ -4,7 +4,7 @@
     write_dataset  an nnU-Net raw dataset of such cases
 
 How it works: the anatomy is a list of *layers* (`layers.py`), painted over each other from the skin inwards. A layer is
-an implicit function in millimetres (`shapes.py`) with a tissue (`tissues.py`), so any voxel grid can sample the same
+an implicit function in millimeters (`shapes.py`) with a tissue (`tissues.py`), so any voxel grid can sample the same
 patient. Who lies where: `torso.py`, `organs.py`, `liver.py`, `tumors.py`.
 """
 

@@ -17,15 +17,15 @@ class Patient:
 
     Args:
         layers: What is painted, in this order, before the tumors.
-        liver: The liver before its neighbours cut into it.
-        neighbours: Shapes that are painted over the liver; tumors keep away from them.
+        liver: The liver before its neighbors cut into it.
+        neighbors: Shapes that are painted over the liver; tumors keep away from them.
         hu: Mean HU of each tissue in (portal venous, arterial) phase, with this patient's shifts.
         textures: Random fields.
     """
 
     layers: list[Layer]
     liver: Shape
-    neighbours: list[Shape]
+    neighbors: list[Shape]
     hu: dict[str, tuple[float, float]]
     textures: Textures
 

@@ -1,4 +1,4 @@
-"""Grids, smooth random fields in millimetres, and how much of a voxel lies inside a shape."""
+"""Grids, smooth random fields in millimeters, and how much of a voxel lies inside a shape."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,22 +11,22 @@ Vector = tuple[float, float, float]  # (z, y, x) in mm
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxel centres in patient millimetres: x to the patient's left, y to the back, z to the head; order (z, y, x).
+    """Voxel centers in patient millimeters: x to the patient's left, y to the back, z to the head; order (z, y, x).
 
     Args:
         size: Voxels (Z, Y, X).
-        spacing_mm: Distance of voxel centres (z, y, x).
-        centre_mm: The middle of the grid (z, y, x).
+        spacing_mm: Distance of voxel centers (z, y, x).
+        center_mm: The middle of the grid (z, y, x).
     """
 
     size: tuple[int, int, int]
     spacing_mm: Vector
-    centre_mm: Vector = (0.0, 0.0, 0.0)
+    center_mm: Vector = (0.0, 0.0, 0.0)
 
     @cached_property
     def origin_mm(self) -> Vector:
-        """Centre of the first voxel (z, y, x)."""
-        return tuple(c - (n - 1) / 2 * s for c, n, s in zip(self.centre_mm, self.size, self.spacing_mm, strict=True))
+        """Center of the first voxel (z, y, x)."""
+        return tuple(c - (n - 1) / 2 * s for c, n, s in zip(self.center_mm, self.size, self.spacing_mm, strict=True))
 
     @cached_property
     def voxel_ml(self) -> float:
@@ -46,7 +46,7 @@ class Grid:
 class SmoothNoise:
     """A smooth random function of space with mean 0 and standard deviation 1: a periodic lattice, cubic B-splines.
 
-    It is defined in millimetres, so every grid samples the same function.
+    It is defined in millimeters, so every grid samples the same function.
 
     Args:
         rng: Source of the lattice values.
@@ -94,7 +94,7 @@ class SmoothNoise:
 
 
 def coverage(distance: Array, smallest_step: float) -> Array:
-    """Share of each voxel inside a shape, from its implicit function ``distance`` (negative inside) at voxel centres.
+    """Share of each voxel inside a shape, from its implicit function ``distance`` (negative inside) at voxel centers.
 
     Inside a voxel the function is taken as linear. Its values over the voxel then spread by the root of the summed
     squared steps per voxel, which is the width of the ramp from 0 to 1: a slice of 5 mm blurs a slanted surface and

@@ -28,7 +28,7 @@ class Liver:
         depth: Radius front to back, mm.
         height: Radius along z, mm.
         left_reach: How far the left lobe crosses the midline, mm.
-        left_height: Centre of the left lobe, mm above the origin.
+        left_height: Center of the left lobe, mm above the origin.
         visceral: Offset of the visceral surface, mm: larger means a bulkier liver.
         tilt: Steepness of the visceral surface.
     """
@@ -54,12 +54,12 @@ class Liver:
         )
 
     def shape(self, torso: Torso) -> Shape:
-        """The liver with lobes, visceral surface and the impression of the wall, before its neighbours cut into it."""
+        """The liver with lobes, visceral surface and the impression of the wall, before its neighbors cut into it."""
         side = torso.half_width - torso.fat_side - 14
         front = -torso.half_depth + torso.fat_front + 10
         right = ellipsoid((2, -4, -side + self.width - 6), (self.height, self.depth, self.width), power=2.3)
-        left_centre = (self.left_height, front + 30, (self.left_reach - 60) / 2)
-        left = ellipsoid(left_centre, (36, 38, (self.left_reach + 60) / 2), turn=rotation(roll=-8, yaw=-6))
+        left_center = (self.left_height, front + 30, (self.left_reach - 60) / 2)
+        left = ellipsoid(left_center, (36, 38, (self.left_reach + 60) / 2), turn=rotation(roll=-8, yaw=-6))
         caudate = ellipsoid((26, 4, -17), (24, 15, 17))
         visceral = half_space((-self.tilt, 0.28, 0.62), self.visceral)
         hilum = smooth_cut(right, half_space((-0.2, 0.55, 0.8), 12.0), 26)
@@ -83,9 +83,9 @@ def fissures(torso: Torso) -> list[Part]:
 def gallbladder(torso: Torso, rng: np.random.Generator) -> list[Part]:
     """Gallbladder with its wall under the visceral surface."""
     front = -torso.half_depth + torso.fat_front + 10
-    centre = (-36 + rng.uniform(-6, 4), front + 44 + rng.uniform(-5, 5), -30 + rng.uniform(-6, 6))
+    center = (-36 + rng.uniform(-6, 4), front + 44 + rng.uniform(-5, 5), -30 + rng.uniform(-6, 6))
     size = rng.uniform(0.8, 1.15)
-    bladder = ellipsoid(centre, (17 * size, 27 * size, 13 * size), turn=rotation(pitch=35, roll=-20))
+    bladder = ellipsoid(center, (17 * size, 27 * size, 13 * size), turn=rotation(pitch=35, roll=-20))
     return [(bladder, "bowel wall"), (bladder.grown(-1.3), "gallbladder")]
 
 

@@ -11,21 +11,21 @@ def kidneys(torso: Torso, rng: np.random.Generator) -> list[Part]:
     """Kidneys in their fat: cortex, pyramids and sinus."""
     parts = []
     for side, z, x in ((-1, -52, -58), (1, -36, 61)):
-        centre = (z + rng.uniform(-8, 8), torso.spine_y + 4 + rng.uniform(-2, 3), x + rng.uniform(-3, 3))
+        center = (z + rng.uniform(-8, 8), torso.spine_y + 4 + rng.uniform(-2, 3), x + rng.uniform(-3, 3))
         turn = rotation(roll=side * -28, yaw=side * -12, pitch=8)
         size = rng.uniform(0.92, 1.08)
-        kidney = ellipsoid(centre, (55 * size, 29 * size, 25 * size), turn=turn)
-        sinus_centre = (centre[0], centre[1] - 9, centre[2] - side * 17)
-        sinus = ellipsoid(sinus_centre, (25 * size, 13, 15), turn=turn)
+        kidney = ellipsoid(center, (55 * size, 29 * size, 25 * size), turn=turn)
+        sinus_center = (center[0], center[1] - 9, center[2] - side * 17)
+        sinus = ellipsoid(sinus_center, (25 * size, 13, 15), turn=turn)
         inner = kidney.grown(-7) - sinus.grown(3)
         columns = SmoothNoise(rng, 9.0, nodes=16)
         pyramids = Shape(lambda *p, i=inner, n=columns: np.maximum(i(*p), 4 * n.at(*p) - 2.5), inner.bounds)
-        pelvis = ellipsoid(sinus_centre, (9, 7, 9), turn=turn)
-        fat = ellipsoid(centre, (61 * size, 35 * size, 29 * size), turn=turn) & torso.cavity
+        pelvis = ellipsoid(sinus_center, (9, 7, 9), turn=turn)
+        fat = ellipsoid(center, (61 * size, 35 * size, 29 * size), turn=turn) & torso.cavity
         parts += [(fat, "fat"), (kidney, "kidney cortex"), (pyramids, "kidney medulla"), (sinus, "fat")]
         parts += [(pelvis, "bowel content")]
-        start = (centre[0] + 2, torso.spine_y - 27, side * 12)
-        parts += [(s, "blood in the vena cava") for s in tube([start, sinus_centre], 4.2)]
+        start = (center[0] + 2, torso.spine_y - 27, side * 12)
+        parts += [(s, "blood in the vena cava") for s in tube([start, sinus_center], 4.2)]
     return parts
 
 
@@ -33,9 +33,9 @@ def spleen(torso: Torso, rng: np.random.Generator) -> list[Part]:
     """Spleen: a crescent along the wall at the back left."""
     side = torso.half_width - torso.fat_side - 14
     size = rng.uniform(0.85, 1.15)
-    centre = (22 + rng.uniform(-6, 8), 30, side - 28)
-    body = ellipsoid(centre, (48 * size, 50 * size, 34 * size), turn=rotation(pitch=-18))
-    hollow = ellipsoid((centre[0] - 4, 8, centre[2] - 36), (60, 44, 38))
+    center = (22 + rng.uniform(-6, 8), 30, side - 28)
+    body = ellipsoid(center, (48 * size, 50 * size, 34 * size), turn=rotation(pitch=-18))
+    hollow = ellipsoid((center[0] - 4, 8, center[2] - 36), (60, 44, 38))
     gap = torso.hull(torso.fat_side + 17.5, torso.fat_front + 14, 31 + 0.4 * torso.fat_side)
     below = torso.diaphragm(3.0)
     shape = smooth_cut(smooth_cut(smooth_cut(body, _outside(hollow), 8), gap, 6), below, 6)
@@ -108,10 +108,10 @@ def bowel(torso: Torso, rng: np.random.Generator) -> list[Part]:
     parts = []
     loops = int(rng.integers(26, 34))
     for _ in range(loops):  # small bowel
-        centre = (rng.uniform(-135, -38), rng.uniform(front + 18, 12), rng.uniform(-58, 84))
+        center = (rng.uniform(-135, -38), rng.uniform(front + 18, 12), rng.uniform(-58, 84))
         radii = (rng.uniform(11, 16), rng.uniform(11, 16), rng.uniform(20, 34))
         turn = rotation(roll=rng.uniform(-70, 70), yaw=rng.uniform(-60, 60))
-        loop = ellipsoid(centre, radii, turn=turn)
+        loop = ellipsoid(center, radii, turn=turn)
         parts += [(loop.grown(2), "fat"), (loop, "bowel wall"), (loop.grown(-3), "bowel content")]
     duodenum = smooth_union(tube([(-12, -22, -44), (-38, -2, -46), (-62, 8, -22), (-64, 10, 14)], 10.0), 4)
     parts += [(duodenum, "bowel wall"), (duodenum.grown(-3), "bowel content")]

@@ -16,7 +16,7 @@ from nnunet_livseg.data.phantom.truth import TumorTruth, measure_tumors
 from nnunet_livseg.data.phantom.tumors import Tumor, place_tumors, tumor_layers
 
 SLAB_VOXELS = 3_000_000  # painted at a time; bounds the memory of large scans
-TRUNK_MM = (200.0, 250.0, 345.0)  # (z, y, x) that a scan should cover; smaller ones are centred on the liver
+TRUNK_MM = (200.0, 250.0, 345.0)  # (z, y, x) that a scan should cover; smaller ones are centerd on the liver
 LIVER_MM = (0.0, -12.0, -48.0)
 
 
@@ -85,11 +85,11 @@ def make_case(
 
 
 def _grid(size: tuple[int, int, int], spacing_mm: Vector) -> Grid:
-    """Centre a scan on the trunk, or, where it is too small for it, so that it covers the liver."""
+    """Center a scan on the trunk, or, where it is too small for it, so that it covers the liver."""
     covered = [n * s for n, s in zip(size, spacing_mm, strict=True)]
     missing = [max(0.0, trunk - fov) / 2 for trunk, fov in zip(TRUNK_MM, covered, strict=True)]
-    centre = tuple(float(np.clip(c, -m, m)) for c, m in zip(LIVER_MM, missing, strict=True))
-    return Grid(tuple(size), tuple(float(s) for s in spacing_mm), centre)
+    center = tuple(float(np.clip(c, -m, m)) for c, m in zip(LIVER_MM, missing, strict=True))
+    return Grid(tuple(size), tuple(float(s) for s in spacing_mm), center)
 
 
 def _generator(seeds: Sequence[int], *purpose: str | int) -> np.random.Generator:

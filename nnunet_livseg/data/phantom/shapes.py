@@ -1,4 +1,4 @@
-"""Implicit shapes in millimetres: negative inside, zero on the surface, roughly the distance in mm near it."""
+"""Implicit shapes in millimeters: negative inside, zero on the surface, roughly the distance in mm near it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -89,8 +89,8 @@ def rotation(roll: float = 0.0, pitch: float = 0.0, yaw: float = 0.0) -> np.ndar
     return matrix
 
 
-def ellipsoid(centre: Vector, radii: Vector, *, turn: np.ndarray | None = None, power: float = 2.0) -> Shape:
-    """Ellipsoid, or superellipsoid (boxier) for ``power`` above 2; ``turn`` rotates it about its centre."""
+def ellipsoid(center: Vector, radii: Vector, *, turn: np.ndarray | None = None, power: float = 2.0) -> Shape:
+    """Ellipsoid, or superellipsoid (boxier) for ``power`` above 2; ``turn`` rotates it about its center."""
     scale = float(np.prod(radii)) ** (1 / 3)
     inverse = (np.eye(3) if turn is None else turn.T) / np.asarray(radii)[:, None]
     inverse = [[float(value) for value in row] for row in inverse]
@@ -98,23 +98,23 @@ def ellipsoid(centre: Vector, radii: Vector, *, turn: np.ndarray | None = None, 
     half = radii if turn is None else (reach,) * 3
 
     def function(z: Array, y: Array, x: Array) -> Array:
-        p = (z - centre[0], y - centre[1], x - centre[2])
+        p = (z - center[0], y - center[1], x - center[2])
         total = 0.0
         for row in inverse:
             u = sum(value * q for value, q in zip(row, p, strict=True) if abs(value) > 1e-9)
             total = total + (u * u if power == 2 else np.abs(u) ** power)
         return (np.sqrt(total) - 1) * scale if power == 2 else (total ** (1 / power) - 1) * scale
 
-    return Shape(function, tuple((c - h, c + h) for c, h in zip(centre, half, strict=True)))
+    return Shape(function, tuple((c - h, c + h) for c, h in zip(center, half, strict=True)))
 
 
-def cylinder(centre_yx: tuple[float, float], radii_yx: tuple[float, float], *, power: float = 2.0) -> Shape:
+def cylinder(center_yx: tuple[float, float], radii_yx: tuple[float, float], *, power: float = 2.0) -> Shape:
     """Endless (super)elliptic cylinder along z."""
     scale = float(np.sqrt(radii_yx[0] * radii_yx[1]))
-    bounds = ((-np.inf, np.inf), *((c - r, c + r) for c, r in zip(centre_yx, radii_yx, strict=True)))
+    bounds = ((-np.inf, np.inf), *((c - r, c + r) for c, r in zip(center_yx, radii_yx, strict=True)))
 
     def function(z: Array, y: Array, x: Array) -> Array:
-        v, u = (y - centre_yx[0]) / radii_yx[0], (x - centre_yx[1]) / radii_yx[1]
+        v, u = (y - center_yx[0]) / radii_yx[0], (x - center_yx[1]) / radii_yx[1]
         if power == 2:
             return (np.sqrt(v * v + u * u) - 1) * scale + 0 * z
         return ((np.abs(v) ** power + np.abs(u) ** power) ** (1 / power) - 1) * scale + 0 * z

@@ -3,7 +3,7 @@
 Values are typical ones of a patient with normal circulation, 120 kVp: portal venous phase about 70 s after injection,
 late arterial phase about 35 s. Each case shifts the enhancement of its organs by a few HU (`Tissue.spread`).
 
-The behaviour of the tumor types follows the criteria that radiologists use:
+The behavior of the tumor types follows the criteria that radiologists use:
 
 - cyst: water, no enhancement in any phase;
 - FNH (focal nodular hyperplasia): bright in the arterial phase, close to the liver in the portal venous phase, with a

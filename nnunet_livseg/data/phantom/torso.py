@@ -22,13 +22,13 @@ Part = tuple[Shape, str]  # a shape and the name of its tissue
 
 @dataclass(frozen=True)
 class Torso:
-    """Measures of one patient's trunk in mm; the origin is the middle of the trunk at the height of the liver's centre.
+    """Measures of one patient's trunk in mm; the origin is the middle of the trunk at the height of the liver's center.
 
     Args:
         half_width: Skin to midline, left-right.
         half_depth: Half of front to back.
         fat_side, fat_front: Thickness of the fat under the skin.
-        spine_y: Centre of the vertebral bodies, behind the origin.
+        spine_y: Center of the vertebral bodies, behind the origin.
         disc_z: Height of one disc.
         dome_right, dome_left: Height of the two domes of the diaphragm.
     """
@@ -175,10 +175,10 @@ def spine(torso: Torso) -> list[Part]:
 
 
 def _arch(y0: float, canal_y: float, height) -> list[Shape]:
-    """Ring around the canal, spinous and transverse processes; all centred half-way between two discs."""
+    """Ring around the canal, spinous and transverse processes; all centerd half-way between two discs."""
 
-    def periodic(centre_yx: tuple[float, float], radii: tuple[float, float, float], slope: float = 0.0) -> Shape:
-        cy, cx = centre_yx
+    def periodic(center_yx: tuple[float, float], radii: tuple[float, float, float], slope: float = 0.0) -> Shape:
+        cy, cx = center_yx
 
         def function(z: Array, y: Array, x: Array) -> Array:
             h = height(z + VERTEBRA_MM / 2 + slope * (y - cy))

@@ -21,8 +21,8 @@ class TumorTruth:
         voxels: Voxels with the tumor label.
         volume_ml: Their volume.
         diameter_mm: Diameter of the ball of that volume.
-        centre_voxel: Centre of mass, index (z, y, x), from 0.
-        centre_mm: The same in the image's physical coordinates (z, y, x; LPS).
+        center_voxel: Center of mass, index (z, y, x), from 0.
+        center_mm: The same in the image's physical coordinates (z, y, x; LPS).
         mean_hu: Mean of the written image over the tumor, one per phase.
     """
 
@@ -32,15 +32,15 @@ class TumorTruth:
     voxels: int
     volume_ml: float
     diameter_mm: float
-    centre_voxel: tuple[float, float, float]
-    centre_mm: tuple[float, float, float]
+    center_voxel: tuple[float, float, float]
+    center_mm: tuple[float, float, float]
     mean_hu: tuple[float, ...]
 
     def row(self) -> dict[str, object]:
         """Flat columns, with axes and phases in the names."""
-        flat = {k: v for k, v in asdict(self).items() if k not in ("centre_voxel", "centre_mm", "mean_hu")}
+        flat = {k: v for k, v in asdict(self).items() if k not in ("center_voxel", "center_mm", "mean_hu")}
         flat["volume_ml"], flat["diameter_mm"] = f"{self.volume_ml:.4f}", f"{self.diameter_mm:.2f}"
-        for axis, index, mm in zip("zyx", self.centre_voxel, self.centre_mm, strict=True):
+        for axis, index, mm in zip("zyx", self.center_voxel, self.center_mm, strict=True):
             flat[f"{axis}_voxel"], flat[f"{axis}_mm"] = f"{index:.2f}", f"{mm:.2f}"
         for phase, hu in zip(PHASES, self.mean_hu, strict=False):
             flat[f"mean_hu_{phase.replace(' ', '_')}"] = f"{hu:.1f}"
@@ -72,7 +72,7 @@ def _measure(tumor: Tumor, box: tuple[slice, ...], lesion: Array, image: Array, 
         voxels=int(mask.sum()),
         volume_ml=volume_ml,
         diameter_mm=(6000 * volume_ml / np.pi) ** (1 / 3),
-        centre_voxel=tuple(float(i) for i in index),
-        centre_mm=tuple(float(o + i * s) for o, i, s in zip(grid.origin_mm, index, grid.spacing_mm, strict=True)),
+        center_voxel=tuple(float(i) for i in index),
+        center_mm=tuple(float(o + i * s) for o, i, s in zip(grid.origin_mm, index, grid.spacing_mm, strict=True)),
         mean_hu=tuple(float(phase[box][mask].mean()) for phase in image),
     )

@@ -23,14 +23,14 @@ class Tumor:
     Args:
         number: From 1, in one case.
         type: One of ``TUMOR_TYPES``.
-        centre_mm: Middle (z, y, x) before the patient's warp.
+        center_mm: Middle (z, y, x) before the patient's warp.
         radius_mm: Mean radius.
         arterial_only: Equal to the liver in the portal venous phase, bright in the arterial phase.
     """
 
     number: int
     type: str
-    centre_mm: Vector
+    center_mm: Vector
     radius_mm: float
     arterial_only: bool
 
@@ -60,8 +60,8 @@ def place_tumors(
         while radius >= 0.99 * diameter_mm[0] / 2:
             chosen = _first_fit(points, depth, radius, tumors)
             if chosen is not None:
-                centre = tuple(float(v) for v in chosen)
-                tumors.append(Tumor(len(tumors) + 1, kind, centre, float(radius), bool(only)))
+                center = tuple(float(v) for v in chosen)
+                tumors.append(Tumor(len(tumors) + 1, kind, center, float(radius), bool(only)))
                 break
             radius *= 0.85
     return tumors
@@ -72,8 +72,8 @@ def _room(patient: Patient, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     axes = np.meshgrid(*(np.arange(low, high, CANDIDATE_STEP_MM) for low, high in patient.liver.bounds), indexing="ij")
     points = [axis.astype(np.float32) for axis in axes]
     depth = -patient.liver(*points)
-    for neighbour in patient.neighbours:
-        np.minimum(depth, neighbour(*points) + 2.0, out=depth)
+    for neighbor in patient.neighbors:
+        np.minimum(depth, neighbor(*points) + 2.0, out=depth)
     inside = depth > 0
     for axis, origin, spacing, size in zip(points, grid.origin_mm, grid.spacing_mm, grid.size, strict=True):
         end = origin + (size - 1) * spacing
@@ -85,7 +85,7 @@ def _room(patient: Patient, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 def _first_fit(points: np.ndarray, depth: np.ndarray, radius: float, tumors: list[Tumor]) -> np.ndarray | None:
     free = depth > 0.85 * radius + 1.0  # a little of a tumor may touch the capsule of the liver
     for tumor in tumors:
-        distance = np.linalg.norm(points - np.asarray(tumor.centre_mm, np.float32), axis=1)
+        distance = np.linalg.norm(points - np.asarray(tumor.center_mm, np.float32), axis=1)
         free &= distance > 1.25 * (radius + tumor.radius_mm) + GAP_MM
     chosen = np.flatnonzero(free)
     return points[chosen[0]] if chosen.size else None
@@ -97,7 +97,7 @@ def tumor_layers(tumor: Tumor, patient: Patient, rng: np.random.Generator) -> li
     radii = tuple(float(radius * s) for s in rng.uniform(0.88, 1.14, 3))
     turn = rotation(*(float(a) for a in rng.uniform(-60, 60, 3)))
     noise = SmoothNoise(rng, max(0.7 * radius, 3.0), nodes=12)
-    body = ellipsoid(tumor.centre_mm, radii, turn=turn).roughened(noise, ROUGHNESS[tumor.type] * radius)
+    body = ellipsoid(tumor.center_mm, radii, turn=turn).roughened(noise, ROUGHNESS[tumor.type] * radius)
     shifts = {name: float(rng.normal(0, 1)) * tissue.spread for name, tissue in TUMOR_TISSUES.items()}
     nodules = SmoothNoise(rng, max(0.55 * radius, 3.0), nodes=12)
     parts = {tumor.type: body, **_parts(tumor.type, body, radius, nodules)}
