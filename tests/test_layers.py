@@ -231,10 +231,10 @@ def test_importing_the_package_imports_next_to_nothing():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_public_name_is_there():
-    import nnunet_livseg
-
-    for name in nnunet_livseg.__all__:
-        assert getattr(nnunet_livseg, name) is not None
+@pytest.mark.parametrize("room", [m for m, path in MODULES.items() if "_HOME = " in path.read_text("utf-8")])
+def test_every_name_that_a_room_hands_on_is_there(room):
+    module = importlib.import_module(room)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = nnunet_livseg.nonsense
+        _ = module.nonsense

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(parser, "id", required=True)
     add(parser, "name", says="by source, e.g. LiTS")
-    add(parser, "raw", says="the variable nnUNet_raw")
+    add(parser, "out", says="the variable nnUNet_raw")
     divided = parser.add_mutually_exclusive_group()
     add(divided, "cv_folds", says="5, or one per patient")
     divided.add_argument(
@@ -64,11 +64,11 @@ def run(args: argparse.Namespace) -> None:
     if not args.source.is_dir() and args.kind != "folder":
         raise UserError(f"{args.source} is not a folder.")
     source = convert.SOURCES[args.kind](args.source)
-    folder = dataset_folder(args.raw, args.id, args.name or source.default_name)
+    folder = dataset_folder(args.out, args.id, args.name or source.default_name)
     done = convert.convert(
         source,
         folder,
-        settings=convert.Settings(not args.copy, args.offset, label_map),
+        settings=convert.ConversionOptions(not args.copy, args.offset, label_map),
         division=SplitOptions(args.cv_folds, tuple(args.split) if args.split else None, args.seed, tuple(args.exclude)),
         workers=args.workers or default_workers(),
     )

@@ -12,7 +12,7 @@ rules, in the order in which they are tried:
 examples:
   livseg postprocess tune -m nnUNet_results/Dataset003_Liver/DPCNetTrainer__nnUNetPlans__3d_fullres
   livseg postprocess apply -i PREDICTIONS -o OUT -m MODEL_FOLDER
-  livseg postprocess apply -i PREDICTIONS -o OUT --rules largest-liver smallest-lesion=30
+  livseg postprocess apply -i PREDICTIONS -o OUT --steps largest-liver smallest-lesion=30
 """
 
 import argparse
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rules = apply.add_mutually_exclusive_group(required=True)
     add(rules, "model")
     rules.add_argument(
-        "--rules", nargs="+", metavar="RULE", help="rules to apply, in this order (default: the model's)"
+        "--steps", nargs="+", metavar="RULE", help="rules to apply, in this order (default: the model's)"
     )
     add(apply, "liver", "tumor", default=(), says="those of dataset.json")
     for command in (tune, apply):
@@ -78,7 +78,7 @@ def _apply(args: argparse.Namespace) -> int:
     from nnunet_livseg.postprocessing.postprocess_folder import apply_to_folder
     from nnunet_livseg.postprocessing.table import steps_text
 
-    steps = tuple(map(parse_step, args.rules)) if args.rules else load_postprocessing(args.model)
+    steps = tuple(map(parse_step, args.steps)) if args.steps else load_postprocessing(args.model)
     structures = find_structures(args.model or args.input, liver=args.liver, tumor=args.tumor)
     done = apply_to_folder(
         args.input,

@@ -84,7 +84,7 @@ SYNONYMS = {  # what people type -> ours, where the spelling alone does not lead
     "--images": "--input",
     "--predictions": "--input",
     "--no-mirroring": "--disable-tta",
-    "--steps": "--rules",
+    "--rules": "--steps",
     "--disable-progress-bar": "--quiet",
 }
 

@@ -20,7 +20,7 @@ def load_postprocessing(model_folder: str | Path) -> tuple[Step, ...]:
     if not path.is_file():
         raise UserError(
             f"{model_folder} has no {FILE}: nobody has tried which post-processing helps this model.\n"
-            f"  Run livseg postprocess tune -m {model_folder}, or name rules yourself: livseg postprocess apply --rules"
+            f"  Run livseg postprocess tune -m {model_folder}, or name rules yourself: livseg postprocess apply --steps"
         )
     remedy = f"Run again: livseg postprocess tune -m {model_folder}"
     content = read_json(path, keys=("schema", "steps"), remedy=remedy)

@@ -62,7 +62,7 @@ def lits(folder: Path) -> Path:
 
 
 def to_dataset(kind: str, source: Path, folder: Path, *options: object) -> list:
-    return ["convert", kind, source, "--id", 3, "--cv-folds", 2, "--workers", 1, "--raw", folder / "raw", *options]
+    return ["convert", kind, source, "--id", 3, "--cv-folds", 2, "--workers", 1, "--out", folder / "raw", *options]
 
 
 def to_volume(folder: Path, *options: object) -> list:

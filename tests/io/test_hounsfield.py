@@ -139,7 +139,7 @@ def given(tmp_path, values):
     content = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
     (raw / "dataset.json").write_text(json.dumps(content))
     return {
-        "convert": ("folder", tmp_path / "own", "--id", 3, "--raw", tmp_path / "raw", "--workers", 1),
+        "convert": ("folder", tmp_path / "own", "--id", 3, "--out", tmp_path / "raw", "--workers", 1),
         "align": (tmp_path / "ct.nii.gz", tmp_path / "good.nii.gz", "-o", tmp_path / "aligned"),
         "check": (raw,),
     }

@@ -40,7 +40,7 @@ def own(tmp_path):
     ],
 )
 def test_options_of_convert(own, tmp_path, livseg, options, message):
-    status, printed = livseg("convert", "folder", own, "--cv-folds", 2, "--raw", tmp_path / "raw", *options)
+    status, printed = livseg("convert", "folder", own, "--cv-folds", 2, "--out", tmp_path / "raw", *options)
     assert status == 1 and message in printed
     assert not (tmp_path / "raw").exists()
 
@@ -52,7 +52,7 @@ def test_without_nnunet_raw_the_variable_is_named(own, livseg, monkeypatch):
 
 
 def test_a_damaged_record_is_named(own, tmp_path, livseg):
-    command = ("convert", "folder", own / "cases.csv", "--id", 3, "--cv-folds", 2, "--raw", tmp_path / "raw")
+    command = ("convert", "folder", own / "cases.csv", "--id", 3, "--cv-folds", 2, "--out", tmp_path / "raw")
     assert livseg(*command)[0] == 0
     (tmp_path / "raw/Dataset003_Liver/conversion.json").write_text("{")
     status, printed = livseg(*command)
@@ -66,7 +66,7 @@ def test_file_systems_without_links_are_told_to_copy(own, tmp_path, livseg, monk
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    command = ("convert", "folder", own, "--id", 3, "--cv-folds", 2, "--raw", tmp_path / "raw", "--workers", 1)
+    command = ("convert", "folder", own, "--id", 3, "--cv-folds", 2, "--out", tmp_path / "raw", "--workers", 1)
     assert "takes no symbolic links" in livseg(*command)[1]
     assert livseg(*command, "--copy")[0] == 0
 

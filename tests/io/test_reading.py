@@ -286,7 +286,7 @@ def test_check_and_convert_and_align_say_what_the_reader_says(tmp_path, livseg, 
     for part, source in (("images", path.parent), ("labels", folder / "labelsTr")):
         shutil.copytree(source, tmp_path / "own" / part)
     status, printed = livseg(
-        "convert", "folder", tmp_path / "own", "--id", 5, "--raw", tmp_path / "raw", "--workers", 1
+        "convert", "folder", tmp_path / "own", "--id", 5, "--out", tmp_path / "raw", "--workers", 1
     )
     assert re.search(message.removeprefix(NOTED), printed, re.DOTALL)
     if message.startswith(NOTED):

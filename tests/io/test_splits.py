@@ -80,7 +80,7 @@ def lits(folder, count):
 
 def test_split_puts_test_cases_where_nnunet_does_not_train_on_them(tmp_path, livseg):
     source = lits(tmp_path / "src", 7)
-    command = ("convert", "lits", source, "--id", 3, "--raw", tmp_path, "--workers", 1)
+    command = ("convert", "lits", source, "--id", 3, "--out", tmp_path, "--workers", 1)
     status, printed = livseg(*command, "--split", 3, 2, 1)
     assert status == 1 and "--split 3 2 1 adds up to 6, but there are 7 patients" in printed
     assert livseg(*command, "--split", 3, 2, 1, "--exclude", "lits_004")[0] == 0
@@ -101,7 +101,7 @@ def test_other_splits_in_the_preprocessed_folder_are_pointed_out(tmp_path, livse
     old = tmp_path / "pre/Dataset003_LiTS/splits_final.json"
     old.parent.mkdir(parents=True)
     old.write_text("[]")
-    command = ("convert", "lits", lits(tmp_path / "src", 2), "--id", 3, "--cv-folds", 2, "--raw", tmp_path / "raw")
+    command = ("convert", "lits", lits(tmp_path / "src", 2), "--id", 3, "--cv-folds", 2, "--out", tmp_path / "raw")
     _, printed = livseg(*command)
     assert f"Other splits are in {old}, and nnU-Net's trainer reads that file." in printed
     old.write_bytes((tmp_path / "raw/Dataset003_LiTS/splits_final.json").read_bytes())
@@ -112,7 +112,7 @@ def test_other_splits_in_the_preprocessed_folder_are_pointed_out(tmp_path, livse
 def test_nnunet_accepts_the_dataset_and_its_planner_takes_the_splits(tmp_path, livseg):
     """nnU-Net's own integrity check, fingerprint and planning, in a fresh process."""
     raw, preprocessed = tmp_path / "raw", tmp_path / "pre"
-    assert livseg("convert", "lits", lits(tmp_path / "src", 4), "--id", 3, "--cv-folds", 2, "--raw", raw)[0] == 0
+    assert livseg("convert", "lits", lits(tmp_path / "src", 4), "--id", 3, "--cv-folds", 2, "--out", raw)[0] == 0
     folders = {"nnUNet_raw": str(raw), "nnUNet_preprocessed": str(preprocessed), "nnUNet_results": str(tmp_path)}
     code = (
         "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as f; f()"

@@ -124,7 +124,7 @@ def test_nothing_helps_is_an_outcome_too(training, tmp_path, capsys):
 
 
 def test_labels_come_from_beside_the_predictions_or_by_hand(drawn, tmp_path, capsys):
-    arguments = ["-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o", "--rules", "largest-liver"]
+    arguments = ["-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o", "--steps", "largest-liver"]
     assert (
         main(["postprocess", "apply", *map(str, arguments), "--workers", "1", "--quiet"]) == 0
     )  # dataset.json of the training
@@ -140,9 +140,9 @@ def test_wrong_folders_are_explained(drawn, tmp_path, capsys):
     arguments = ("-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o")
     error = fails(capsys, "apply", *arguments, "-m", drawn)
     assert "nobody has tried which post-processing helps this model" in error and f"tune -m {drawn}" in error
-    assert "Did you mean largest-liver" in fails(capsys, "apply", *arguments, "--rules", "largest_liver")
+    assert "Did you mean largest-liver" in fails(capsys, "apply", *arguments, "--steps", "largest_liver")
     (tmp_path / "file").write_text("")
-    error = fails(capsys, "apply", *arguments[:2], "-o", tmp_path / "file" / "o", "--rules", "largest-liver")
+    error = fails(capsys, "apply", *arguments[:2], "-o", tmp_path / "file" / "o", "--steps", "largest-liver")
     assert "cannot be a folder" in error
 
 

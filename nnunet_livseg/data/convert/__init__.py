@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _HOME = {
-    "Settings": "convert_case",
+    "ConversionOptions": "convert_case",
     "SourceCase": "source_cases",
     "SourceDataset": "source_cases",
     "convert": "conversion",
