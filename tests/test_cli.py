@@ -76,7 +76,10 @@ OPTIONS = [
     for action in parser._actions
     if action.option_strings and action.dest != "help"
 ]
-TWO_THINGS = {"-m": {"model", "variant"}}  # the model: a network where it is made, a folder where it is used
+TWO_THINGS = {  # -m is the model: a network where it is made, a folder where it is used; -o is what is written
+    "-m": {"model", "variant"},
+    "-o": {"out", "plans_name"},
+}
 NNUNET = {"--disable_tta", "--disable_progress_bar"}  # spelled with underscores there
 
 

@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument
     add(parser, "dataset", "variant", required=True)
     own("-p", "--from-plans", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: nnUNetPlans)")
-    own("-plans_name", "--plans-name", metavar="PLANS", help="name of the new plans (default: as in the examples)")
+    own("-o", "-plans_name", "--plans-name", metavar="PLANS",
+        help="name of the new plans (default: as in the examples)")  # fmt: skip
     own("-c", "--configurations", nargs="+", metavar="C",
         help="configurations to plan (default: all that the variant exists in)")  # fmt: skip
     own("--preset", default="default", metavar="PRESET",

@@ -25,7 +25,7 @@ def write_checkpoint(path: Path, write: Callable[[str], None]) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise UserError(
             f"the checkpoint {path} could not be written: {error}"
-            "\n  The previous checkpoint is untouched. Free space or mend the permissions, then continue with --c."
+            "\n  The previous checkpoint is untouched. Free space or correct the permissions, then continue with --c."
         ) from error
     if path.name == BEST:
         _name_latest(path)

@@ -151,7 +151,7 @@ def _refusal(refused: dict[str, str], total: int) -> str:
     more = f"\n  ... and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
     return (
         f"{len(refused)} of {total} cases cannot be used; the dataset is not finished (no dataset.json).\n"
-        f"{shown}{more}\n  Mend the files, or leave cases out with --exclude, and run the same command again;"
+        f"{shown}{more}\n  Correct the files, or leave cases out with --exclude, and run the same command again;"
         " finished cases are kept."
     )
 
