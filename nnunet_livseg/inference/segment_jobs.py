@@ -1,7 +1,5 @@
 """Segmented CTs as folders: one call for one patient, or many with one loaded model, going on after an interruption."""
 
-import hashlib
-import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
-from nnunet_livseg.core.files import read_json
+from nnunet_livseg.core.files import digest, read_json
 from nnunet_livseg.core.names import numbered_names, require_options
 from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.imaging.images import WriteError
@@ -142,12 +140,12 @@ def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, files: Result
         "files": asdict(files),
         "reading": reading,
     }
-    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+    return digest(wish)
 
 
 def _mark(given: Path | tuple[Path, ...]) -> str:
     """Digest of the input's place, whatever becomes of its content and of all options."""
-    return hashlib.sha256(json.dumps([str(path.absolute()) for path in _paths(given)]).encode()).hexdigest()
+    return digest([str(path.absolute()) for path in _paths(given)])
 
 
 def _paths(given: object) -> list[Path]:
