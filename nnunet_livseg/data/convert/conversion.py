@@ -80,7 +80,7 @@ def convert(
         folder,
         inputs={place.path for case in cases for place in case.sources()},
         record=dataset_files.RECORD,
-        remedy="Choose another --id, --name or --raw.",
+        remedy="Choose another folder, --id or --name.",
     )
     suffix = _file_ending(cases, settings)
     jobs = [(case, Target(folder, "Ts" if case.identifier in tests else "Tr", suffix)) for case in cases]
