@@ -113,7 +113,7 @@ def test_a_stopped_conversion_goes_on_and_shows_no_dataset_json(tmp_path, monkey
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     """Cleaning up an unknown dataset would delete its cases."""
     stranger = write(ct_array(), tmp_path / "out/imagesTr/liver_0_0000.nii.gz")
-    with pytest.raises(UserError, match="exists and was not made by this command"):
+    with pytest.raises(UserError, match="not empty and was not made by this command"):
         run("lits", lits(tmp_path / "source", 2), tmp_path / "out")
     assert stranger.exists()
 
