@@ -87,24 +87,25 @@ def _dataset(args: argparse.Namespace) -> None:
 def _single(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.core.files import write_json
+    from nnunet_livseg.core.names import stem
+    from nnunet_livseg.core.output_folder import require_folder
     from nnunet_livseg.data.align import align
     from nnunet_livseg.data.align.agreement import picture
     from nnunet_livseg.data.convert.convert_case import in_hounsfield
-    from nnunet_livseg.imaging.images import read_volume, require_place, stem, write_volume
+    from nnunet_livseg.imaging.images import read_volume, write_volume
 
     for option, given, wanted in (("--labels", args.labels, 0), ("--other-masks", args.other_masks, 1)):
         if given and len(given) != len(args.inputs) - wanted:
             raise UserError(f"{option}: {len(given)} files for {len(args.inputs) - wanted} phases; give one for each.")
     if args.other_masks and not args.mask:
         raise UserError("--other-masks needs the liver on the primary phase too: give it with --mask.")
+    name = stem(args.inputs[0]).removesuffix("_0000")
+    written = [args.out / f"{name}_{channel:04d}.nii.gz" for channel in range(len(args.inputs))]
+    given = [*args.inputs, *([args.mask] if args.mask else []), *args.other_masks, *args.labels]
+    require_folder(args.out, inputs=given, writes=[path.name for path in written])
     images = [in_hounsfield(read_volume(path).image, 0.0, path)[0] for path in args.inputs]
     masks = [read_volume(path).image for path in ([args.mask] if args.mask else []) + list(args.other_masks)]
     labels = [read_volume(path).image for path in args.labels]
-    require_place(args.out)
-    name = stem(args.inputs[0]).removesuffix("_0000")
-    written = [args.out / f"{name}_{channel:04d}.nii.gz" for channel in range(len(args.inputs))]
-    if {path.resolve() for path in written} & {path.resolve() for path in args.inputs}:
-        raise UserError(f"the output {args.out} would replace an input. Choose a folder of its own.")
     record = {"primary": args.inputs[0].name, "phases": []}
     results = [
         align(

@@ -69,9 +69,11 @@ def _as_dict(one) -> dict:
 
 def _convert(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.files import write_json
+    from nnunet_livseg.core.names import stem
+    from nnunet_livseg.core.output_folder import require_volume_name
     from nnunet_livseg.data.dicom import read_series
     from nnunet_livseg.imaging.hounsfield import AIR_HU
-    from nnunet_livseg.imaging.images import require_volume_name, stem, write_volume
+    from nnunet_livseg.imaging.images import write_volume
 
     require_volume_name(args.out)
     image, info = read_series(

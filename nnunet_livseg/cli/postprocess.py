@@ -54,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tune(args: argparse.Namespace) -> int:
+    from nnunet_livseg.core.output_folder import require_folder
     from nnunet_livseg.postprocessing.table import tuning_text
-    from nnunet_livseg.postprocessing.tuning import require_writable, tune
+    from nnunet_livseg.postprocessing.tuning import tune
     from nnunet_livseg.postprocessing.tuning_result import write_record
 
-    require_writable(args.model)
+    require_folder(args.model, remedy="Copy the model's folder to a place of your own.")
     tuning = tune(
         args.model,
         args.references,

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
     from nnunet_livseg.core.errors import UserError
-    from nnunet_livseg.imaging.images import require_place
+    from nnunet_livseg.core.output_folder import require_folder
     from nnunet_livseg.inference.quality import quality_of
     from nnunet_livseg.inference.segment_jobs import segment_all
     from nnunet_livseg.inference.segmenter import Segmenter
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     inputs = [tuple(args.inputs)] if args.channels else args.inputs
     if args.name and len(inputs) > 1:
         raise UserError(f"--name names one result, but there are {len(inputs)} inputs. Leave it out.")
-    require_place(args.out)
+    require_folder(args.out)
     segmenter = Segmenter(
         args.model,
         folds=args.folds,

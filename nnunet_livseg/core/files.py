@@ -86,17 +86,6 @@ def _machine() -> str:
     return "".join(letter for letter in name if letter.isalnum())[:32]
 
 
-def why_no_file(folder: str | Path) -> str:
-    """Why no file can be made in ``folder``, or in the nearest one above that exists; empty where one can."""
-    folder = Path(folder).absolute()
-    try:
-        place = next(place for place in (folder, *folder.parents) if place.exists())
-        with tempfile.TemporaryFile(dir=place):
-            return ""
-    except OSError as error:
-        return error.strerror or str(error)
-
-
 def why_no_bytes(folder: str | Path, count: int = 1 << 20) -> str:
     """Why ``count`` bytes cannot be written into ``folder``; empty where they can. Nothing is left there."""
     try:

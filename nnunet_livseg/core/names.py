@@ -4,8 +4,12 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from itertools import count
+from pathlib import Path
 
 from nnunet_livseg.core.errors import OptionError
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # of volumes that we name
+VOLUME_ENDINGS = (".seg.nrrd", *ENDINGS, ".gipl")  # and read: 3D Slicer saves segmentations as CASE.seg.nrrd
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -32,6 +36,21 @@ def require_options(function: str, given: Iterable[str], known: Iterable[str]) -
 def file_name(text: str, *, empty: str = "unnamed") -> str:
     """``text`` with only letters, digits, dots, dashes and underscores; never hidden, never a path."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-.") or empty
+
+
+def ending(path: Path) -> str:
+    """The volume ending of ``path`` in lower case, or an empty string."""
+    return next((end for end in VOLUME_ENDINGS if path.name.lower().endswith(end)), "")
+
+
+def stem(path: Path) -> str:
+    """File name without its volume ending."""
+    return path.name[: len(path.name) - len(ending(path))] if ending(path) else path.stem
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the file is none of the user's: ``._a.nii.gz`` and ``.DS_Store`` of macOS, temporary files."""
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
 
 
 def numbered_names(name: str) -> Iterator[str]:

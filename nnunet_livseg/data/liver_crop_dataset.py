@@ -17,6 +17,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import LIVER, Structures, require_known
 from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import read_image, write_volume
@@ -122,15 +123,14 @@ def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None
             f"{suggest_dataset_name(out.name)}."
         )
     said = {**asdict(cutting), "source": source.name, "livers": "labels" if livers is None else str(livers.absolute())}
-    path = out / "dataset.json"
-    if path.is_file():
+    inputs = [source.folder, *([livers] if livers else [])]
+    require_folder(out, inputs=inputs, record="dataset.json", remedy="Choose another --out.")
+    if (out / "dataset.json").is_file():
         content = dict(read_dataset_json(out).content)
         found = content.get(KEY, {}).get("two_stage", {})
         if {key: found.get(key) for key in said} != said:
             raise UserError(f"{out} holds another dataset, which stays as it is.\n  Choose another --out.")
         return content
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and has no dataset.json.\n  Choose another --out.")
     content = json.loads(json.dumps({key: value for key, value in source.json.items() if key != "dataset"}))
     content[KEY] = {"two_stage": {**said, "boxes": {}}}
     return content

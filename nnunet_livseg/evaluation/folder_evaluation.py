@@ -9,6 +9,7 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.files import digest, read_json, stamps, with_floats, write_json, write_text
 from nnunet_livseg.core.labels import Structures
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, evaluate_case
@@ -61,7 +62,7 @@ def evaluate_folder(
     Raises:
         UserError: The inputs do not fit together, or not one case could be evaluated.
     """
-    out, options = Path(out), options or Options()
+    out, options = require_folder(out), options or Options()
     fallback = LITS_LABELS if options.mode == "lits" else None
     inputs = find_inputs(predictions, references, liver=liver, tumor=tumor, images=images, fallback=fallback)
     inputs.method = method or inputs.method

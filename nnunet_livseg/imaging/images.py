@@ -15,11 +15,10 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError, WriteError
 from nnunet_livseg.core.files import atomic_path, is_full, why_no_bytes
+from nnunet_livseg.core.names import ENDINGS, VOLUME_ENDINGS, ending, is_hidden
 from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, read_nifti
 from nnunet_livseg.imaging.nifti_header import first_bytes
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # that we name
-VOLUME_ENDINGS = (".seg.nrrd", *ENDINGS, ".gipl")  # and read: 3D Slicer saves segmentations as CASE.seg.nrrd
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 _VOLUMES = {
     "nifti": "",
@@ -77,16 +76,6 @@ def content_kind(path: Path) -> str:
     return "picture" if start.startswith(_PICTURE_STARTS) else ""
 
 
-def ending(path: Path) -> str:
-    """The volume ending of ``path`` in lower case, or an empty string."""
-    return next((end for end in VOLUME_ENDINGS if path.name.lower().endswith(end)), "")
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether the file is none of the user's: ``._a.nii.gz`` and ``.DS_Store`` of macOS, temporary files."""
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
-
-
 def list_volumes(folder: Path) -> list[Path]:
     """Volume files of a folder by name, hidden ones passed over."""
     return [path for path in sorted(folder.iterdir()) if ending(path) and not is_hidden(path) and path.is_file()]
@@ -96,11 +85,6 @@ def is_no_dicom(path: Path) -> bool:
     """Whether a file is a volume or a picture, by its content, or by its name where that tells nothing."""
     kind = content_kind(path) if path.is_file() else ""
     return kind in (*_VOLUMES, "picture") or (not kind and path.name.lower().endswith((*VOLUME_ENDINGS, *_PICTURES)))
-
-
-def stem(path: Path) -> str:
-    """File name without its volume ending."""
-    return path.name[: len(path.name) - len(ending(path))] if ending(path) else path.stem
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -234,27 +218,6 @@ def on_grid(values: np.ndarray, grid: sitk.Image) -> sitk.Image:
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(grid)
     return image
-
-
-def require_place(folder: Path) -> None:
-    """Refuse an output folder whose path leads through a file, or that is named like one."""
-    if (looks := ending(folder)) and not folder.exists():
-        raise UserError(
-            f"the output {folder} is a folder, but its name looks like that of a file ({looks})."
-            f"\n  Name a folder: {folder.with_name(stem(folder))}"
-        )
-    blocking = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
-    if blocking:
-        raise UserError(f"{folder} cannot be a folder, because {blocking} is a file. Choose another place.")
-
-
-def require_volume_name(path: Path) -> None:
-    """Refuse an output name that no volume can have, before any work is done."""
-    if not ending(path):
-        raise UserError(f"{path}: the output must end in one of {', '.join(ENDINGS[:4])}.")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name the file to write.")
-    require_place(path.parent)
 
 
 def write_volume(image: sitk.Image, path: str | Path) -> None:

@@ -8,8 +8,9 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import as_integers
+from nnunet_livseg.core.names import VOLUME_ENDINGS
 from nnunet_livseg.imaging.grid import grid_differences, spelled
-from nnunet_livseg.imaging.images import VOLUME_ENDINGS, UnreadableError, load_image, without_fourth_axis
+from nnunet_livseg.imaging.images import UnreadableError, load_image, without_fourth_axis
 
 PIXEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # no physical size: pixels are the unit
 LABEL_MAP_ENDINGS = (*VOLUME_ENDINGS, *PIXEL_ENDINGS)

@@ -12,9 +12,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import ending
 from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.hounsfield import AIR_HU
-from nnunet_livseg.imaging.images import ending, on_grid
+from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
 
 MODES = ("crop", "mask")

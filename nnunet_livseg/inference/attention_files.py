@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.files import write_json, write_text
-from nnunet_livseg.imaging.images import require_place, write_volume
+from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.imaging.images import write_volume
 from nnunet_livseg.inference.attention_maps import AttentionMap, CaseAttention
 from nnunet_livseg.inference.attention_sheet import write_sheet
 
@@ -25,7 +26,7 @@ def write_attention(case: CaseAttention, out: Path) -> None:
     Raises:
         UserError: The folder cannot be made, or the disk is full.
     """
-    require_place(out)
+    require_folder(out)
     for one in case.maps:
         if not one.is_vector:
             write_volume(case.on_image(one.values), out / f"{one.name}.nii.gz")

@@ -15,12 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import file_name
+from nnunet_livseg.core.names import ending, file_name, is_hidden, stem
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series
 from nnunet_livseg.data.dicom.study_files import opened_folder
 from nnunet_livseg.imaging.grid import distance_mm, grid_differences
 from nnunet_livseg.imaging.hounsfield import require_hounsfield
-from nnunet_livseg.imaging.images import ending, is_hidden, is_no_dicom, list_volumes, read_volume, stem
+from nnunet_livseg.imaging.images import is_no_dicom, list_volumes, read_volume
 from nnunet_livseg.inference.trained_model import TrainedModel
 
 _TEXTS = (".json", ".txt", ".csv", ".md", ".pkl")

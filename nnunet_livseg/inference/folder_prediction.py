@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.data.liver_crop_dataset import liver_in, predicted_livers, require_liver
 from nnunet_livseg.data.raw_dataset import RawDataset
-from nnunet_livseg.imaging.images import on_grid, read_image, require_place, write_volume
+from nnunet_livseg.imaging.images import on_grid, read_image, write_volume
 from nnunet_livseg.inference.ct_input import CTInput, read_ct
 from nnunet_livseg.inference.image_folder import require_images
 from nnunet_livseg.inference.segmenter import Segmenter
@@ -66,12 +66,8 @@ def predict_folder(images: Path, out: Path, segmenter: Segmenter) -> dict[str, l
         UserError: A folder or file is missing, does not fit, or would be overwritten.
     """
     dataset = segmenter.model.dataset
-    require_place(out)
     livers = segmenter.liver_model
-    if isinstance(livers, LiverFiles) and out.resolve() == livers.folder.resolve():
-        raise UserError(
-            f"{out} holds the predicted livers, which the results would overwrite. Choose another folder with -o."
-        )
+    require_folder(out, inputs=[images, *([livers.folder] if isinstance(livers, LiverFiles) else [])])
     cases = require_images(images, dataset)
     out.mkdir(parents=True, exist_ok=True)
     notes = {}

@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import is_hidden
 from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.hounsfield import require_hounsfield
-from nnunet_livseg.imaging.images import is_hidden, read_image
+from nnunet_livseg.imaging.images import read_image
 
 
 def require_images(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:

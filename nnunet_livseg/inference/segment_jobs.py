@@ -1,23 +1,21 @@
 """Segmented CTs as folders: one call for one patient, or many with one loaded model, going on after an interruption."""
 
-import hashlib
-import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
-from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
-from nnunet_livseg.core.files import read_json
+from nnunet_livseg.core.files import digest, read_json
 from nnunet_livseg.core.names import numbered_names, require_options
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.imaging.images import WriteError
 from nnunet_livseg.inference.ct_input import read_ct, unpacked
 from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, require_writable, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, write_result
 
 
 def segment(
@@ -43,7 +41,7 @@ def segment(
     files = ResultFiles(**{name: options.pop(name) for name in of_files if name in options})
     segmenter = Segmenter(model, **options)
     if output is not None:
-        require_writable(output)
+        require_folder(output, inputs=_paths(given), writes=OURS)
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
         if output is not None:
@@ -81,8 +79,7 @@ def segment_all(
         DoneButError: All is done but for a report, preview or DICOM object.
     """
     alone, files = len(inputs) == 1, files or ResultFiles()
-    _require_apart(inputs, out)
-    require_writable(out)
+    require_folder(out, inputs=[path for given in inputs for path in _paths(given)], writes=OURS)
     whole = _finished([out] if alone else sorted(out.glob("*/")))
     holders = {folder: record.get("input", "") for folder, record in whole.items()}
     finished = {} if overwrite else {record.get("request"): folder for folder, record in whole.items()}
@@ -136,34 +133,25 @@ def summary(result: Segmentation) -> str:
 
 def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, files: ResultFiles, reading: dict) -> str:
     """Digest of everything that a result depends on. Paths of inputs may name patients, so nothing else is kept."""
-    paths = given if isinstance(given, tuple) else (given,)
     wish = {
-        "inputs": [_state(path) for path in paths],
+        "inputs": [_state(path) for path in _paths(given)],
         "model": [_state(path) for path in segmenter.weights()],
         "settings": segmenter.settings(),
         "files": asdict(files),
         "reading": reading,
     }
-    return hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+    return digest(wish)
 
 
 def _mark(given: Path | tuple[Path, ...]) -> str:
     """Digest of the input's place, whatever becomes of its content and of all options."""
-    paths = given if isinstance(given, tuple) else (given,)
-    return hashlib.sha256(json.dumps([str(path.absolute()) for path in paths]).encode()).hexdigest()
+    return digest([str(path.absolute()) for path in _paths(given)])
 
 
-def _require_apart(inputs: Sequence[Path | tuple[Path, ...]], out: Path) -> None:
-    """Refuse an output that would mix with, or replace, an input."""
-    place = out.resolve()
-    for path in (path.resolve() for given in inputs for path in (given if isinstance(given, tuple) else (given,))):
-        inside = path.is_dir() and place.is_relative_to(path)
-        replaced = path.parent == place and any(fnmatch(path.name, pattern) for pattern in OURS)
-        if inside or replaced:
-            raise UserError(
-                f"the output {out} would lie among the files of the input {path.name}, or replace it."
-                "\n  Choose a folder of its own for the results."
-            )
+def _paths(given: object) -> list[Path]:
+    """The files and folders of an input, which may have several channels; images and arrays have none."""
+    parts = given if isinstance(given, tuple | list) else (given,)
+    return [Path(part) for part in parts if isinstance(part, str | Path)]
 
 
 def _state(path: Path) -> list:
@@ -194,4 +182,4 @@ def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:
-    return " + ".join(str(path) for path in given) if isinstance(given, tuple) else str(given)
+    return " + ".join(map(str, _paths(given)))

@@ -13,9 +13,10 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.files import atomic_path, read_json, write_json
 from nnunet_livseg.core.labels import Structures, require_known
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.results import SkippedCase
-from nnunet_livseg.imaging.images import case_memory_bytes, on_grid, require_place, write_volume
+from nnunet_livseg.imaging.images import case_memory_bytes, on_grid, write_volume
 from nnunet_livseg.imaging.label_maps import label_map_ending, read_label_map
 from nnunet_livseg.postprocessing.steps import Step, apply, as_dict, as_text, require_structures
 
@@ -68,7 +69,7 @@ def apply_to_folder(
     for step in steps:
         require_structures(step, structures)
     files = _label_maps(predictions)
-    _require_other_place(predictions, out)
+    require_folder(out, inputs=[predictions])
     record = _Record.open(out, steps, structures)
     todo = [path for path in files if not record.is_done(path)]
     done = FolderChanges({}, n_reused=len(files) - len(todo))
@@ -113,12 +114,6 @@ def _label_maps(predictions: Path) -> list[Path]:
     if not files:
         raise UserError(f"there is no label map in {predictions}.")
     return files
-
-
-def _require_other_place(predictions: Path, out: Path) -> None:
-    require_place(out)
-    if out.resolve() == predictions.resolve():
-        raise UserError(f"{out} holds the predictions themselves, which would be lost. Choose another folder with -o.")
 
 
 @dataclass

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import why_no_file
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
 from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.results import CasePaths
@@ -72,17 +71,6 @@ def tune(
         inputs.problems + table.problems,
         [*inputs.notes, *_notes_on_nnunet(Path(model_folder))],
     )
-
-
-def require_writable(folder: Path) -> None:
-    """Refuse a model folder that cannot take the outcome, before any work is done."""
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}.\n  Give a trained model's folder of nnUNet_results.")
-    if why := why_no_file(folder):
-        raise UserError(
-            f"{folder} cannot be written to ({why}), but the outcome belongs there.\n"
-            "  Change its permissions, or copy the model's folder to a place of your own."
-        )
 
 
 def _require_validation(model_folder: Path) -> None:

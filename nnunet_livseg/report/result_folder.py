@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import why_no_file, write_json, write_text
+from nnunet_livseg.core.files import write_json, write_text
 from nnunet_livseg.core.names import file_name, numbered_names
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
 from nnunet_livseg.imaging.images import write_volume
@@ -101,19 +101,6 @@ def write_result(
         _clear_unfinished(folder)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
-
-
-def require_writable(folder: str | Path) -> None:
-    """Refuse a folder in which no file could be made, before any work is done; nothing is left there.
-
-    Raises:
-        UserError: It, or the nearest folder above that exists, takes no file.
-    """
-    if why := why_no_file(folder):
-        raise UserError(
-            f"no file can be made in {Path(folder).absolute()} ({why}), so the results could not be kept."
-            "\n  Choose another folder for them, or have the right to write there given to you."
-        )
 
 
 def _write_images(result: Segmentation, folder: Path) -> None:

@@ -180,11 +180,11 @@ def test_bad_folders_end_in_one_message(tmp_path, capsys):
     file.write_text("")
     cases = {
         tmp_path / "phantom7": "the folder 'phantom7' is not named as nnU-Net wants it",
-        used: "is not empty and holds no phantom, so nothing was written into it",
-        file / "Dataset901_Phantom": f"{file} is a file, so the dataset cannot be written",
+        used: "is not empty and was not made by this command (phantom.json is missing)",
+        file / "Dataset901_Phantom": f"cannot be a folder, because {file} is a file",
         Path(
             "/proc/Dataset901_Phantom"
-        ): "the folder /proc/Dataset901_Phantom cannot be made",  # refused by the system, for root as well
+        ): "no file can be made in /proc/Dataset901_Phantom",  # refused by the system, for root as well
     }
     for folder, message in cases.items():
         assert main(["phantom", "--out", str(folder), "--cases", "1", *COMMAND]) == 1

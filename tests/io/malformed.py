@@ -657,7 +657,7 @@ def to_segmentation(source: Path | tuple[Path, ...], folder: Path, *options: obj
     return [*_SEGMENT, *sources, "-m", known_model(folder), "-o", folder / "out", *options]
 
 
-_SEGMENT = ("segment", "--quality", "fast", "-device", "cpu", "--no-report")
+_SEGMENT = ("segment", "--quality", "fast", "--no-crop", "-device", "cpu", "--no-report")
 
 
 def known_model(folder: Path) -> Path:

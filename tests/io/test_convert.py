@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from io_samples import as_image, ct_array, dicom_slices, label_array, save_slices, write
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.data.convert import SOURCES, Settings, convert
+from nnunet_livseg.data.convert import SOURCES, ConversionOptions, convert
 from nnunet_livseg.data.convert.conversion import SplitOptions
 from nnunet_livseg.imaging.images import WriteError
 
@@ -26,7 +26,7 @@ def lits(folder, count=4):
 
 
 def run(kind, source, out, **settings):
-    return convert(SOURCES[kind](source), out, settings=Settings(**settings), division=SplitOptions(folds=2))
+    return convert(SOURCES[kind](source), out, settings=ConversionOptions(**settings), division=SplitOptions(folds=2))
 
 
 def read(path):
@@ -113,7 +113,7 @@ def test_a_stopped_conversion_goes_on_and_shows_no_dataset_json(tmp_path, monkey
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     """Cleaning up an unknown dataset would delete its cases."""
     stranger = write(ct_array(), tmp_path / "out/imagesTr/liver_0_0000.nii.gz")
-    with pytest.raises(UserError, match="exists and was not made by this command"):
+    with pytest.raises(UserError, match="not empty and was not made by this command"):
         run("lits", lits(tmp_path / "source", 2), tmp_path / "out")
     assert stranger.exists()
 
@@ -241,7 +241,7 @@ MEANINGS = {  # labels of an own folder's dataset.json, and what its values 1, 2
 @pytest.mark.parametrize(("labels", "become"), MEANINGS.values(), ids=MEANINGS)
 def test_a_folder_with_a_dataset_json_is_converted_by_its_names(tmp_path, labels, become):
     def converted(source, out, **settings):
-        convert(SOURCES["folder"](source), out, settings=Settings(**settings), division=SplitOptions())
+        convert(SOURCES["folder"](source), out, settings=ConversionOptions(**settings), division=SplitOptions())
 
     for value, ours in enumerate(become, start=1):
         source = tmp_path / f"source{value}"

@@ -13,8 +13,9 @@ import SimpleITK as sitk
 from io_samples import as_image, ct_array, label_array, write
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import stem
 from nnunet_livseg.imaging import images
-from nnunet_livseg.imaging.images import read_volume, stem, write_volume
+from nnunet_livseg.imaging.images import read_volume, write_volume
 from nnunet_livseg.imaging.label_maps import read_label_map
 from nnunet_livseg.inference.ct_input import read_ct
 

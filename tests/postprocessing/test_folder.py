@@ -151,7 +151,7 @@ def test_a_damaged_record_is_as_none(predictions, files):
 
 
 def test_predictions_are_never_overwritten(predictions):
-    with pytest.raises(UserError, match="holds the predictions themselves, which would be lost"):
+    with pytest.raises(UserError, match="would lie among the files of the input predictions"):
         run(predictions, out="predictions")
 
 

@@ -15,7 +15,7 @@ from nnunet_livseg.cli import main
 from nnunet_livseg.report import dicom_segments, patient_tables, result_folder
 from nnunet_livseg.report.result_folder import LABELS, LESION_TABLE, LESIONS, PREVIEW, RECORD, REPORT, SEG, SR
 
-FAST = ("--quality", "fast", "-device", "cpu")
+FAST = ("--quality", "fast", "--no-crop", "-device", "cpu")
 ALL = {LABELS, LESIONS, LESION_TABLE, RECORD, REPORT, PREVIEW, SEG, SR}
 
 
@@ -78,7 +78,7 @@ def test_one_call_from_python_warns(study, model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(result_folder, "write_preview", fail)
     with pytest.warns(UserWarning, match=r"preview\.png could not be written"):
-        segment(study, model, output=tmp_path / "out", quality="fast", device="cpu")
+        segment(study, model, output=tmp_path / "out", quality="fast", crop=False, device="cpu")
     assert names(tmp_path / "out") == ALL - {PREVIEW}
 
 

@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(place):
         assert not list(place.glob("out/*"))
     same = LiverFiles(place / "livers" / ".." / "livers", model_in(place / "second"))
     overwriting = Segmenter(model_in(place / "second"), liver_model=same, **FAST)
-    with pytest.raises(UserError, match="livers holds the predicted livers, which the results would overwrite"):
+    with pytest.raises(UserError, match="would lie among the files of the input livers"):
         predict_folder(place / "in", place / "livers", overwriting)
     described(place / "first", channel_names={"0": "CT", "1": "CT"})
     with pytest.raises(UserError, match="needs 2 channels, the other model 1"):

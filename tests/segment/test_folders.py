@@ -26,7 +26,7 @@ from nnunet_livseg.postprocessing.steps import as_dict
 from nnunet_livseg.postprocessing.steps_file import SCHEMA
 from nnunet_livseg.report.result_folder import LABELS, LESION_TABLE, LESIONS, RECORD, SEG, SR, ResultFiles, write_result
 
-FAST = ("--quality", "fast", "-device", "cpu", "--no-report")
+FAST = ("--quality", "fast", "--no-crop", "-device", "cpu", "--no-report")
 BARE = ResultFiles(report=False)
 
 
@@ -61,7 +61,7 @@ def test_one_ct_with_everything(ct, model, tmp_path, capsys):
 
 
 def test_maps_of_structures_that_would_share_a_file_name(ct, model, tmp_path):
-    result = segment(ct, model, device="cpu", quality="fast")
+    result = segment(ct, model, device="cpu", quality="fast", crop=False)
     names = ("vessel (portal)", "vessel [portal]", "Vessel portal")
     maps = {name: as_image(np.full(drawing()[0].shape, value, np.float32)) for value, name in enumerate(names)}
     write_result(replace(result, probabilities=maps), tmp_path / "out", files=BARE)
@@ -169,7 +169,9 @@ def test_no_error_of_one_ct_keeps_others_from_being_segmented(model, tmp_path):
     with pytest.raises(
         UserError, match=r"(?s)1 of 2 inputs failed.*strange.nii.gz: a fault of this program .ValueError: could not"
     ):
-        segment_all([strange, good], Fragile(model, device="cpu", quality="fast"), tmp_path / "out", files=BARE)
+        segment_all(
+            [strange, good], Fragile(model, device="cpu", quality="fast", crop=False), tmp_path / "out", files=BARE
+        )
     assert (tmp_path / "out" / "good" / RECORD).exists()
 
 
@@ -231,7 +233,7 @@ def test_what_a_killed_call_left_is_cleared(ct, model, tmp_path):
 
 
 SECRETS = {"PatientName": "Mustermann^Erika", "PatientID": "Nummer-4711", "AccessionNumber": "Zugang-0815"}
-WHOLE = ("--quality", "fast", "-device", "cpu")
+WHOLE = ("--quality", "fast", "--no-crop", "-device", "cpu")
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def inputs(folder):
 def test_every_form_of_input_gives_the_same_label_map(model, tmp_path):
     _, labels = drawing()
     for form, given, options in inputs(tmp_path):
-        result = segment(given, model, device="cpu", quality="fast", **options)
+        result = segment(given, model, device="cpu", quality="fast", crop=False, **options)
         assert np.array_equal(labels_of(result), labels), form
         assert (result.series is not None) == form.startswith("DICOM")
         assert result.measurements.liver_ml == pytest.approx((labels > 0).sum() * np.prod(SPACING_MM) / 1000), form
@@ -93,7 +93,7 @@ def test_the_result_overlays_the_input_however_it_lies(tmp_path, reader, directi
     model = make_model(tmp_path / "results", reader=reader, spacing_mm=SPACING_MM)
     if reader.endswith("Reorient") and direction is SIDEWAYS:
         model = make_model(tmp_path / "turned", reader=reader, spacing_mm=(0.8, 0.7, 2.5))
-    result = segment(tmp_path / "ct.nii.gz", model, device="cpu", quality="fast", output=tmp_path / "out")
+    result = segment(tmp_path / "ct.nii.gz", model, device="cpu", quality="fast", crop=False, output=tmp_path / "out")
     assert np.array_equal(labels_of(result), labels)
     written = sitk.ReadImage(tmp_path / "out" / "segmentation.nii.gz")
     assert same_place(written, sitk.ReadImage(tmp_path / "ct.nii.gz"))
@@ -109,7 +109,7 @@ def test_other_spacing_and_axis_order_of_the_plans(tmp_path, configuration, outp
     hu, labels = drawing()
     options = {"spacing_mm": (2.0, 1.0, 0.9), "transpose": (2, 0, 1), "outputs": outputs}
     model = make_model(tmp_path, configuration=configuration, **options)
-    found = labels_of(segment(as_image(hu), model, device="cpu", quality="fast"))
+    found = labels_of(segment(as_image(hu), model, device="cpu", quality="fast", crop=False))
     wrong = found != labels
     assert wrong.mean() < 0.06
     inside = sitk.GetArrayFromImage(sitk.BinaryErode(as_image((labels == 1).astype(np.uint8)), (2, 2, 2)))
@@ -151,7 +151,7 @@ def test_one_prediction_agrees_with_itself(tmp_path, outputs):
 def test_the_first_of_two_phases_is_the_first_channel(tmp_path):
     hu, labels = drawing()
     model = make_model(tmp_path, channels=("CT", "CT"))
-    result = segment((as_image(hu), as_image(-hu)), model, device="cpu", quality="fast")
+    result = segment((as_image(hu), as_image(-hu)), model, device="cpu", quality="fast", crop=False)
     assert np.array_equal(labels_of(result), labels)
     hole = as_image(np.where(hu == 60, np.nan, hu).astype(np.float32))
     with pytest.raises(UserError, match="NaN or infinite"):
@@ -172,7 +172,7 @@ def test_a_region_of_liver_and_tumor_is_the_liver(tmp_path):
     ct, found = as_image(drawing()[0]), []
     for name, more in (("named", {"labels": labels}), ("usual", {})):
         model = make_model(tmp_path / name, outputs="regions", dataset=more)
-        found.append(segment(ct, model, device="cpu", quality="fast"))
+        found.append(segment(ct, model, device="cpu", quality="fast", crop=False))
     assert found[0].structures == found[1].structures
     assert found[0].measurements.liver_ml == found[1].measurements.liver_ml > found[0].measurements.tumor_ml > 0
 
@@ -195,7 +195,7 @@ def test_a_copied_fold_is_named(tmp_path):
 
 def test_without_wishes_there_is_confidence_but_no_maps(model):
     hu, _ = drawing()
-    result = segment(as_image(hu), model, device="cpu", quality="fast")
+    result = segment(as_image(hu), model, device="cpu", quality="fast", crop=False)
     assert not result.probabilities and result.uncertainty is None
     lesion = result.measurements.lesions[0]
     assert 0.5 < lesion.confidence < 1 and lesion.agreement is None
@@ -204,7 +204,7 @@ def test_without_wishes_there_is_confidence_but_no_maps(model):
 def test_two_phases_are_two_channels_of_one_ct(tmp_path):
     hu, labels = drawing()
     model = make_model(tmp_path, channels=("CT", "CT"))
-    result = segment((as_image(hu), as_image(hu)), model, device="cpu", quality="fast")
+    result = segment((as_image(hu), as_image(hu)), model, device="cpu", quality="fast", crop=False)
     assert np.array_equal(labels_of(result), labels)
     with pytest.raises(UserError, match=r"has 1 channel\(s\).*trained on 2 \(CT, CT\)"):
         segment(as_image(hu), model, device="cpu")
@@ -244,7 +244,7 @@ def test_a_cascade_runs_its_first_stage_itself(tmp_path):
     hu, labels = drawing()
     make_model(tmp_path, configuration="3d_lowres")
     model = make_model(tmp_path, configuration="3d_cascade_fullres", previous="3d_lowres")
-    result = segment(as_image(hu), model, device="cpu", quality="fast")
+    result = segment(as_image(hu), model, device="cpu", quality="fast", crop=False)
     assert np.array_equal(labels_of(result), labels)
     alone = make_model(tmp_path / "alone", configuration="3d_cascade_fullres", previous="3d_lowres")
     with pytest.raises(UserError, match=r"(?s)second model of nnU-Net's cascade.*3d_lowres is not beside it"):
@@ -277,7 +277,7 @@ def test_presets(tmp_path):
     assert [one.predictor.nnunet.use_mirroring for one in made.values()] == [False, True, True]
     steps = [one.predictor.nnunet.tile_step_size for one in made.values()]
     assert steps[0] > steps[1] == 0.5 > steps[2]
-    assert len(Segmenter(model, device="cpu", quality="fast", folds=[0, 1]).predictor.folds) == 2
+    assert len(Segmenter(model, device="cpu", quality="fast", crop=False, folds=[0, 1]).predictor.folds) == 2
 
 
 @pytest.mark.parametrize(
@@ -349,13 +349,13 @@ def test_a_network_that_answers_infinity(tmp_path, uncertainty):
     checkpoint["network_weights"]["lines.bias"][1] = 1e6  # above the largest half-precision number
     torch.save(checkpoint, path)
     with pytest.raises(UserError, match="answers infinity for this CT"):
-        segment(as_image(drawing()[0]), model, device="cpu", quality="fast", uncertainty=uncertainty)
+        segment(as_image(drawing()[0]), model, device="cpu", quality="fast", crop=False, uncertainty=uncertainty)
 
 
 def test_an_image_of_which_resampling_would_leave_nothing(tmp_path):
     model = make_model(tmp_path, spacing_mm=(12.0, 0.8, 0.7))
     with pytest.raises(UserError, match=r"the image is 5 mm thick, less than half a voxel \(12 mm\) of nnUNetTrainer"):
-        segment(as_image(drawing()[0][:2]), model, device="cpu", quality="fast")
+        segment(as_image(drawing()[0][:2]), model, device="cpu", quality="fast", crop=False)
 
 
 @pytest.mark.parametrize(

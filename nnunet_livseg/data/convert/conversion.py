@@ -8,12 +8,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError, explain_case
+from nnunet_livseg.core.names import ending
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data import splits
 from nnunet_livseg.data.convert import dataset_files
 from nnunet_livseg.data.convert.convert_case import ConversionOptions, Target, convert_case, fingerprint, still_there
 from nnunet_livseg.data.convert.source_cases import SourceCase, SourceDataset
-from nnunet_livseg.imaging.images import ending
 
 _SHOWN = 10
 
@@ -75,7 +76,12 @@ def convert(
     settings = replace(settings, label_map={**source.label_map, **settings.label_map})
     cases = _kept_cases(source.cases, division.exclude)
     tests, fixed_split = _divide(cases, division)
-    dataset_files.require_ours(folder)
+    require_folder(
+        folder,
+        inputs={place.path for case in cases for place in case.sources()},
+        record=dataset_files.RECORD,
+        remedy="Choose another folder, --id or --name.",
+    )
     suffix = _file_ending(cases, settings)
     jobs = [(case, Target(folder, "Ts" if case.identifier in tests else "Tr", suffix)) for case in cases]
     records, todo = _finished_before(jobs, folder, settings)

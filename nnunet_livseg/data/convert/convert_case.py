@@ -11,13 +11,14 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.core.names import ending
 from nnunet_livseg.data.align import align
 from nnunet_livseg.data.align.agreement import picture
 from nnunet_livseg.data.align.registration import TUMOR_CENTER
 from nnunet_livseg.data.convert.reconcile_labels import clean_labels, label_on_image
 from nnunet_livseg.data.convert.source_cases import SourceCase, VolumeSource
 from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
-from nnunet_livseg.imaging.images import ending, write_volume
+from nnunet_livseg.imaging.images import write_volume
 from nnunet_livseg.imaging.orientation import mirrored_axes, orientation_code
 
 

@@ -17,10 +17,9 @@ from nnunet_livseg.core.nnunet_folders import folder as nnunet_folder
 from nnunet_livseg.data.convert.convert_case import files_of
 from nnunet_livseg.data.convert.source_cases import SourceDataset
 from nnunet_livseg.data.splits import Split
-from nnunet_livseg.imaging.images import require_place
 
 _PREPROCESSED = "nnUNet_preprocessed"
-_RECORD = "conversion.json"
+RECORD = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 _COLUMNS = (
     "case",
@@ -59,7 +58,6 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
             f"--name {name!r}: use letters, digits, - and single _ only; nnU-Net splits folder names at double ones."
         )
     folder = raw / f"Dataset{dataset_id:03d}_{name}"
-    require_place(folder)
     names = [path.name for path in raw.iterdir() if path.is_dir()] if raw.is_dir() else []
     others = sorted(name for name in names if name != folder.name and share_a_number(name, folder.name))
     if others:
@@ -70,19 +68,9 @@ def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
     return folder
 
 
-def require_ours(folder: Path) -> None:
-    """Refuse to write into a dataset that this command did not make."""
-    strangers = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-    if strangers and not (folder / _RECORD).is_file():
-        raise UserError(
-            f"{folder} exists and was not made by this command ({_RECORD} is missing).\n"
-            "  Choose another --id or --name."
-        )
-
-
 def read_records(folder: Path) -> list[dict]:
     """Records of an earlier run, finished or not (none: an empty list)."""
-    path = folder / _RECORD
+    path = folder / RECORD
     if not path.is_file():
         return []
     return read_json(path, keys=("cases",), remedy="Delete it to convert everything again.")["cases"]
@@ -94,7 +82,7 @@ def write_records(folder: Path, records: Sequence[dict]) -> None:
         "converted_by": f"nnunet_livseg {nnunet_livseg.__version__}",
         "cases": sorted(records, key=lambda r: r["case"]),
     }
-    write_json(folder / _RECORD, content)
+    write_json(folder / RECORD, content)
 
 
 def begin(folder: Path, records: Sequence[dict]) -> None:

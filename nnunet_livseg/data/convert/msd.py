@@ -8,8 +8,8 @@ from pathlib import Path
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.labels import LIVER, TUMOR, structures_from_labels
+from nnunet_livseg.core.names import stem
 from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
-from nnunet_livseg.imaging.images import stem
 
 
 def find(source: Path) -> SourceDataset:

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import stem
 from nnunet_livseg.core.tables import read_csv
 from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset
-from nnunet_livseg.imaging.images import stem
 
 _OTHER_COLUMNS = ("case", "patient", "label", "mask")
 _PHASE_LABEL, _PHASE_MASK = "label_", "mask_"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import ENDINGS, ending, stem
 from nnunet_livseg.core.tables import read_csv
 from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
-from nnunet_livseg.imaging.images import ENDINGS, ending, stem
 
 _IMAGES, _LABELS = ("images", "imagesTr", "image"), ("labels", "labelsTr", "label", "masks", "segmentations")
 _CHANNEL = re.compile(r"_0000$")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR, TUMOR, Structures
-from nnunet_livseg.imaging.images import Volume, ending, read_volume
+from nnunet_livseg.core.names import ending
+from nnunet_livseg.imaging.images import Volume, read_volume
 from nnunet_livseg.imaging.nifti_header import is_packed
 
 

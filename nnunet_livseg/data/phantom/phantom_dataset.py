@@ -10,6 +10,7 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR
+from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data.phantom.fields import Vector
@@ -96,7 +97,7 @@ def write_dataset(
     check_options(**arguments)
     _check_counts(cases, test_cases, seed, label_style, processes)
     check_dataset_folder_name(folder)
-    _check_place(folder)
+    require_folder(folder, record=MANIFEST, remedy="Choose another --out.")
     manifest = Manifest.open(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
     jobs = _jobs(folder, cases, test_cases, seed, label_style, arguments)
     missing = [job for job in jobs if not manifest.has(job.name, _files(job, phases))]
@@ -119,26 +120,6 @@ def _check_counts(cases: int, test_cases: int, seed: int, label_style: str, proc
         raise UserError(f"there is no label style {label_style!r}; choose one of {', '.join(LABEL_STYLES)}.")
     if processes < 1:
         raise UserError(f"{processes} processes were asked for; give at least 1.")
-
-
-def _check_place(folder: Path) -> None:
-    """Refuse a folder that is in use, and a path that leads through a file."""
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(
-                f"{place} is a file, so the dataset cannot be written to {folder}.\n  Choose another --out."
-            )
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise UserError(
-            f"{folder} is not empty and holds no phantom, so nothing was written into it.\n"
-            "  Choose another --out, or remove the folder if you do not need it."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise UserError(
-            f"the folder {folder} cannot be made ({problem.strerror}).\n  Check the path and its permissions."
-        ) from problem
 
 
 def _jobs(folder: Path, cases: int, test_cases: int, seed: int, label_style: str, arguments: dict) -> list[_Job]:
