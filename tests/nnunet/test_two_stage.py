@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_livseg.cli.shared_options import DONE_BUT
+
 DATASET, CUT = "Dataset901_Phantom", "Dataset951_InLiver"
 
 
@@ -55,6 +57,7 @@ def test_the_liver_model_runs_first(sfan, tmp_path):
     place.quick(
         *("livseg", "two-stage", "predict", "-i", images, "-o", out, "--liver-model", liver, "-m", model),
         *("-device", "cpu", "--disable_tta"),
+        statuses=(0, DONE_BUT),  # after two steps it may find no liver
     )
     names = {path.name for path in out.iterdir()}
     assert names == {path.name.replace("_0000", "") for path in images.glob("*_0000.nii.gz")}
