@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -11,20 +12,27 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from .conftest import assert_segment_agrees
+from .conftest import Workplace, assert_segment_agrees, once_for_all_workers
 
 DATASET = "Dataset901_Phantom"
 TRAINER = "DPCNetTrainer"
-pytestmark = pytest.mark.xdist_group("dpcnet")  # one worker trains for all of them
 
 
 @pytest.fixture(scope="module")
-def trained(prepared):
-    """Two configurations trained on stock plans, with probabilities of the validation; 2D by nnU-Net's workers."""
-    for configuration, workers in (("2d", "2"), ("3d_fullres", "0")):
-        prepared.env["nnUNet_n_proc_DA"] = workers
-        prepared.run("nnUNetv2_train", 901, configuration, 0, "-tr", TRAINER, "-device", "cpu", "--npz")
-    return prepared
+def trained(prepared, tmp_path_factory):
+    """Two configurations trained on stock plans, with probabilities of the validation; 2D by nnU-Net's workers.
+
+    Trained once for all processes of pytest; each has its own copy, because commands write into results.
+    """
+
+    def make(folder):
+        place = Workplace(folder).with_dataset(prepared, DATASET)
+        for configuration, workers in (("2d", "2"), ("3d_fullres", "0")):
+            place.env["nnUNet_n_proc_DA"] = workers
+            place.run("nnUNetv2_train", 901, configuration, 0, "-tr", TRAINER, "-device", "cpu", "--npz")
+
+    shared = once_for_all_workers(tmp_path_factory, "trained", make)
+    return Workplace(shutil.copytree(shared.folder, tmp_path_factory.mktemp("own") / "trained"))
 
 
 def model_folder(place, configuration="3d_fullres", trainer=TRAINER, plans="nnUNetPlans"):
