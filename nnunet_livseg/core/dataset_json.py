@@ -218,7 +218,7 @@ def has_regions(labels: Mapping) -> bool:
 
 
 def declared_values(labels: Mapping) -> list[int]:
-    """All label values, sorted, with the ignore label; skips what is no number."""
+    """All label values, sorted, with the ignore label; skips what is not a number."""
     values = (value if isinstance(value, list | tuple) else [value] for value in labels.values())
     return sorted({v for found in values for v in found if isinstance(v, int)})
 

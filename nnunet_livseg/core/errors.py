@@ -74,7 +74,7 @@ def explain_case(error: BaseException) -> str:
     """``explain`` for one case of many.
 
     Raises:
-        OSError: Of a disk or a folder, which concerns every case.
+        OSError: A disk or a folder failed, which concerns every case.
         WriteError: Likewise.
     """
     if isinstance(error, (OSError, WriteError)):

@@ -152,7 +152,7 @@ def read_json(path: str | Path, *, keys: Collection[str] = (), remedy: str, by_h
         path: The file, UTF-8.
         keys: Keys that it must have.
         remedy: What to do where it cannot be used: the last line of the message.
-        by_hand: People write it, so that a mistake in it is no damage.
+        by_hand: People write this file, so a mistake in it is not called damage.
 
     Raises:
         UserError: There is none, it is no JSON (with the line), holds no object, or lacks a key.

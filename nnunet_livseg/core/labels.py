@@ -182,7 +182,7 @@ _OF_A_LIVER = _LIVERS | _set(
 _BOTH = {"union", "combined", "both", "merged"}
 _QUALITIES = _set("primary secondary benign malignant metastatic small large viable necrotic necrosis solid cystic")
 _VESSELS = _set("thrombus thrombosis vein veins vessel vessels artery arteries duct ducts cyst cysts")
-_ORGANS = _set(  # a tumor with such a word is no liver's, but "pancreatic liver metastasis" is
+_ORGANS = _set(  # a tumor with such a word is not the liver's, but "pancreatic liver metastasis" is
     "kidney kidneys renal pancreas pancreatic spleen splenic lung lungs pulmonary colon gallbladder bladder stomach",
     "gastric adrenal bone bones brain lymph node nodes prostate esophagus duodenum bowel",
 )
@@ -285,7 +285,7 @@ def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ..
 
 
 def require_known(labels: np.ndarray, structures: Structures, side: str, *, may_ignore: bool = False) -> list[str]:
-    """Refuse labels that nobody has declared; returns notes on those that count as background.
+    """Refuse undeclared labels; returns notes on those that count as background.
 
     Args:
         labels: Label map or a part of it, ``(z, y, x)`` or ``(y, x)``.

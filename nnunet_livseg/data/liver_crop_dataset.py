@@ -50,7 +50,7 @@ def liver_in(path: Path, labels: sitk.Image, structures: Structures, image: sitk
     """The liver of a label map ``labels``, read from ``path``, on ``image``: ``(Z, Y, X)``.
 
     Raises:
-        UserError: The label map lies elsewhere, or holds values that nobody has declared.
+        UserError: The label map lies elsewhere, or contains undeclared values.
     """
     require_known(sitk.GetArrayViewFromImage(labels), structures, f"label map {path}", may_ignore=True)
     return liver_of(labels, structures.values[LIVER], image, path=path, compare_place=trusted)

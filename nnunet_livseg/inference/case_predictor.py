@@ -167,8 +167,14 @@ class CasePredictor:
         Raises:
             UserError: The model was trained on something else than volumes.
         """
-        wanted = {*structures, TUMOR} & set(self.channels_of)
-        return self._on_grid(images, wanted) if self.grid is None else self._on_coarse_grid(images, wanted)
+        return self._predicted(images, {*structures, TUMOR} & set(self.channels_of))
+
+    def label_map(self, images: Sequence[sitk.Image]) -> np.ndarray:
+        """The labels of ``predict`` alone, ``(Z, Y, X)``: no map of probabilities is made."""
+        return self._predicted(images, set()).labels
+
+    def _predicted(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
+        return self._on_grid(images, structures) if self.grid is None else self._on_coarse_grid(images, structures)
 
     def _on_grid(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
         """The prediction on the images' own grid."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 import torch
-from scipy import ndimage
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.imaging.masks import bounding_box
 from nnunet_livseg.imaging.orientation import orientation_code
 
 _SLAB_VOXELS = 16_000_000  # enlarged at a time
@@ -129,10 +129,9 @@ def refined_labels(
         shape: Of the whole.
     """
     whole = np.zeros(shape, labels.dtype)
-    found = ndimage.find_objects((labels > 0).astype(np.uint8))
-    if not found:
+    if not labels.any():
         return whole
-    near = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in found[0])
+    near = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in bounding_box(labels > 0))
     box = tuple(slice(s.start * n, min(s.stop * n, size)) for s, n, size in zip(near, block, shape, strict=True))
     size = tuple(s.stop - s.start for s in box)
     liver, tumor = (enlarged(probabilities[name][near], block, size).astype(np.float32) for name in (LIVER, TUMOR))

@@ -170,7 +170,6 @@ class Segmenter:
         structures = self._with_liver(prediction.labels, box)
         values, changes = apply(prediction.labels, spacing_of(ct.image), structures, self.steps)
         labels = on_grid(values, ct.image)
-        notes = [*notes, *self._doubts(ct.image, values, structures)]
         measurements, lesions = measure(
             ct.image,
             labels,
@@ -179,6 +178,8 @@ class Segmenter:
             tumor_votes=prediction.votes,
             ensemble_vote=prediction.ensemble_vote,
         )
+        cut_off = LIVER in measurements.truncated
+        notes = [*notes, *self._doubts(ct.image, values, structures, cut_off=cut_off)]
         kept = prediction.probabilities if self.output.probabilities else {}
         uncertainty = prediction.uncertainty
         return Segmentation(
@@ -207,8 +208,8 @@ class Segmenter:
 
     def find_liver(self, ct: CTInput) -> np.ndarray:
         """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
-        found = self.predictor.predict(ct.images[: len(self.model.dataset.channels)])
-        liver = mask_of(found.labels, self.model.structures.values[LIVER])
+        labels = self.predictor.label_map(ct.images[: len(self.model.dataset.channels)])
+        liver = mask_of(labels, self.model.structures.values[LIVER])
         return liver & large_enough(self.model.dataset.json, ct.image, liver)
 
     def weights(self) -> list[Path]:
@@ -225,12 +226,13 @@ class Segmenter:
         liver = self.liver_model and {"crop_only": self.crop_only, **self.liver_model.settings()}
         return {**own, "liver": liver, "versions": self.versions}
 
-    def _doubts(self, image, values: np.ndarray, structures: Structures) -> list[str]:
+    def _doubts(self, image, values: np.ndarray, structures: Structures, *, cut_off: bool) -> list[str]:
         """Contradictions between a CT's header and where its liver was found, and what the model has never seen."""
         if LIVER not in structures.values or self.model.dataset.channels[0].lower() != "ct":
             return []
         liver = mask_of(values, structures.values[LIVER])
-        return [*mirrored_axes(image, liver), *beyond_training(self.model.dataset.json, image, liver)]
+        unseen = beyond_training(self.model.dataset.json, image, liver, cut_off=cut_off)
+        return [*mirrored_axes(image, liver), *unseen]
 
     def _remarks(self) -> list[str]:
         """What limits every result of this model in this quality."""

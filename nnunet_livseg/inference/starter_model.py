@@ -31,7 +31,9 @@ def starter_model() -> Path:
     return found[0]
 
 
-def beyond_training(dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray) -> list[str]:
+def beyond_training(
+    dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray, *, cut_off: bool
+) -> list[str]:
     """Where a CT differs from all that the model was trained on, as notes (empty: it does not, or nobody knows).
 
     Args:
@@ -39,8 +41,9 @@ def beyond_training(dataset_json: Mapping[str, Any], image: sitk.Image, liver: n
             "liver_ml": least}}}``.
         image: The CT.
         liver: True on the liver and its tumors, ``(Z, Y, X)`` of the CT.
+        cut_off: Whether the liver touches the border of the image, see ``Measurements.truncated``.
     """
-    known = (dataset_json.get("livseg") or {}).get("trained_on")
+    known = _trained_on(dataset_json)
     if not known:
         return []
     if not liver.any():
@@ -50,7 +53,7 @@ def beyond_training(dataset_json: Mapping[str, Any], image: sitk.Image, liver: n
     if thickness_mm > known["slice_mm"]:
         most = f"the model was trained with at most {known['slice_mm']:g} mm"
         notes.append(f"slices lie {thickness_mm:.3g} mm apart, and {most}: small tumors are missed")
-    if liver[[0, -1]].any() or liver[:, [0, -1]].any() or liver[:, :, [0, -1]].any():
+    if cut_off:
         notes.append("the liver reaches the edge of the CT: the part outside is missing, and the edge may be wrong")
     low, high = known["liver_hu"]
     hu = float(np.median(sitk.GetArrayViewFromImage(image)[liver]))
@@ -63,5 +66,9 @@ def beyond_training(dataset_json: Mapping[str, Any], image: sitk.Image, liver: n
 
 def large_enough(dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray) -> bool:
     """Whether what the model found may be a liver: not much smaller than the smallest that it was trained on."""
-    known = (dataset_json.get("livseg") or {}).get("trained_on") or {"liver_ml": 0.0}
-    return bool(np.count_nonzero(liver) * math.prod(image.GetSpacing()) >= 1000 * known["liver_ml"] / 4)
+    least_ml = _trained_on(dataset_json).get("liver_ml", 0.0) / 4
+    return bool(np.count_nonzero(liver) * math.prod(image.GetSpacing()) >= 1000 * least_ml)
+
+
+def _trained_on(dataset_json: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (dataset_json.get("livseg") or {}).get("trained_on") or {}

@@ -94,9 +94,10 @@ def test_what_the_model_has_never_seen_is_noted(change, note):
         image.SetSpacing(change["spacing"])
     liver = labels[change.get("cut", 0) :] > 0
     liver &= "nothing" not in change
-    notes = starter.beyond_training({"livseg": {"trained_on": TRAINED_ON}}, image, liver)
+    cut_off = "cut" in change
+    notes = starter.beyond_training({"livseg": {"trained_on": TRAINED_ON}}, image, liver, cut_off=cut_off)
     assert (notes[0].startswith(note) and len(notes) == 1) if note else not notes
-    assert not starter.beyond_training({}, image, liver)
+    assert not starter.beyond_training({}, image, liver, cut_off=cut_off)
     assert json.loads(next(starter.FOLDER.glob("*/dataset.json")).read_text())["livseg"]["trained_on"].keys() == (
         TRAINED_ON.keys()
     )
