@@ -164,10 +164,8 @@ def _contours(region: Region, grid: sitk.Image, source: SourceImages):
 
 def _observation(region: Region):
     """What the ROI is, coded; a lesion is called no target volume, which is for people to say."""
-    shown = property_of(region.structure)
-    code = _code(shown.type)
-    if shown.site:
-        code.AnatomicRegionSequence = [_code(shown.site)]
+    kind = property_of(region.structure).type
+    code = _item(CodeValue=kind.value, CodingSchemeDesignator=kind.scheme, CodeMeaning=kind.meaning)
     return _item(
         ObservationNumber=region.number,
         ReferencedROINumber=region.number,
@@ -176,7 +174,3 @@ def _observation(region: Region):
         RTROIInterpretedType="ORGAN" if region.structure == LIVER else "",
         ROIInterpreter=None,
     )
-
-
-def _code(concept):
-    return _item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme, CodeMeaning=concept.meaning)

@@ -92,7 +92,6 @@ def test_contours_refer_to_the_slices_that_they_lie_on(tmp_path):
     liver, lesion = (seg.RTROIObservationsSequence[place] for place in (0, 1))
     codes = [item.RTROIIdentificationCodeSequence[0] for item in (liver, lesion)]
     assert [code.CodeValue for code in codes] == [dicom_codes.LIVER_CODE.value, dicom_codes.NEOPLASM.value]
-    assert codes[1].AnatomicRegionSequence[0].CodeMeaning == "Liver"
     assert [liver.RTROIInterpretedType, lesion.RTROIInterpretedType] == ["ORGAN", ""]
     assert [list(roi.ROIDisplayColor) for roi in seg.ROIContourSequence[:2]] == [[221, 130, 101], [255, 214, 10]]
     assert seg.ApprovalStatus == "UNAPPROVED" and seg.ContentQualification == "RESEARCH"

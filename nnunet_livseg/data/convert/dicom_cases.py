@@ -38,13 +38,13 @@ class LabelFile(FileVolume):
         if segments is None:
             return self.read(), values
         given = {old: new for old, new in mapping.items() if isinstance(old, str)}
-        label, notes, others = painted(segments, _OURS, ImageGrid.of(image), given=given)
-        if others:
+        if others := segments.values(_OURS, given)[1]:
             names = [segments.label(number) for number in others]
             raise UserError(
                 f"{self.path} has segments that are neither liver nor tumor by their names: {', '.join(names)}.\n"
                 f"  Say what they are, for example --map '{names[0]}=0' (background), '=1' (liver) or '=2' (tumor)."
             )
+        label, notes, _ = painted(segments, _OURS, ImageGrid.of(image), given=given)
         told = [f"{role} by the name of {segments.listed(role)}" for role in _OURS if segments.listed(role)]
         return Volume(label, [*notes, *told]), {} if told or given else values
 
@@ -65,8 +65,13 @@ class DicomSeries:
         with dicom_files(self.path) as files:
             series = list_series(files)
             named = set(series_of(self.drawn_on)) if self.drawn_on else set()
-            wanted = [one.uid for one in series if one.uid in named and not one.problem]
-            image, info = read_listed(choose(series, wanted[0] if wanted else None))
+            wanted = [one for one in series if one.uid in named]
+            if named and not wanted:
+                raise UserError(
+                    f"{self.drawn_on} was drawn on another series than those in {self.path}: its UID is not there.\n"
+                    "  Give the study of that series; or, if you know that they belong together, a volume of the CT."
+                )
+            image, info = read_listed(choose(wanted or series))
             return Volume(image, list(info.notes))
 
     def linkable(self) -> bool:

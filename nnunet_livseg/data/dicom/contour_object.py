@@ -52,11 +52,8 @@ def read_contours(path: Path, dataset) -> NamedSegments:
 
 
 def _meaning(observation) -> list[str]:
-    """Region and coded type as one name: ``Liver Neoplasm``."""
-    for code in observation.get("RTROIIdentificationCodeSequence") or []:
-        regions = [str(region.get("CodeMeaning", "")) for region in code.get("AnatomicRegionSequence") or []]
-        return [" ".join([*regions[:1], str(code.get("CodeMeaning", ""))])]
-    return []
+    """What its code says."""
+    return [str(code.get("CodeMeaning", "")) for code in observation.get("RTROIIdentificationCodeSequence") or []][:1]
 
 
 def _points_mm(path: Path, label: str, contour) -> np.ndarray:
