@@ -30,7 +30,7 @@ def segment(
         given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.read_ct``.
         model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model.
         output: Folder to write; left out, nothing is written.
-        options: Those of ``ResultFiles`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.read_ct``
+        options: Those of ``ResultFiles`` (``report``, ``formats``, ``identifiers``) and of ``ct_input.read_ct``
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
 
     Raises:

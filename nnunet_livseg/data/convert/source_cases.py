@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import SimpleITK as sitk
 
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR, TUMOR, Structures
 from nnunet_livseg.core.names import ending
@@ -30,6 +32,16 @@ class VolumeSource(Protocol):
 
     def linkable(self) -> bool:
         """Whether nnU-Net could read ``path`` itself."""
+
+
+@runtime_checkable
+class NamedSource(Protocol):
+    """Something that labels can be read from, by the names of its segments if it has such."""
+
+    path: Path
+
+    def read_on(self, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[Volume, Mapping[int, int]]:
+        """The labels for ``image``, and the values that are still to be changed by ``mapping``."""
 
 
 @dataclass(frozen=True)
