@@ -17,7 +17,7 @@ from nnunet_livseg.data.align.registration import TUMOR_CENTER
 from nnunet_livseg.data.convert.reconcile_labels import clean_labels, label_on_image
 from nnunet_livseg.data.convert.source_cases import NamedSource, SourceCase, VolumeSource
 from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
-from nnunet_livseg.imaging.images import Volume, write_volume
+from nnunet_livseg.imaging.images import LoadedImage, write_volume
 from nnunet_livseg.imaging.orientation import mirrored_axes, orientation_code
 
 
@@ -88,7 +88,9 @@ def convert_case(case: SourceCase, target: Target, settings: ConversionOptions) 
     return record
 
 
-def _read_labels(source: VolumeSource, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[Volume, Mapping]:
+def _read_labels(
+    source: VolumeSource, image: sitk.Image, mapping: Mapping[int | str, int]
+) -> tuple[LoadedImage, Mapping]:
     """Labels as they are stored, and the values in them that are still to be changed."""
     if isinstance(source, NamedSource):
         return source.read_on(image, mapping)

@@ -14,7 +14,7 @@ from nnunet_livseg.data.dicom.reading import read_listed
 from nnunet_livseg.data.dicom.study_files import dicom_files
 from nnunet_livseg.data.segment_files import open_segments, painted, series_of
 from nnunet_livseg.imaging.grid import ImageGrid
-from nnunet_livseg.imaging.images import Volume
+from nnunet_livseg.imaging.images import LoadedImage
 
 _OURS = {LIVER: (LIVER_AND_TUMOR[LIVER], LIVER_AND_TUMOR[TUMOR]), TUMOR: (LIVER_AND_TUMOR[TUMOR],)}
 
@@ -23,7 +23,7 @@ _OURS = {LIVER: (LIVER_AND_TUMOR[LIVER], LIVER_AND_TUMOR[TUMOR]), TUMOR: (LIVER_
 class LabelFile(FileVolume):
     """A label map; or a DICOM SEG, an RT structure set or a ``.seg.nrrd``, whose segments have names."""
 
-    def read_on(self, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[Volume, Mapping[int, int]]:
+    def read_on(self, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[LoadedImage, Mapping[int, int]]:
         """The labels, of named segments on the grid of ``image``, and the values that are still to be changed.
 
         Args:
@@ -46,7 +46,7 @@ class LabelFile(FileVolume):
             )
         label, notes, _ = painted(segments, _OURS, ImageGrid.of(image), given=given)
         told = [f"{role} by the name of {segments.listed(role)}" for role in _OURS if segments.listed(role)]
-        return Volume(label, [*notes, *told]), {} if told or given else values
+        return LoadedImage(label, [*notes, *told]), {} if told or given else values
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DicomSeries:
     path: Path
     drawn_on: Path | None = None
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         with dicom_files(self.path) as files:
             series = list_series(files)
             named = set(series_of(self.drawn_on)) if self.drawn_on else set()
@@ -72,7 +72,7 @@ class DicomSeries:
                     "  Give the study of that series; or, if you know that they belong together, a volume of the CT."
                 )
             image, info = read_listed(choose(wanted or series))
-            return Volume(image, list(info.notes))
+            return LoadedImage(image, list(info.notes))
 
     def linkable(self) -> bool:
         return False

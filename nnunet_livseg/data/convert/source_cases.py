@@ -40,7 +40,7 @@ class NamedSource(Protocol):
 
     path: Path
 
-    def read_on(self, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[Volume, Mapping[int, int]]:
+    def read_on(self, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[LoadedImage, Mapping[int, int]]:
         """The labels for ``image``, and the values that are still to be changed by ``mapping``."""
 
 
