@@ -35,8 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument
     add(parser, "dataset", required=True)
     network = parser.add_mutually_exclusive_group(required=True)
-    add(network, "variant")
-    network.add_argument("--network", metavar="CLASS", help="import path of a network of yours: my_package.MyNet")
+    add(network, "variant", says="the network of --network")
+    network.add_argument(
+        "--network",
+        metavar="CLASS",
+        help="import path of a network of yours: my_package.MyNet (default: the variant's network)",
+    )
     own("-p", "--from-plans", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: nnUNetPlans)")
     own("-o", "-plans_name", "--plans-name", metavar="PLANS",
         help="name of the new plans (default: as in the examples)")  # fmt: skip
