@@ -37,7 +37,7 @@ from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, 
 from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
 from nnunet_livseg.training.preprocessed_data import require_matching_data
 from nnunet_livseg.training.transfer import load_matching
-from nnunet_livseg.variants import VARIANTS, Variant
+from nnunet_livseg.variants import OWN, VARIANTS, Variant
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 MAX_BAD_STEPS = 10  # in a row, before a training stops
@@ -46,13 +46,14 @@ MAX_BAD_STEPS = 10  # in a row, before a training stops
 class LivSegTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the network, loss and recipe of a row of the table.
 
-    A subclass may set and override what it may of nnU-Net's trainer: the recipe only fills nnU-Net's own attributes.
+    By itself it trains a network of the user's (``livseg plan --network``). A subclass may set and override what it may
+    of nnU-Net's trainer: the recipe only fills nnU-Net's own attributes.
 
     Raises:
         UserError: The plans hold another variant, a geometry that the network does not exist in, or a bad recipe.
     """
 
-    variant: Variant
+    variant: Variant = OWN
 
     def __init__(
         self,

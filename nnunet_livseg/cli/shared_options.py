@@ -78,7 +78,6 @@ SYNONYMS = {  # what people type -> ours, where the spelling alone does not lead
     "--output-folder": "--out",
     "--fold": "--folds",
     "--folder": "--out",
-    "--network": "--variant",
     "--trainer": "--variant",
     "--tumor-model": "--model",
     "--images": "--input",
