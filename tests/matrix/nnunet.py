@@ -66,6 +66,10 @@ class Workplace:
     def log(self) -> Path:
         return self.folder / "log.txt"
 
+    def said(self) -> str:
+        """What the one command in ``log`` has printed, without the command itself."""
+        return self.log.read_text().removeprefix("\n$ ").partition("\n")[2]
+
     def run(self, command: str, *arguments: object, **environment: object) -> None:
         """Run ``command``, with more variables of the ``environment``; its output is appended to ``log``.
 

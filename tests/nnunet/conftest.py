@@ -99,9 +99,9 @@ class Workplace:
             place.run(command, *args, **for_planner(command))
         except (UserError, CommandFailed) as error:
             if any(str(error).endswith(f"SystemExit: {status}") for status in statuses):
-                return place.log.read_text()
+                return place.said()
             raise AssertionError(f"{error}\n{place.log.read_text()[-4000:]}") from error
-        return place.log.read_text()
+        return place.said()
 
     def shorten(self, dataset, **recipe):
         """Make the stock plans small and give them a short recipe; the network in them stays nnU-Net's."""
