@@ -22,6 +22,7 @@ from nnunet_livseg.report.patient_pictures import (
 )
 from nnunet_livseg.report.patient_tables import definitions, lesion_section, millilitres, structure_section
 from nnunet_livseg.report.preview import preview_png
+from nnunet_livseg.report.slice_viewer import lesion_links, script, viewer_section
 
 NOT_FOR_CLINICAL_USE = "Not for clinical use."
 
@@ -69,7 +70,8 @@ def report_html(
         _identity_section(result, identifiers),
         page.key_figures(_key_figures(result)),
         _caution(result, is_ct=slices.is_ct),
-        lesion_section(result, axial=slices.view.slices_are_axial),
+        lesion_section(result, axial=slices.view.slices_are_axial, links=lesion_links(slices)),
+        viewer_section(slices),
         projection_section(slices),
         slice_section(slices),
         uncertainty_section(slices),
@@ -78,7 +80,7 @@ def report_html(
     ]
     kicker = "Liver and liver tumors in CT" if TUMOR in result.structures else "Liver in CT"
     footer = f"nnunet-livseg {__version__}. {NOT_FOR_CLINICAL_USE}"
-    return page.page(result.name, kicker=kicker, facts=_facts(result), body=body, footer=footer)
+    return page.page(result.name, kicker=kicker, facts=_facts(result), body=body, footer=footer, script=script())
 
 
 def _facts(result: Segmentation) -> Iterator[str]:
