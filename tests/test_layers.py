@@ -69,9 +69,9 @@ HEAVY["core"] = words("SimpleITK nibabel scipy skimage matplotlib torch nnunetv2
 WALKS = {
     "cli.segment": 73,
     "cli.attention": 66,
-    "cli.evaluate": 53,
+    "cli.evaluate": 56,
     "cli.two_stage": 56,
-    "cli.postprocess": 45,
+    "cli.postprocess": 48,
     "cli.align": 37,
     "cli.convert": 35,
     "discovery.livseg_trainers": 37,

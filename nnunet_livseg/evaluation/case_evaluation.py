@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of, require_known, structures_from_values
+from nnunet_livseg.core.labels import (
+    LIVER,
+    TUMOR,
+    Structures,
+    in_predicted_values,
+    mask_of,
+    require_known,
+    structures_from_values,
+)
 from nnunet_livseg.evaluation import lits_scorer
 from nnunet_livseg.evaluation.lesion_table import lesion_rows
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts
@@ -52,9 +60,10 @@ def evaluate_case(
     structures = _as_structures(structures)
     one, other = _load(predicted, spacing_mm), _load(reference, spacing_mm)
     one, other, notes = on_one_grid(one, other, options)
+    other, more = _in_predicted_values(other, structures)
     box = bounding_box((one.labels != 0) | (other.labels != 0))
     cut = one.labels[box], other.labels[box]
-    notes += check_labels(*cut, structures)
+    notes += more + check_labels(*cut, structures)
     result = _score(mask_pairs(*cut, box, other, structures), other, options)
     result.case = case or (_name(predicted) if isinstance(predicted, (str, Path)) else "")
     result.notes = notes
@@ -93,13 +102,25 @@ def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None)
     return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
 
 
-def read_on_one_grid(predicted: Path, reference: Path, options: Options) -> tuple[LabelImage, LabelImage, list[str]]:
-    """Both label maps turned to the patient's axes, on the reference's grid, and notes.
+def read_on_one_grid(
+    predicted: Path, reference: Path, options: Options, structures: Structures
+) -> tuple[LabelImage, LabelImage, list[str]]:
+    """Both label maps turned to the patient's axes, on the reference's grid, in the predictions' values, and notes.
 
     Raises:
         UserError: A file cannot be read; as ``on_one_grid``.
     """
-    return on_one_grid(*(read_label_map(path, turned_to="LPS") for path in (predicted, reference)), options)
+    maps = (read_label_map(path, turned_to="LPS") for path in (predicted, reference))
+    one, other, notes = on_one_grid(*maps, options)
+    other, more = _in_predicted_values(other, structures)
+    return one, other, notes + more
+
+
+def _in_predicted_values(
+    reference: LabelImage | _Array, structures: Structures
+) -> tuple[LabelImage | _Array, list[str]]:
+    labels, notes = in_predicted_values(reference.labels, structures)
+    return replace(reference, labels=labels), notes
 
 
 def on_one_grid(predicted, reference, options: Options) -> tuple:

@@ -37,7 +37,7 @@ class SkippedCase:
 
 @dataclass
 class Inputs:
-    """All pairs found, what was left out, and the meaning of the labels."""
+    """All pairs found, what was left out, and the meaning of the labels; ``guess`` tells how it was guessed."""
 
     method: str
     structures: Structures
@@ -45,6 +45,7 @@ class Inputs:
     problems: list[SkippedCase] = field(default_factory=list)
     folds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    guess: list[str] = field(default_factory=list)
 
 
 @dataclass
