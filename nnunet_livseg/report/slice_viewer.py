@@ -164,4 +164,4 @@ def _controls(slices: KeySlices) -> str:
     says = f'aria-label="Axial slice, from the feet to the head" data-name="{name}"'
     slider = f'<input type="range" min="0" max="{last}" value="{slices.first_axial}" {says}/>'
     switch = '<label><input type="checkbox" checked="checked"/> Outlines</label>'
-    return f'<div class="controls">{slider}<output></output>{switch}</div><p class="note">{_HELP}</p>'
+    return f'<div class="controls">{slider}<output aria-live="off"></output>{switch}</div><p class="note">{_HELP}</p>'
