@@ -47,13 +47,13 @@ def evaluate_case(
     Args:
         predicted: File, or label map ``(z, y, x)`` or ``(y, x)``.
         reference: File or label map on the same grid.
-        spacing_mm: Voxel size of arrays, in the order of their axes; pixels are the unit where left out.
-        structures: Label values of each structure; liver 1 (with tumor) and tumor 2 where left out.
-        options: Definitions; the package's defaults where left out.
-        case: Name in the result; the file name where left out.
+        spacing_mm: Voxel spacing of arrays, in the order of their axes. Defaults to pixels as the unit.
+        structures: Label values of each structure. Defaults to liver 1 (with tumor) and tumor 2.
+        options: Definitions. Defaults to those of the package.
+        case: Name in the result. Defaults to the file name.
 
     Raises:
-        UserError: A file cannot be read, is no label map, holds unknown labels, or the grids differ.
+        UserError: If a file cannot be read or is not a label map, has unknown labels, or the grids differ.
     """
     start = time.perf_counter()
     options = options or Options()
@@ -97,7 +97,7 @@ def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None)
         return read_label_map(Path(source), turned_to="LPS")
     labels = np.asarray(source)
     if labels.dtype.kind not in "iub":
-        raise UserError(f"label maps are integers, but this array is {labels.dtype}")
+        raise UserError(f"a label map must have integers, but the type of this array is {labels.dtype}")
     labels = labels.view(np.uint8) if labels.dtype == bool else labels
     return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
 
@@ -142,12 +142,16 @@ def on_one_grid(predicted, reference, options: Options) -> tuple:
     if options.resample and possible:
         predicted = resampled(predicted, reference)
         return predicted, reference, [*predicted.notes, *reference.notes]
-    remedy = "--resample brings the prediction to the reference's grid." if possible else "There is no common space."
-    raise UserError(f"prediction and reference lie on different grids: {difference}.\n  {remedy}")
+    remedy = (
+        "Add --resample to resample the prediction."
+        if possible
+        else "They cannot be resampled: there is no common space."
+    )
+    raise UserError(f"prediction and reference are on different grids: {difference}.\n  {remedy}")
 
 
 def check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
-    """Refuse labels that nobody has declared; name those that nobody asked for."""
+    """Refuse labels that are not declared; returns notes on those that are not evaluated."""
     notes = require_known(predicted, structures, "prediction")
     return notes + require_known(reference, structures, "reference", may_ignore=True)
 

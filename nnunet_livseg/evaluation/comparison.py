@@ -46,16 +46,16 @@ def compare(
     is written as ``comparison.json``, ``comparison.csv`` and ``comparison.md``.
 
     Args:
-        methods: Folders of predictions or of trainings.
-        references: Folder of references; found for trainings.
+        methods: Folders of predictions or model folders.
+        references: Folder of references. For model folders, defaults to the references of their dataset.
         out: Folder for the results.
-        names: Names of the methods in tables; the folders' names where left out.
-        folds: Folds of the cross-validation behind the predictions; counted in trainings, else 1.
+        names: Names of the methods in tables. Defaults to the folders' names.
+        folds: Folds of the cross-validation behind the predictions. Defaults to those of model folders, else 1.
 
     The other arguments are those of ``evaluate_folder``.
 
     Raises:
-        UserError: Fewer than two methods, names that clash, or no common case.
+        UserError: If there are fewer than two methods, two with one name, or no common case.
     """
     out = Path(out)
     if len(methods) < 2:
@@ -129,7 +129,7 @@ def _common_structures(results: Sequence[FolderResult]) -> list[str]:
     names = list(results[0].inputs.structures.values)
     common = [name for name in names if all(name in result.inputs.structures.values for result in results)]
     if not common:
-        raise UserError("the methods have no structure in common.")
+        raise UserError("the methods have no structures in common.")
     return common
 
 

@@ -47,29 +47,29 @@ def evaluate_folder(
     """Evaluate all predictions that have a reference and write ``cases.csv``, ``lesions.csv``, ``summary.json``,
     ``summary.md``.
 
-    Each finished case is stored at once as ``out/cases/CASE.json`` and taken from there by the next call, as long
-    as its files and the options stay the same.
+    Finished cases are saved to ``out/cases/CASE.json`` and reused by the next call, as long as their files and the
+    options stay the same.
 
     Args:
-        predictions: Folder of predictions, or of a training by nnU-Net (all folds' ``validation``).
-        references: Folder of references; found for a training.
+        predictions: Folder of predictions, or a model folder (the ``validation`` cases of all folds).
+        references: Folder of references. For a model folder, defaults to those of its dataset.
         out: Folder for the results.
-        liver: Label values of the liver, instead of ``dataset.json``.
-        tumor: Label values of the tumor.
+        liver: Label values of the liver. Defaults to those in ``dataset.json`` or the files, or to a guess.
+        tumor: Label values of the tumor, likewise.
         reference_liver: Label values of the liver in the references, if they differ from the predictions'.
         reference_tumor: The same of the tumor.
-        options: Definitions.
+        options: Definitions. Defaults to those of the package.
         images: Folder of the CTs, for pictures in the report.
         case_table: CSV file whose columns become strata.
-        method: Name in tables; the folder's name where left out.
-        workers: Processes at most; ``None``: as many as processors and memory allow. More than one are started anew, so
-            a script that asks for them needs its ``if __name__ == "__main__":``.
-        memory_gb: Memory for all workers; 80 % of what is free where left out.
+        method: Name in tables. Defaults to the folder's name.
+        workers: Largest number of processes; ``None``: as many as processors and memory allow. They are started anew,
+            so a script that asks for more than one needs ``if __name__ == "__main__":``.
+        memory_gb: Memory for all workers. Defaults to 80 % of the free memory.
         progress: Show a progress bar.
         on_guess: Called with what the labels were taken for, before the work begins, if that is a guess.
 
     Raises:
-        UserError: The inputs do not fit together, no case could be evaluated, or ``out`` has another program's
+        UserError: If the inputs do not fit together, no case can be evaluated, or ``out`` has another program's
             ``summary.json``.
     """
     out, options = require_folder(out), options or Options()

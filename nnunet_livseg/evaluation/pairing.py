@@ -27,17 +27,16 @@ def find_inputs(
     """Pair predictions with references by file name.
 
     Args:
-        predictions: Folder of label maps, one label map, or a folder of a training by nnU-Net (its folds'
-            ``validation`` folders are taken).
-        references: Folder of label maps or one label map; for a training it is found in ``nnUNet_raw`` or
+        predictions: Folder of label maps, one label map, or a model folder (the ``validation`` folders of its folds).
+        references: Folder of label maps or one label map. For a model folder, defaults to those in ``nnUNet_raw`` or
             ``nnUNet_preprocessed``.
         values: Label values of liver and tumor, if no ``dataset.json`` says them.
         images: Folder of the CTs, for pictures.
-        fallback: What the labels mean where neither ``dataset.json`` nor the arguments say it.
-        folds: Only these folds of a training.
+        fallback: What the labels mean if neither ``dataset.json`` nor ``values`` say it.
+        folds: Only these folds of a model folder.
 
     Raises:
-        UserError: A folder is missing or empty, nothing fits together, or the meaning of the labels is not clear.
+        UserError: If a folder is missing or empty, no names match, or the meaning of the labels is not clear.
     """
     predictions = _existing(predictions, "predictions")
     folders, notes = _prediction_folders(predictions)
@@ -80,7 +79,7 @@ def _method(predictions: Path) -> str:
     return label_map_stem(name) if predictions.is_file() else name
 
 
-_SEEN = "fold_all was trained on the cases that it predicts here: these figures are not those on new cases"
+_SEEN = "fold_all was trained on the cases that it predicts here: these are not the scores on new cases"
 
 
 def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
@@ -91,7 +90,7 @@ def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
     folds = {fold: folder / "validation" for fold, folder in fold_folders(predictions, "validation").items()}
     if len(folds) > 1 and "all" in folds:
         del folds["all"]
-        return folds, ["fold_all was trained on the cases it predicts and is left out"]
+        return folds, ["fold_all was trained on the cases that it predicts, so it is skipped"]
     return folds or {"": predictions}, [_SEEN] * ("all" in folds)
 
 
@@ -121,7 +120,7 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
                 f"no fold of {places} has a folder 'validation' yet.\n  nnUNetv2_train ... --val writes it."
             )
         raise UserError(
-            f"there is no label map in {places}\n  Looked for files ending in {', '.join(LABEL_MAP_ENDINGS)}."
+            f"there is no label map in {places}\n  Label maps end in one of {', '.join(LABEL_MAP_ENDINGS)}."
         )
     twice = {case: files for case, files in found.items() if len(files) > 1}
     problems = [
@@ -143,7 +142,7 @@ def _paired(
             "no prediction has the name of a reference, so nothing can be compared.\n"
             f"  predictions, such as {next(iter(found.values()))[1].name}: {predictions}\n"
             f"  references, such as {next(iter(expected.values())).name}: {references}\n"
-            "  Rename them: the files of a case have equal names, but for the ending."
+            "  Rename them, so that both files of a case have the same name except for the ending."
         )
     missing = [
         SkippedCase(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())
@@ -191,12 +190,12 @@ def _training_references(predictions: Path) -> Path:
     looked = f" Looked at {', '.join(map(str, places))}." if places else ""
     raise UserError(
         f"no references were given, and none were found for {predictions}.{looked}\n"
-        "  Name their folder as the last argument, or set nnUNet_raw or nnUNet_preprocessed for a folder of a training."
+        "  Name their folder as the last argument, or set nnUNet_raw or nnUNet_preprocessed for a model folder."
     )
 
 
 def _validated_cases(predictions: Path, folds: list[str]) -> set[str] | None:
-    """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` where nobody knows."""
+    """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` if unknown."""
     if not any(fold.isdigit() for fold in folds):
         return None
     path = Path(os.environ.get("nnUNet_preprocessed", "")) / (trained_dataset(predictions) or "") / "splits_final.json"  # noqa: SIM112

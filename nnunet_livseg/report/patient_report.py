@@ -49,7 +49,7 @@ def write_report(
 
 
 def write_preview(result: Segmentation, path: str | Path, *, slices: KeySlices | None = None) -> Path:
-    """Write a picture of the result (``preview.png`` in a folder) and return its path. It names nobody."""
+    """Write a picture of the result (``preview.png`` in a folder) and return its path. It has no identifiers."""
     path = _file(path, "preview.png")
     with atomic_path(path) as temporary:
         temporary.write_bytes(preview_png(preview_pictures(slices or KeySlices(result))))
@@ -117,7 +117,7 @@ def _caution(result: Segmentation, *, is_ct: bool) -> str:
     """The box of what limits the numbers."""
     found = result.measurements
     items = [
-        (f"{name.capitalize()} cut off:", "touches the border of the image and may go on outside the image.")
+        (f"{name.capitalize()} cut off:", "touches the border of the image and may continue outside it.")
         for name in found.truncated
     ]
     if found.liver_ml is None:
@@ -125,12 +125,12 @@ def _caution(result: Segmentation, *, is_ct: bool) -> str:
     elif not found.liver_ml:
         items.append(("No liver found:", "is this a CT of the abdomen, in Hounsfield units?"))
     if found.lesions is None:
-        items.append(("No label for tumors:", "the model does not segment them, so nothing is said about them."))
+        items.append(("No label for tumors:", "the model does not segment them, so the report has none."))
     if not is_ct:
-        items.append(("Probably not in Hounsfield units:", "the image holds no air; models for CT may fail on it."))
+        items.append(("Probably not in Hounsfield units:", "the image contains no air; models for CT may fail on it."))
     read = result.series.notes if result.series is not None else ()
     items += [("Note:", note) for note in dict.fromkeys([*read, *result.notes])]
-    return page.warning("To be kept in mind", items) if items else ""
+    return page.warning("Keep in mind", items) if items else ""
 
 
 def _making_section(result: Segmentation) -> str:

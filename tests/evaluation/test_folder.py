@@ -421,7 +421,7 @@ def test_fold_all_is_left_out_beside_real_folds(tmp_path, draw, monkeypatch):
     for fold in ("fold_0", "fold_1"):
         shutil.rmtree(folder / fold)
     for place in (folder, folder / "fold_all"):
-        assert "these figures are not those on new cases" in find_inputs(place).notes[0]
+        assert "these are not the scores on new cases" in find_inputs(place).notes[0]
 
 
 def test_label_values_that_the_dataset_does_not_know_are_refused(tmp_path, draw, monkeypatch):

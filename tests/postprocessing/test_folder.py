@@ -165,7 +165,7 @@ def test_fractions_are_no_labels(tmp_path):
 def test_folders_without_label_maps_are_named(tmp_path):
     with pytest.raises(UserError, match="there is no label map in"):
         run(tmp_path)
-    with pytest.raises(UserError, match="nowhere is no folder of label maps"):
+    with pytest.raises(UserError, match="nowhere is not a folder of label maps"):
         run(tmp_path / "nowhere")
 
 
