@@ -55,8 +55,10 @@ def evaluate(pair, tmp_path, **more):
 BOTH = {"liver": 1, "tumor": pytest.approx(DICE)}
 
 
-@pytest.mark.parametrize("predicted", [(0, 1, 2), (0, 2, 1), (0, 127, 255), (0, 6, 3)])
-@pytest.mark.parametrize("reference", [(0, 1, 2), (0, 2, 1)])
+@pytest.mark.parametrize(
+    ("predicted", "reference"),
+    [((0, 1, 2), (0, 1, 2)), ((0, 2, 1), (0, 1, 2)), ((0, 127, 255), (0, 2, 1)), ((0, 6, 3), (0, 2, 1))],
+)
 def test_the_tumor_is_the_label_inside_the_other(folders, tmp_path, predicted, reference):
     scores, said = evaluate(folders(predicted, reference), tmp_path)
     assert scores == BOTH
