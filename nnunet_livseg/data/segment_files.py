@@ -146,7 +146,11 @@ def read_label_pair(predicted: Path, reference: Path, structures: Structures) ->
         for found, path in zip(named, (predicted, reference), strict=True)
     ]
     grid = next((ImageGrid.of(one.image) for one in plain if one), None) or _common_grid(*named)
-    both = [one or _label_image(found, structures, grid, "LPS") for one, found in zip(plain, named, strict=True)]
+    meanings = structures, structures.of_references()
+    both = [
+        one or _label_image(found, meaning, grid, "LPS")
+        for one, found, meaning in zip(plain, named, meanings, strict=True)
+    ]
     return both[0], both[1]
 
 

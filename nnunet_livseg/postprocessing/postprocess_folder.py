@@ -96,7 +96,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     """Apply ``steps`` to one label map and write it to ``out`` under its name; returns what was changed.
 
     Raises:
-        UserError: The file is damaged or no label map.
+        UserError: If the file is damaged or not a label map.
     """
     found = read_label_map(path)
     require_known(found.labels, structures, "prediction")
@@ -108,7 +108,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
 
 def _label_maps(predictions: Path) -> list[Path]:
     if not predictions.is_dir():
-        raise UserError(f"{predictions} is no folder of label maps.")
+        raise UserError(f"{predictions} is not a folder of label maps.")
     names = (path for path in sorted(predictions.iterdir()) if path.is_file() and not path.name.startswith("."))
     files = [path for path in names if label_map_ending(path.name)]
     if not files:
@@ -143,7 +143,7 @@ def _is_done(record: RunRecord, prediction: Path) -> bool:
 
 def _mixed(out: Path, how: str) -> UserError:
     return UserError(
-        f"{out} holds label maps {how} ({RECORD} names them): mixed, nobody could tell them apart.\n"
+        f"{out} contains label maps {how} ({RECORD} names them), which could not be told apart from the new ones.\n"
         "  Choose another folder with -o, or delete this one."
     )
 

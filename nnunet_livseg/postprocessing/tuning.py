@@ -39,16 +39,16 @@ def tune(
 
     Args:
         model_folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
-        references: Folder of label maps; found in nnU-Net's folders where left out.
-        folds: Only these; all that were validated where left out.
-        volumes_mm3: Smallest lesion volumes to try; ``VOLUMES_MM3`` and quantiles of the predicted lesions' volumes
-            where left out. The quantiles are of all cases and look at no reference.
-        workers: Processes at most; by processors and free memory where ``None``.
+        references: Folder of label maps. Defaults to the one in nnU-Net's folders.
+        folds: Only these folds. Defaults to all with validation cases.
+        volumes_mm3: Smallest lesion volumes to try. Defaults to ``VOLUMES_MM3`` and quantiles of the volumes of all
+            predicted lesions; references play no part in them.
+        workers: Largest number of processes. Defaults to as many as processors and free memory allow.
         progress: Show progress bars.
 
     Raises:
-        UserError: There are no validation cases or references, no case can be scored, or the labels have neither liver
-            nor tumor.
+        UserError: If there are no validation cases or references, no case can be scored, or the labels have neither
+            liver nor tumor.
     """
     _require_validation(Path(model_folder))
     inputs = find_inputs(model_folder, references, folds=folds)
@@ -85,7 +85,7 @@ def _require_validation(model_folder: Path) -> None:
 def _require_cross_validation(folds: Sequence[str]) -> None:
     if "all" in folds:
         raise UserError(
-            "fold_all was trained on the cases that it predicts, so its mistakes are not those on new cases.\n"
+            "fold_all was trained on the cases that it predicts, so its errors are not those on new cases.\n"
             "  Train folds of a cross-validation (nnUNetv2_train ... 0) and tune on them."
         )
 
@@ -94,7 +94,7 @@ def _require_liver_or_tumor(structures: Structures) -> None:
     if not {LIVER, TUMOR} & structures.values.keys():
         raise UserError(
             f"{structures.source} names neither liver nor tumor, only {', '.join(structures.values)}.\n"
-            "  There is nothing to post-process: the steps are about livers and their tumors."
+            "  Postprocessing needs a label of the liver or the tumor."
         )
 
 

@@ -1,4 +1,4 @@
-"""The folder of one segmented CT: made in a hidden folder inside first, so that nobody finds half of it.
+"""The folder of one segmented CT: made in a hidden folder inside it first, so that it is never seen half-written.
 
 Label map and measurements come first and stay, whatever becomes of the extras (DICOM objects, report, preview).
 """

@@ -256,12 +256,12 @@ def test_cases_that_cannot_be_used_are_left_out_and_named(training, tmp_path):
     assert tuning.n_cases == 2 and tuning.steps == (LargestLiver(),)
     reasons = {problem.case: problem.reason for problem in tuning.left_out}
     assert reasons["c0"] == "has a prediction, but no reference"
-    assert reasons["c3"].startswith("prediction and reference lie on different grids: shape")
+    assert reasons["c3"].startswith("prediction and reference are on different grids: shape")
 
 
 def test_no_usable_case_is_an_error(training):
     folder = training([(scan()[:, :, :20], scan())] * 2)
-    with pytest.raises(UserError, match="c0 cannot be scored: prediction and reference lie on different grids"):
+    with pytest.raises(UserError, match="c0 cannot be scored: prediction and reference are on different grids"):
         tune(folder)
 
 
