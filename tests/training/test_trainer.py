@@ -213,6 +213,15 @@ def test_a_checkpoint_that_does_not_fit_is_one_message(make_trainer, tmp_path, c
         make_trainer(**recipe).load_checkpoint(str(path))
 
 
+def test_the_first_process_of_another_node_writes_no_checkpoint(make_trainer, tmp_path, monkeypatch):
+    """nnU-Net's branch for several nodes asks ``global_rank``; ``local_rank`` is 0 on every node there."""
+    trainer = make_trainer()
+    trainer.global_rank = 1
+    monkeypatch.setattr(nnUNetTrainer, "save_checkpoint", lambda self, filename: None)
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert not list(tmp_path.glob("*.pth"))
+
+
 def test_continuing_does_not_need_the_initial_weights_any_more(make_trainer, tmp_path):
     trainer = make_trainer()
     trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
