@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands
 from nnunet_livseg.variants import VARIANTS
 
@@ -33,6 +34,16 @@ def test_generated_tables_are_up_to_date():
     assert not stale, f"run python docs/generate.py: {stale}"
 
 
+def test_the_citation_file_says_what_the_package_says():
+    said = (PROJECT / "CITATION.cff").read_text("utf-8")
+    assert re.search(r"^version: (\S+)$", said, re.MULTILINE)[1] == __version__
+    assert f"## {__version__}" in (PROJECT / "CHANGELOG.md").read_text("utf-8")
+    cited = re.sub(r"\W+", " ", said).lower()
+    for paper in {row.paper for row in VARIANTS}:
+        title = re.sub(r"\W+", " ", paper.citation.split(", ")[1]).lower()
+        assert title in cited, paper.citation
+
+
 def test_every_paper_has_its_page_with_its_rows():
     for paper in {row.paper for row in VARIANTS}:
         page = PROJECT / paper.page
@@ -44,7 +55,7 @@ def test_every_paper_has_its_page_with_its_rows():
 WRITTEN = [  # by hand, and in the style of CONTRIBUTING.md's guide
     page
     for page in [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-    if page.name not in ("inputs.md", "support.md") and page.parent.name != "cli"
+    if page.name not in ("inputs.md", "support.md", "history.md") and page.parent.name != "cli"
 ]
 LONGEST = 30  # words in a sentence
 TURNS = (  # of phrase; each has a plainer form

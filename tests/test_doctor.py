@@ -154,3 +154,5 @@ def test_a_bug_report_is_made_on_any_machine(monkeypatch, capsys, tmp_path):
     assert "not installed" in capsys.readouterr().out  # the text too
     report = json.loads(file.read_text())
     assert report["devices"] is None and report["memory_gib"] is None and report["packages"] == {}
+    page = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text("utf-8")
+    assert [key for key in report if f"`{key}`" not in page] == []
