@@ -1,5 +1,6 @@
 """Documents say what the code says."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -110,6 +111,30 @@ def test_the_checks_of_english_see_what_they_look_for():
     )
     assert all(BRITISH.search(word) for word in words)
     assert not BRITISH.search("tumor-center, color, gray, labeled, normalization, optimistic, optimizer")
+
+
+PLAIN_ROOMS = ("core", "training", "planning", "data", "diagnostics")  # whose messages are held to the same rules
+ELSEWHERE = PROJECT / "nnunet_livseg" / "data" / "dicom"  # not yet
+
+
+def messages(path):
+    """Texts of errors and findings in a module; values are X."""
+    for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("UserError", "error", "warning", "_finding"):
+            for part in ast.walk(call):
+                if isinstance(part, ast.JoinedStr):
+                    yield "".join(piece.value if isinstance(piece, ast.Constant) else "X" for piece in part.values)
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
+@pytest.mark.parametrize("room", PLAIN_ROOMS)
+def test_messages_are_in_plain_american_english(room):
+    files = [path for path in (PROJECT / "nnunet_livseg" / room).rglob("*.py") if ELSEWHERE not in path.parents]
+    found = {text for path in files for text in messages(path)}
+    assert len(found) > 5  # it sees them
+    assert not [(turn, text) for text in found for turn in TURNS if re.search(turn, text)]
+    assert not [text for text in found if BRITISH.search(text)]
 
 
 def anchors(page):

@@ -17,7 +17,7 @@ _CHANNEL = re.compile(r"_0000$")
 def find(source: Path) -> SourceDataset:
     """Find the cases of a folder or of a CSV table.
 
-    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be left out). A table has
+    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be missing). A table has
     the columns ``image`` and ``label`` and may have ``case``, ``patient`` and ``part`` (``train`` or ``test``); its
     paths are relative to the table, and a row without a label is a test case. What label values mean stands in the
     folder's ``dataset.json``, if it has one.
