@@ -192,12 +192,12 @@ def test_checkpoints_of_compiled_and_plain_networks_are_the_same(make_trainer, t
         (
             lambda c: c["network_weights"].popitem(),
             {},
-            "of another network (.|\\n)*restore its plans(.|\n)*leave out --c",
+            "has another network (.|\\n)*restore its plans(.|\n)*leave out --c",
         ),
-        (lambda c: None, {"optimizer": "sgd"}, "of another optimizer than the plans"),
-        (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "of another optimizer than the plans"),
-        (lambda c: c.pop("network_weights"), {}, r"damaged, or is not a checkpoint of this trainer \(KeyError"),
-        (None, {}, "damaged, or is not a checkpoint"),
+        (lambda c: None, {"optimizer": "sgd"}, "has another optimizer than the plans"),
+        (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "has another optimizer than the plans"),
+        (lambda c: c.pop("network_weights"), {}, r"is damaged, or is not a checkpoint of this trainer \(KeyError"),
+        (None, {}, "is damaged, or is not a checkpoint"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_one_message(make_trainer, tmp_path, change, recipe, message):
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_message(make_trainer, tmp_path, c
         content = torch.load(path, weights_only=False)
         change(content)
         torch.save(content, path)
-    with pytest.raises(UserError, match=f"checkpoint.pth is {message}"):
+    with pytest.raises(UserError, match=f"checkpoint.pth {message}"):
         make_trainer(**recipe).load_checkpoint(str(path))
 
 
