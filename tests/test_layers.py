@@ -73,8 +73,8 @@ WALKS = {
     "cli.two_stage": 57,
     "cli.postprocess": 45,
     "cli.align": 37,
-    "cli.convert": 35,
-    "discovery.livseg_trainers": 37,
+    "cli.convert": 36,
+    "discovery.livseg_trainers": 35,
 }
 UPWARD = set()
 ACROSS = set()

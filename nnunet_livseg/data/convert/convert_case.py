@@ -1,6 +1,5 @@
 """Convert one case: read, check, reconcile, then link, copy or write."""
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.core.files import atomic_path, digest, stamps
 from nnunet_livseg.core.names import ending
 from nnunet_livseg.data.align import align
 from nnunet_livseg.data.align.agreement import picture
@@ -117,12 +116,8 @@ def _add_phase(
 
 def fingerprint(case: SourceCase, settings: ConversionOptions, target: Target) -> str:
     """Changes whenever a source file, the settings or the place of the result change."""
-    parts = [repr(asdict(settings)), target.part, target.file_ending, case.patient]
-    for source in case.sources():
-        for path in [source.path, *sorted(source.path.rglob("*"))] if source.path.is_dir() else [source.path]:
-            state = path.stat()
-            parts.append(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    paths = [path for source in case.sources() for path in [source.path, *sorted(source.path.rglob("*"))]]
+    return digest([asdict(settings), target.part, target.file_ending, case.patient, stamps(paths)])[:16]
 
 
 def in_hounsfield(image: sitk.Image, offset_hu: float, path: Path) -> tuple[sitk.Image, list[str], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR, TUMOR, Structures
 from nnunet_livseg.core.names import ending
-from nnunet_livseg.imaging.images import Volume, read_volume
+from nnunet_livseg.imaging.images import LoadedImage, read_volume
 from nnunet_livseg.imaging.nifti_header import is_packed
 
 
@@ -25,7 +25,7 @@ class VolumeSource(Protocol):
 
     path: Path
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         """Read it; raises UserError with the file that broke an expectation."""
 
     def linkable(self) -> bool:
@@ -38,7 +38,7 @@ class FileVolume:
 
     path: Path
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         return read_volume(self.path)
 
     def linkable(self) -> bool:
