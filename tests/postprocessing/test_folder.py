@@ -143,7 +143,7 @@ def test_a_damaged_record_is_named(predictions):
     run(predictions)
     path = predictions.parent / "out" / RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": []}))
-    with pytest.raises(UserError, match=r"is damaged: files is no object.\n  Delete it to process every file again"):
+    with pytest.raises(UserError, match=r"is damaged: files is not an object.\n  Delete it to process every file"):
         run(predictions)
 
 
