@@ -229,12 +229,17 @@ class LivSegTrainer(nnUNetTrainer):
 
     # --- training -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _writes(self) -> bool:
+        """Whether this process writes files: rank 0 of all nodes, which a branch of nnU-Net calls ``global_rank``."""
+        return getattr(self, "global_rank", self.local_rank) == 0
+
     def on_train_start(self) -> None:
         """As nnU-Net's; ``--c`` without a checkpoint starts a new training, from the recipe's initial weights."""
         if not self.was_initialized:
             self.initialize()
         self._load_initial_weights()
-        if self.local_rank == 0:
+        if self._writes:
             remove_leftovers(self.output_folder)
         super().on_train_start()
         keep_pages(self.device.type)  # now that the loaders' workers have started: they need not
@@ -360,7 +365,7 @@ class LivSegTrainer(nnUNetTrainer):
         path = Path(filename)
         if path.name != FINAL:
             self._last_saved = monotonic()
-        if self.local_rank != 0 or self.disable_checkpointing:
+        if not self._writes or self.disable_checkpointing:
             super().save_checkpoint(filename)
         else:
             write_checkpoint(path, super().save_checkpoint)

@@ -1,11 +1,13 @@
 """Documents say what the code says."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
+from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands
 from nnunet_livseg.variants import VARIANTS
 
@@ -33,6 +35,16 @@ def test_generated_tables_are_up_to_date():
     assert not stale, f"run python docs/generate.py: {stale}"
 
 
+def test_the_citation_file_says_what_the_package_says():
+    said = (PROJECT / "CITATION.cff").read_text("utf-8")
+    assert re.search(r"^version: (\S+)$", said, re.MULTILINE)[1] == __version__
+    assert f"## {__version__}" in (PROJECT / "CHANGELOG.md").read_text("utf-8")
+    cited = re.sub(r"\W+", " ", said).lower()
+    for paper in {row.paper for row in VARIANTS}:
+        title = re.sub(r"\W+", " ", paper.citation.split(", ")[1]).lower()
+        assert title in cited, paper.citation
+
+
 def test_every_paper_has_its_page_with_its_rows():
     for paper in {row.paper for row in VARIANTS}:
         page = PROJECT / paper.page
@@ -44,7 +56,7 @@ def test_every_paper_has_its_page_with_its_rows():
 WRITTEN = [  # by hand, and in the style of CONTRIBUTING.md's guide
     page
     for page in [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-    if page.name not in ("inputs.md", "support.md") and page.parent.name != "cli"
+    if page.name not in ("inputs.md", "support.md", "history.md") and page.parent.name != "cli"
 ]
 LONGEST = 30  # words in a sentence
 TURNS = (  # of phrase; each has a plainer form
@@ -99,6 +111,30 @@ def test_the_checks_of_english_see_what_they_look_for():
     )
     assert all(BRITISH.search(word) for word in words)
     assert not BRITISH.search("tumor-center, color, gray, labeled, normalization, optimistic, optimizer")
+
+
+PLAIN_ROOMS = ("core", "training", "planning", "data", "diagnostics")  # whose messages are held to the same rules
+ELSEWHERE = PROJECT / "nnunet_livseg" / "data" / "dicom"  # not yet
+
+
+def messages(path):
+    """Texts of errors and findings in a module; values are X."""
+    for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("UserError", "error", "warning", "_finding"):
+            for part in ast.walk(call):
+                if isinstance(part, ast.JoinedStr):
+                    yield "".join(piece.value if isinstance(piece, ast.Constant) else "X" for piece in part.values)
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+
+
+@pytest.mark.parametrize("room", PLAIN_ROOMS)
+def test_messages_are_in_plain_american_english(room):
+    files = [path for path in (PROJECT / "nnunet_livseg" / room).rglob("*.py") if ELSEWHERE not in path.parents]
+    found = {text for path in files for text in messages(path)}
+    assert len(found) > 5  # it sees them
+    assert not [(turn, text) for text in found for turn in TURNS if re.search(turn, text)]
+    assert not [text for text in found if BRITISH.search(text)]
 
 
 def anchors(page):

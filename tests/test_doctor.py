@@ -1,5 +1,6 @@
 """livseg doctor: says what is wrong, and ends by itself whatever is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from nnunet_livseg.cli import main
-from nnunet_livseg.diagnostics import doctor
+from nnunet_livseg.core.findings import error
+from nnunet_livseg.core.nnunet_folders import VARIABLES
+from nnunet_livseg.diagnostics import bug_report, doctor
 from nnunet_livseg.startup import VARIABLE, discovery_folder
 from nnunet_livseg.variants import VARIANTS
 
@@ -29,9 +32,15 @@ def test_doctor_names_what_is_wrong(capsys, monkeypatch, tmp_path):
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert f"nnU-Net finds all {len(VARIANTS)}" in said
-    assert f"{tmp_path / 'absent'} is no folder" in said
+    assert f"{tmp_path / 'absent'} is not a folder" in said
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    assert main(["doctor"]) == 0
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["trainers_found"] and report["variables"] == dict.fromkeys(VARIABLES, "writable")
+    assert report["packages"]["nnunetv2"].startswith("2.8.") and report["trainer_folders"]["index_of_ours"] is not None
+    assert report["extras"]["dicom"]["packages"].keys() >= {"highdicom", "pydicom"}
+    assert {finding["severity"] for finding in report["findings"]} <= {"ok", "warning"}
+    assert str(tmp_path) not in json.dumps(report)
 
 
 def test_doctor_sees_that_nnunet_does_not_find_the_trainers(capsys, monkeypatch):
@@ -105,3 +114,45 @@ def test_no_check_ends_the_report(folders, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert said.count("cannot be checked: OSError: stale file handle") == len(names) + 2  # three folders
     assert said.count("ERROR") == 6  # GPU and workers alone do not keep a training from running
+
+
+# --- the bug report ---------------------------------------------------------------------------------------------------
+
+
+def test_a_bug_report_names_no_person(monkeypatch, tmp_path):
+    home = tmp_path / "home" / "jane.doe"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("LOGNAME", "jane.doe")
+    monkeypatch.setenv("nnUNet_raw", str(home / "raw"))
+    monkeypatch.setenv("nnUNet_results", "data")  # a relative path must not replace a word
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    said = f"data in {home / 'raw' / 'Dataset003'}, {home / 'x.py'}, {home}2 and {Path('/scratch/jane.doe/y')}"
+    report = bug_report.bug_report([error("trainers", said)])
+    (finding,) = report["findings"]
+    assert finding["message"] == (
+        f"data in {Path('$nnUNet_raw/Dataset003')}, {Path('~/x.py')}, {home}2 and {Path('/scratch/USER/y')}"
+    )
+    assert report["variables"] == {
+        "nnUNet_raw": "not a folder",
+        "nnUNet_preprocessed": "not set",
+        "nnUNet_results": "not a folder",
+    }
+    assert not report["trainers_found"]
+
+
+def test_a_bug_report_is_made_on_any_machine(monkeypatch, capsys, tmp_path):
+    def fail(*args):
+        raise OSError("not on this system")
+
+    for name in ("processor_name", "usable_cores", "memory_gib", "_devices", "_torch_build"):
+        monkeypatch.setattr(bug_report, name, fail)
+    monkeypatch.setattr(bug_report.importlib.metadata, "requires", lambda name: None)
+    monkeypatch.setattr(doctor, "examine", lambda: iter([error("nnunetv2", "not installed")]))
+    file = tmp_path / "doctor.json"
+    assert main(["doctor", "--json", str(file)]) == 1
+    assert "not installed" in capsys.readouterr().out  # the text too
+    report = json.loads(file.read_text())
+    assert report["devices"] is None and report["memory_gib"] is None and report["packages"] == {}
+    page = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text("utf-8")
+    assert [key for key in report if f"`{key}`" not in page] == []

@@ -84,15 +84,15 @@ def _check_keys(path: Path, content: dict, required: Sequence[str]) -> None:
     if missing:
         hint = ' (nnU-Net v1 called it "modality")' if "channel_names" in missing and "modality" in content else ""
         raise UserError(
-            f"{path.parent.name}: {FILE} lacks {' and '.join(missing)}{hint}, and nnU-Net will not start without.\n"
+            f"{path.parent.name}: {FILE} lacks {' and '.join(missing)}{hint}, which nnU-Net needs to start.\n"
             f"  Add to {path}; an example: nnunet_livseg's docs/phantom.md."
         )
     for key in (key for key in content if key in required):
         kind = _KINDS[key]
         if not isinstance(content[key], kind) or (kind is not int and not content[key]):
             raise UserError(
-                f"{path.parent.name}: {key} in {FILE} is {json.dumps(content[key])}, which is no"
-                f" {'filled object' if kind is dict else kind.__name__}.\n  Correct {path}."
+                f"{path.parent.name}: {key} in {FILE} is {json.dumps(content[key])}, which is not"
+                f" {'a filled object' if kind is dict else f'of type {kind.__name__}'}.\n  Correct {path}."
             )
     names = content["channel_names"] if "channel_names" in required else {}
     if any(not str(key).isdigit() for key in names):
@@ -120,14 +120,16 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
     Raises:
         UserError: It is damaged, or not what nnU-Net can read.
     """
-    remedy = "Write it anew with livseg convert, or remove it: nnU-Net then divides the cases itself."
+    remedy = "Write it again with livseg convert, or remove it; nnU-Net then splits the cases itself."
     splits = read_json_value(path, remedy=remedy)
     if not isinstance(splits, list):
         raise UserError(f"{path} is damaged: it holds no list of folds.\n  {remedy}")
     for number, fold in enumerate(splits):
         parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
         if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
-            raise UserError(f"{path} is damaged: fold {number} is no lists 'train' and 'val' of cases.\n  {remedy}")
+            raise UserError(
+                f"{path} is damaged: fold {number} does not have the lists 'train' and 'val' of cases.\n  {remedy}"
+            )
     return splits
 
 
@@ -167,7 +169,7 @@ def label_problems(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if labels.get("background") != 0:
         yield (
             "labels",
-            "labels has no background with the value 0, and nnU-Net will not start without.\n"
+            "labels has no background with the value 0, which nnU-Net needs to start.\n"
             '  Add "background": 0 to labels in dataset.json.',
         )
     yield from _value_problems(labels)

@@ -128,16 +128,20 @@ def _values_by_name(labels: Mapping, source: str) -> dict[str, tuple[int, ...]]:
     """Values of every label; 0 alone only of the background's.
 
     Raises:
-        UserError: There are none, or one is no whole number from 0 on.
+        UserError: There are none, or one is not a whole number from 0 on.
     """
     if not isinstance(labels, Mapping) or not labels:
-        raise UserError(f"{source}: there is no 'labels' section, so nobody knows what is liver and what is tumor.")
+        raise UserError(
+            f"{source}: there is no 'labels' section, so liver and tumor cannot be identified."
+            '\n  Add it, for example: "labels": {"background": 0, "liver": 1, "tumor": 2}'
+        )
     if is_of_version_1(labels):
         labels = {str(name): int(value) for value, name in labels.items()}
     wrong = next((name for name, value in labels.items() if not is_label(value)), None)
     if wrong is not None:
         raise UserError(
-            f"{source}: label {wrong!r} has the value {labels[wrong]!r}, which is no integer from 0 on or list of such."
+            f"{source}: label {wrong!r} has the value {labels[wrong]!r}, which is neither an integer from 0 on nor a"
+            " list of them."
         )
     values = {name: tuple(value) if isinstance(value, list | tuple) else (value,) for name, value in labels.items()}
     return {name: tuple(v for v in found if v) or found[:1] for name, found in values.items()}
@@ -308,7 +312,7 @@ def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ..
     """Labels as integers, slice by slice to spare memory, and what was done to them.
 
     Raises:
-        UserError: A value is no whole number, NaN or beyond 32 bits.
+        UserError: A value is not a whole number, is NaN, or needs more than 32 bits.
     """
     if array.dtype.kind in "iu":
         return array, ()
@@ -319,9 +323,9 @@ def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ..
             whole = (np.abs(part - nearest) <= ROUNDING) & (np.abs(part) < 2**31)
         if not whole.all():
             raise UserError(
-                f"{name} holds the value {part[~whole][0]:.4g}, which is no whole number: it was interpolated, or holds"
-                " probabilities.\n  Labels are never interpolated: resample them with nearest neighbor, or give the"
-                " original label map."
+                f"{name} holds the value {part[~whole][0]:.4g}, which is not a whole number: it was interpolated, or"
+                " holds probabilities.\n  Labels are never interpolated: resample them with nearest neighbor, or give"
+                " the original label map."
             )
         rounded = rounded or bool((part != nearest).any())
         into[...] = nearest

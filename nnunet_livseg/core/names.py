@@ -73,7 +73,7 @@ def dataset_id(name: str) -> int:
     """The number in a dataset's name."""
     match = _DATASET_NAME.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name!r} is no dataset name")
+        raise ValueError(f"{name!r} is not a dataset name")
     return int(match.group(1))
 
 

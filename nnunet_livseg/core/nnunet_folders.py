@@ -27,7 +27,7 @@ def folder(variable: str) -> Path:
             f"\n  Set it to a folder: export {variable}=/path/to/{variable}"
         )
     if not Path(value).is_dir():
-        raise UserError(f"{variable} is {value}, which is no folder.\n  Create it, or correct the variable.")
+        raise UserError(f"{variable} is {value}, which is not a folder.\n  Create it, or correct the variable.")
     return Path(value)
 
 
@@ -45,8 +45,8 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
         return base / found[0]
     if found:
         raise UserError(
-            f"{base} holds {' and '.join(found)}, with the same id {name_or_id} for nnU-Net, which looks at how a name"
-            " begins.\n  Rename one, or give the name."
+            f"{base} holds {' and '.join(found)}, with the same id {name_or_id} for nnU-Net, which compares how names"
+            " begin.\n  Rename one, or give the name."
         )
     remedy = {
         "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",
@@ -65,7 +65,7 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
 def fold_folders(training: Path, holding: str) -> dict[str, Path]:
     """The folds of a training that have a file or folder ``holding``: ``0``, ``1``, ..., ``all`` to their folders.
 
-    Other names are no folds: ``fold_0_old`` is somebody's copy.
+    Other names are not folds: ``fold_0_old`` is a copy.
     """
     found = {path.parent.name.removeprefix("fold_"): path.parent for path in training.glob(f"fold_*/{holding}")}
     numbers = sorted((name for name in found if name.isdecimal()), key=int)
@@ -89,7 +89,7 @@ def read_plans(path: Path) -> dict:
     """Content of a ``plans.json``.
 
     Raises:
-        UserError: It is damaged, or no plans.
+        UserError: It is damaged, or is not a plans file.
     """
     plans = read_json(path, keys=("configurations",), remedy="Copy the model again.")
     if not isinstance(plans["configurations"], dict):

@@ -105,7 +105,7 @@ class RunRecord:
             return cls(path, {**settings, key: {}}, key=key)
         content = read_json(path, keys=(*settings, key), remedy=remedy)
         if not isinstance(content[key], dict):
-            raise UserError(f"{path} is damaged: {key} is no object.\n  {remedy}")
+            raise UserError(f"{path} is damaged: {key} is not an object.\n  {remedy}")
         return cls(path, content, key=key)
 
     def differing(self, settings: Mapping[str, Any]) -> list[str]:

@@ -44,7 +44,7 @@ def read_csv(
     Args:
         path: A text file; UTF-8, or UTF-16 with a byte order mark.
         required: Columns that must be there.
-        known: Columns that may be there beside those; where left out, any.
+        known: Columns that may be there beside those. Defaults to any.
         known_spelling: More names that, as the others, count as such in capitals, too.
 
     Raises:
@@ -188,7 +188,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def mean_sd(stats: dict, digits: int = 3) -> str:
-    """``mean ± sd``, with the number of infinite values that were left out; no spread of a single value."""
+    """``mean ± sd``, with the number of infinite values that were skipped; no spread of a single value."""
     spread = "" if math.isnan(stats["sd"]) else f" ± {number(stats['sd'], digits)}"
     left_out = f" ({stats['n_infinite']} inf)" if stats["n_infinite"] else ""
     return f"{number(stats['mean'], digits)}{spread}{left_out}"

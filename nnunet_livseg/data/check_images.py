@@ -103,7 +103,7 @@ def _read(case: RawCase, path: Path, findings: list[Finding]) -> _Volume | None:
         kind = f"{image.GetNumberOfComponentsPerPixel()} values per voxel, {image.GetDimension()} dimensions"
         findings.append(
             error(
-                "not one scan",
+                "several scans",
                 f"{case.name}: {path.name} has {kind}; nnU-Net wants one gray-valued scan per file.\n"
                 "  Save each phase as its own file: CASE_0000, CASE_0001, ...",
                 case.name,
@@ -211,7 +211,7 @@ def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Findin
     if not whole.all():
         yield error(
             "label values",
-            f"{name} holds {_voxels(counts[~whole].sum())} with a value that is no whole number, for example"
+            f"{name} holds {_voxels(counts[~whole].sum())} with a value that is not a whole number, for example"
             f" {float(values[~whole][0]):g}; it was probably resampled with interpolation.\n"
             "  Resample label maps with nearest neighbor, and save them as integers.",
             case.name,

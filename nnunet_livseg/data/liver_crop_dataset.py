@@ -64,12 +64,12 @@ def write_region_dataset(
         source: Where images and labels come from.
         out: Folder to write.
         cutting: How to cut.
-        livers: Folder with a liver model's predictions (``CASE.ending``, nnU-Net's ``dataset.json`` beside them);
-            left out, the labels' own livers are taken.
+        livers: Folder with a liver model's predictions (``CASE.ending``, nnU-Net's ``dataset.json`` beside them).
+            Defaults to the livers of the labels.
         progress: Whether to show a progress bar.
 
     Returns:
-        Names of cases that were left out because they have no liver.
+        Names of cases that were skipped because they have no liver.
 
     Raises:
         UserError: A file is missing or does not fit, the labels name no liver, or ``out`` holds something else.
@@ -118,7 +118,7 @@ def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None
     """``dataset.json`` of the new dataset: a new one, or that of an interrupted run with the same arguments."""
     if not is_dataset_name(out.name):
         raise UserError(
-            f"{out.name} is no name for nnU-Net: it must be DatasetNNN_Name, for example "
+            f"{out.name} is not a name for nnU-Net: it must be DatasetNNN_Name, for example "
             f"{suggest_dataset_name(out.name)}."
         )
     said = {**asdict(cutting), "source": source.name, "livers": "labels" if livers is None else str(livers.absolute())}

@@ -1,9 +1,7 @@
 """Networks measured in turns with nnU-Net's own: parameters, FLOPs, time and memory of training and inference."""
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR
+from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.inference.devices import require_device
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
@@ -66,7 +65,7 @@ class BenchmarkSetup:
             )
         if threads:
             torch.set_num_threads(threads)
-        name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
+        name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
         compiled = compiled and device == "cuda"  # nnU-Net does not compile on a CPU
         return cls(patch, batch, device, name, repeats, torch.get_num_threads(), compiled, torch.__version__)
 
@@ -246,12 +245,3 @@ def _loss(variant: Variant | None, outputs: list[TrainingOutput]) -> nn.Module:
     if variant is None:
         return DeepSupervisionWrapper(LOSSES["dice_ce"](labels, False, False), [output.weight for output in outputs])
     return MultiOutputLoss(LOSSES[variant.loss](labels, False, False), outputs)
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -16,9 +16,9 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.core.findings import Finding
 from nnunet_livseg.core.nnunet_folders import VARIABLES
+from nnunet_livseg.diagnostics.machine import GIB, memory_gib, usable_cores
 from nnunet_livseg.startup import OPT_OUT, VARIABLE, discovery_folder
 
-GIB = 2**30
 LEAST_SHARED_MEMORY_GIB = 1.0
 MEMORY_PER_WORKER_GIB = 2.0  # a data-loading worker of nnU-Net with 3D patches
 IMPORT_NAMES = {"pillow": "PIL", "scikit-image": "skimage", "simpleitk": "SimpleITK"}  # unlike their packages
@@ -166,7 +166,7 @@ def _folder(variable: str) -> Iterator[Finding]:
     if not value:
         yield _finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
     elif not Path(value).is_dir():
-        yield _finding("error", variable, f"{value} is no folder", f"mkdir -p {value}")
+        yield _finding("error", variable, f"{value} is not a folder", f"mkdir -p {value}")
     elif not os.access(value, os.W_OK):
         yield _finding("error", variable, f"{value} cannot be written", f"correct its permissions ({holds})")
     else:
@@ -187,7 +187,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    total = memory_gib()
     enough = total >= 15
     yield _finding(
         "ok" if enough else "warning",
@@ -217,9 +217,8 @@ def _open_files() -> Iterator[Finding]:
 
 
 def _workers() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    suggested = max(1, min(cores, int(memory / MEMORY_PER_WORKER_GIB), 12))
+    cores = usable_cores()
+    suggested = max(1, min(cores, int(memory_gib() / MEMORY_PER_WORKER_GIB), 12))
     setting = os.environ.get("nnUNet_n_proc_DA")  # noqa: SIM112 - nnU-Net spells it so
     if setting is None:
         text = f"{cores} cores; nnUNet_n_proc_DA is not set, nnU-Net chooses by host name or takes 12"

@@ -18,13 +18,13 @@ FOLDS = 5  # that nnU-Net divides into where there is no splits_final.json
 
 
 def next_commands(plans: WrittenPlans, dataset: Path, variant: Variant, *, cases: set[str] | None) -> list[str]:
-    """Lines for the user: what was written, what was left out, and what to run next.
+    """Lines for the user: what was written, what was skipped, and what to run next.
 
     Args:
         cases: The training cases of the raw dataset; ``None`` if it is not here.
     """
     lines = [f"{STATES[plans.state]} {plans.path}"]
-    lines += [f"left out {name}: {reason}" for name, reason in plans.left_out.items()]
+    lines += [f"skipped {name}: {reason}" for name, reason in plans.left_out.items()]
     lines += ["", "next:"]
     make = _not_preprocessed(plans, dataset, cases)
     number, name = dataset_number(dataset.name), plans.content["plans_name"]

@@ -36,7 +36,7 @@ class WrittenPlans:
     content: Mapping[str, Any]
     source: Mapping[str, Any]
     state: str  # "wrote"; "unchanged": says the same already; "renewed": nnU-Net has planned the dataset again
-    left_out: Mapping[str, str] = field(default_factory=dict)  # configurations that nobody named, and why
+    left_out: Mapping[str, str] = field(default_factory=dict)  # configurations that do not fit, and why
 
 
 def write_plans(
@@ -181,7 +181,7 @@ def _with_absolute_init(overrides: Overrides) -> Overrides:
     if not checkpoint.is_file():
         raise UserError(f"there is no checkpoint {checkpoint}.\n  --init takes a checkpoint_final.pth of a training.")
     if not is_zipfile(checkpoint):  # as torch saves
-        raise UserError(f"{checkpoint} is no checkpoint.\n  --init takes a checkpoint_final.pth of a training.")
+        raise UserError(f"{checkpoint} is not a checkpoint.\n  --init takes a checkpoint_final.pth of a training.")
     return replace(overrides, init=str(checkpoint))
 
 
@@ -208,7 +208,7 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
     if not path.exists():
         return "wrote"
     there, new = (
-        _with_whole_recipes(read_json(path, remedy="Remove it, or write it anew."), variant),
+        _with_whole_recipes(read_json(path, remedy="Remove it, or write it again."), variant),
         _with_whole_recipes(content, variant),
     )
     if there == new:

@@ -19,26 +19,24 @@ def read_source(dataset: Path, source: str) -> dict[str, Any]:
     path = dataset / f"{source}.json"
     if not path.is_file():
         raise UserError(
-            f"there are no plans {source} in {dataset}, and the new plans are made from nnU-Net's."
+            f"there are no plans {source} in {dataset}, and the new plans start from nnU-Net's."
             f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset_number(dataset.name)} first."
         )
-    plans = read_json(path, remedy="Remove it, or write it anew.")
+    plans = read_json(path, remedy="Remove it, or write it again.")
     if not isinstance(plans.get("configurations"), dict):
-        raise UserError(
-            f"{path} is not a plans file: it has no configurations.\n  Leave out -p, or name nnU-Net's plans."
-        )
+        raise UserError(f"{path} is not a plans file: it has no configurations.\n  Omit -p, or name nnU-Net's plans.")
     if any(KEY in configuration for configuration in plans["configurations"].values()):
         raise UserError(
-            f"{source} already holds a network of ours; new plans are made from nnU-Net's own."
-            "\n  Leave out -p, or name those."
+            f"{source} already holds a network of this package, but new plans start from nnU-Net's own."
+            "\n  Omit -p, or name nnU-Net's plans."
         )
     try:
         return _as_of_today(plans)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise UserError(
-            f"{path} is of an older nnU-Net, or not whole; nnU-Net cannot read it ({reason})."
-            f"\n  Write it anew: nnUNetv2_plan_experiment -d {dataset_number(dataset.name)}"
+            f"{path} is incomplete or from an older nnU-Net, so nnU-Net cannot read it ({reason})."
+            f"\n  Write it again: nnUNetv2_plan_experiment -d {dataset_number(dataset.name)}"
         ) from error
 
 

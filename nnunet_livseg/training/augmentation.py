@@ -166,7 +166,7 @@ def with_elastic(
     def deforming(*args: Any, **kwargs: Any) -> BasicTransform:
         transforms = make(*args, **kwargs)
         if not deform_elastically(transforms, elastic):
-            log("The recipe's elastic deformation is left out: this trainer's augmentation has no SpatialTransform.")
+            log("The recipe's elastic deformation is not used: this trainer's augmentation has no SpatialTransform.")
         return transforms
 
     return deforming

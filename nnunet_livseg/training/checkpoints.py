@@ -49,8 +49,8 @@ def fitting_checkpoint(path: Path, trainer: Any) -> Iterator[None]:
         if "parameter group" in text:
             raise UserError(_other_plans(path, trainer, "optimizer")) from error
         raise UserError(
-            f"{path} is damaged, or no checkpoint of this trainer ({type(error).__name__}: {text})."
-            "\n  Continue from another one of its folder: copy it to this name. Or train anew, without --c."
+            f"{path} is damaged, or is not a checkpoint of this trainer ({type(error).__name__}: {text})."
+            "\n  Copy another checkpoint of its folder to this name and continue, or train again without --c."
         ) from error
     # torch takes the saved settings of another kind of optimizer, which then fails at its first step
     if {"momentum", "betas"} & set(trainer.optimizer.defaults) - set(trainer.optimizer.param_groups[0]):
@@ -60,8 +60,8 @@ def fitting_checkpoint(path: Path, trainer: Any) -> Iterator[None]:
 def _other_plans(path: Path, trainer: Any, what: str) -> str:
     name, folder = trainer.plans_manager.plans_name, Path(trainer.output_folder_base)
     return (
-        f"{path} is of another {what} than the plans {name} have now, so the training cannot go on from it."
-        f"\n  To continue it, put its plans back: copy {folder / 'plans.json'} to {name}.json in nnUNet_preprocessed."
+        f"{path} has another {what} than the plans {name} have now, so the training cannot continue from it."
+        f"\n  To continue it, restore its plans: copy {folder / 'plans.json'} to {name}.json in nnUNet_preprocessed."
         f"\n  To train with the new plans, move {path.parent} away and leave out --c."
     )
 

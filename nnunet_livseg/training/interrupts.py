@@ -28,7 +28,7 @@ class AskedToLeave(Exception):
 class StopSignals:
     """Notes the signals that ask a process to end, while it is entered; afterwards the earlier handlers are back.
 
-    A handler that somebody else has set stays, and outside the main thread, where Python allows no handlers, nothing
+    A handler that was set before stays, and outside the main thread, where Python allows no handlers, nothing
     is noted.
 
     Attributes:

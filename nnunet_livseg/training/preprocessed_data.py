@@ -278,7 +278,7 @@ def _remedy(folder: Path, ours: _Made, owner: _Made | None, again: bool) -> str:
     plan = f"livseg plan -d {dataset} -m {entries['variant']}"
     preset = entries.get("preset", "default")
     plan += ("" if preset == "default" else f" --preset {preset}") + f" -p {owner.plans.plans_name}"
-    lines = [f"Write these plans anew, with your options of then: {plan} -plans_name {ours.plans.plans_name}"]
+    lines = [f"Write these plans again, with the options of the first time: {plan} -plans_name {ours.plans.plans_name}"]
     if again:
         make = f"nnUNetv2_preprocess -d {dataset} -plans_name {owner.plans.plans_name} -c {owner.name}"
         lines.insert(0, f"The data are those of {owner.plans.plans_name}: make them again with {make}")

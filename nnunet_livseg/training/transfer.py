@@ -36,7 +36,7 @@ def load_matching(network: nn.Module, source: Path, *, map_location: torch.devic
     channels and scaled, so that equal channels give the old response.
 
     Raises:
-        UserError: The file is missing, is no nnU-Net checkpoint, or no kernel of a convolution in it fits.
+        UserError: The file is missing or is not an nnU-Net checkpoint, or none of its convolution kernels fits.
     """
     weights = read_weights(source, map_location)
     report = matching(network, weights, source)
@@ -80,7 +80,7 @@ def _no_transfer(source: Path, weights: Mapping[str, Tensor], own: Mapping[str, 
     if theirs and ours and not theirs & ours:
         reason = f"its convolutions are {max(theirs)}D, and the network's are {max(ours)}D"
     elif loaded:
-        reason = f"only {len(loaded)} norms and biases have the same name and shape, which is no transfer"
+        reason = f"only {len(loaded)} norms and biases have the same name and shape, which is not enough for a transfer"
     else:
         reason = "no tensor has the same name and shape"
     return (
@@ -94,7 +94,7 @@ def read_weights(source: Path, map_location: torch.device | str) -> dict[str, Te
     """The network's tensors of a checkpoint of nnU-Net, by name; on the device ``meta``, their shapes alone.
 
     Raises:
-        UserError: The file is missing, or is no nnU-Net checkpoint.
+        UserError: The file is missing, or is not an nnU-Net checkpoint.
     """
     if not source.is_file():
         raise UserError(

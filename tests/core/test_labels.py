@@ -258,7 +258,7 @@ def test_labels_become_integers():
     )
     assert as_integers(np.array([[0.99999, 2.0001]]), "x")[1] == ("label values rounded to whole numbers",)
     for wrong in (0.5, np.nan, np.inf, 1e10):
-        with pytest.raises(UserError, match=r"x holds the value .* no whole number"):
+        with pytest.raises(UserError, match=r"x holds the value .* not a whole number"):
             as_integers(np.array([[1.0, wrong]]), "x")
 
 

@@ -12,10 +12,13 @@ SPLITS = {
     "cut": ("[{", "is damaged: Expecting property name.*line 1"),
     "empty": ("", "is damaged: the file is empty"),
     "no list": ("{}", "holds no list of folds"),
-    "no validation": (json.dumps([{"train": ["a"]}]), "fold 0 is no lists 'train' and 'val'"),
-    "a string": (json.dumps([{"train": "a", "val": ["b"]}]), "fold 0 is no lists"),
-    "numbers": (json.dumps([{"train": ["a"], "val": ["b"]}, {"train": [1], "val": ["b"]}]), "fold 1 is no lists"),
-    "lists": (json.dumps([["a"], ["b"]]), "fold 0 is no lists"),
+    "no validation": (json.dumps([{"train": ["a"]}]), "fold 0 does not have the lists 'train' and 'val'"),
+    "a string": (json.dumps([{"train": "a", "val": ["b"]}]), "fold 0 does not have the lists"),
+    "numbers": (
+        json.dumps([{"train": ["a"], "val": ["b"]}, {"train": [1], "val": ["b"]}]),
+        "fold 1 does not have the lists",
+    ),
+    "lists": (json.dumps([["a"], ["b"]]), "fold 0 does not have the lists"),
 }
 
 

@@ -92,7 +92,7 @@ def test_a_result_is_done_while_its_files_are_there(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "wrong"),
-    [("{", "line 1"), ('{"size": 1, "done": []}', "done is no object"), ('{"done": {}}', "no 'size'")],
+    [("{", "line 1"), ('{"size": 1, "done": []}', "done is not an object"), ('{"done": {}}', "no 'size'")],
 )
 def test_a_damaged_record_is_refused_with_the_remedy(tmp_path, text, wrong):
     (tmp_path / "run.json").write_text(text)

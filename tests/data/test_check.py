@@ -205,7 +205,7 @@ BROKEN = {
     "interpolated label": (
         lambda f: rewrite(label(f), put(0.5, count=3, dtype=np.float32)),
         ERROR,
-        "holds 3 voxels with a value that is no whole number, for example 0.5; it was probably resampled",
+        "holds 3 voxels with a value that is not a whole number, for example 0.5; it was probably resampled",
     ),
     "NaN label": (
         lambda f: rewrite(label(f), put(np.nan, dtype=np.float32)),

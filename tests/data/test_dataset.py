@@ -64,7 +64,7 @@ def test_two_names_of_which_one_begins_as_the_other(monkeypatch, tmp_path):
         (tmp_path / name).mkdir()
     assert find_dataset("1011", "nnUNet_raw").name == "Dataset1011_B"
     assert find_dataset("Dataset101_A", "nnUNet_raw").name == "Dataset101_A"
-    with pytest.raises(UserError, match="with the same id 101 for nnU-Net, which looks at how a name begins"):
+    with pytest.raises(UserError, match="with the same id 101 for nnU-Net, which compares how names begin"):
         find_dataset("101", "nnUNet_raw")
 
 
@@ -107,7 +107,7 @@ def test_without_nnunet_raw_the_message_says_how_to_set_it(monkeypatch, tmp_path
     with pytest.raises(UserError, match="nnUNet_raw is not set"):
         find_raw_dataset("3")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "absent"))
-    with pytest.raises(UserError, match="absent, which is no folder"):
+    with pytest.raises(UserError, match="absent, which is not a folder"):
         find_raw_dataset("3")
 
 
@@ -140,15 +140,15 @@ def test_cases_that_the_json_lists_elsewhere(raw, monkeypatch):
     [
         (None, "there is no dataset.json"),
         ("{", "dataset.json is not valid JSON: Expecting property name"),
-        ("[]", "holds no object but list"),
-        (json.dumps({k: v for k, v in VALID.items() if k != "labels"}), "lacks labels, and nnU-Net will not start"),
+        ("[]", "holds a list and not an object"),
+        (json.dumps({k: v for k, v in VALID.items() if k != "labels"}), "lacks labels, which nnU-Net needs"),
         (json.dumps({"modality": {"0": "CT"}, "labels": {}}), r"channel_names and numTraining.*v1 called it .modality"),
-        (json.dumps({**VALID, "numTraining": "8"}), 'numTraining in dataset.json is "8", which is no int'),
+        (json.dumps({**VALID, "numTraining": "8"}), 'numTraining in dataset.json is "8", which is not of type int'),
         (
             json.dumps({**VALID, "labels": ["liver"]}),
-            r'labels in dataset.json is \["liver"\], which is no filled object',
+            r'labels in dataset.json is \["liver"\], which is not a filled object',
         ),
-        (json.dumps({**VALID, "channel_names": {}}), "channel_names in dataset.json is {}, which is no filled object"),
+        (json.dumps({**VALID, "channel_names": {}}), "channel_names in dataset.json is {}, which is not a filled"),
         (json.dumps({**VALID, "channel_names": {"CT": 0}}), "channel_names in dataset.json has the keys CT"),
     ],
 )

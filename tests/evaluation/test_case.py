@@ -159,7 +159,7 @@ def test_float_labels_without_fractions_are_read_and_noted(tmp_path, files, pred
 
 def test_probabilities_are_refused(tmp_path, files, predicted):
     path = write(tmp_path / "prob.nii.gz", predicted * 0.37, dtype=np.float32)
-    with pytest.raises(UserError, match=r"prob.nii.gz holds the value 0.37, which is no whole .* probabilities"):
+    with pytest.raises(UserError, match=r"prob.nii.gz holds the value 0.37, which is not a whole .* probabilities"):
         evaluate_case(path, files[1])
 
 

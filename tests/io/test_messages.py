@@ -119,7 +119,7 @@ def test_msd_sources(tmp_path):
     with pytest.raises(UserError, match="says the modality is 'MRI', not CT"):
         msd.find(tmp_path)
     (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": {"liver": 1}}))
-    with pytest.raises(UserError, match=r"has no 'training', so it is no Decathlon dataset.json"):
+    with pytest.raises(UserError, match=r"has no 'training', so it is not a Decathlon dataset.json"):
         msd.find(tmp_path)
 
 

@@ -143,7 +143,7 @@ def test_a_damaged_record_is_named(predictions):
     run(predictions)
     path = predictions.parent / "out" / RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | {"files": []}))
-    with pytest.raises(UserError, match=r"is damaged: files is no object.\n  Delete it to process every file again"):
+    with pytest.raises(UserError, match=r"is damaged: files is not an object.\n  Delete it to process every file"):
         run(predictions)
 
 
@@ -167,7 +167,7 @@ def test_fractions_are_no_labels(tmp_path):
     (tmp_path / "in").mkdir()
     sitk.WriteImage(image(scan() * 0.5, np.float32), str(tmp_path / "in" / "a.nii.gz"))
     (problem,) = run(tmp_path / "in").problems
-    assert re.search("a.nii.gz holds the value 0.5, which is no whole number", problem.reason)
+    assert re.search("a.nii.gz holds the value 0.5, which is not a whole number", problem.reason)
 
 
 def test_folders_without_label_maps_are_named(tmp_path):

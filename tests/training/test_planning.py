@@ -437,7 +437,7 @@ def test_plans_of_an_older_nnunet_are_translated_by_nnunet(place, plan, network)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (old_plans(UNet_class_name="MyUNet"), r"is of an older nnU-Net.*Unknown architecture MyUNet"),
+        (old_plans(UNet_class_name="MyUNet"), r"is incomplete or from an older nnU-Net.*Unknown architecture MyUNet"),
         (stock_plans() | {"configurations": {"2d": {"patch_size": [32, 32]}}}, r"it has no 'UNet_class_name'"),
         (stock_plans() | {"configurations": {"2d": {"inherits_from": "x"}}}, r"The configuration x does not exist"),
         ({"labels": {}}, r"is not a plans file: it has no configurations"),
@@ -459,7 +459,7 @@ def test_plans_that_nnunet_cannot_read_are_refused_in_one_message(place, plan, c
         ("dataset.json", "{", r"dataset\.json is not valid JSON"),
         ("dataset.json", "{}", r"dataset\.json lacks labels"),
         ("splits_final.json", "{", r"splits_final\.json is damaged"),
-        ("splits_final.json", '[{"train": []}]', r"fold 0 is no lists 'train' and 'val'"),
+        ("splits_final.json", '[{"train": []}]', r"fold 0 does not have the lists 'train' and 'val'"),
         (
             "dataset.json",
             json.dumps(
@@ -496,7 +496,7 @@ def weights_3d(tmp_path):
 def test_weights_of_another_dimension_leave_a_configuration_out(place, plan, weights_3d):
     said = plan("--init", weights_3d)
     assert re.search(
-        r"left out 2d: nothing in .*3d.pth fits .*: its convolutions are 3D, and the network's are 2D", said
+        r"skipped 2d: nothing in .*3d.pth fits .*: its convolutions are 3D, and the network's are 2D", said
     )
     content = json.loads((place / "DPCNetUNetInitPlans.json").read_text())
     assert list(content["configurations"]) == ["3d_fullres", "3d_lowres", "3d_cascade_fullres"]

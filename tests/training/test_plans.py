@@ -236,7 +236,7 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
             r"there are no plans OtherPlans in .*\n  Run nnUNetv2_plan_and_preprocess",
         ),
         (["-m", "dpcnet", "--init", "none.pth"], r"there is no checkpoint .*none.pth"),
-        (["-m", "dpcnet", "--init", __file__], r"test_plans.py is no checkpoint"),
+        (["-m", "dpcnet", "--init", __file__], r"test_plans.py is not a checkpoint"),
         (["-m", "dpcnet", "--batch", "0"], r"--batch 0: sizes must be above 0"),
         (["-m", "dpcnet", "-c", "3d_fullres", "--patch", "0", "64", "64"], r"--patch 0 64 64: sizes must be above 0"),
         (["-m", "dpcnet", "-c", "3d_fullres", "--spacing", "0", "1", "1"], r"--spacing 0.0 1.0 1.0: sizes must be"),
@@ -283,7 +283,7 @@ def test_plans_of_another_variant_stay(dataset, capsys):
     assert plan("-m", "dpcnet-ag", "-plans_name", "MyPlans") == 1
     assert "MyPlans.json holds other plans (dpcnet default), which stay as they are" in capsys.readouterr().err
     assert plan("-m", "dpcnet-ag", "-p", "MyPlans") == 1
-    assert "MyPlans already holds a network of ours" in capsys.readouterr().err
+    assert "MyPlans already holds a network of this package" in capsys.readouterr().err
 
 
 def test_a_dataset_that_is_not_there(dataset, capsys, monkeypatch):

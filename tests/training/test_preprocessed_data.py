@@ -168,7 +168,7 @@ def test_data_that_were_planned_again_need_new_plans_of_ours(place):
         check(place, owned(now["foreground_intensity_properties_per_channel"]["0"]))
         with pytest.raises(
             UserError,
-            match=r"Write these plans anew.*livseg plan -d 901 -m dpcnet -p nnUNetPlans -plans_name DPCNetPlans$",
+            match=r"Write these plans again.*livseg plan -d 901 -m dpcnet -p nnUNetPlans -plans_name DPCNetPlans$",
         ):
             check(place, owned())
 

@@ -151,7 +151,7 @@ class NoAugmentation(TRAINERS["DPCNetTrainer"]):
 def test_a_subclass_without_spatial_transforms_is_told(make_trainer):
     trainer = make_trainer(NoAugmentation, elastic=ELASTIC)
     trainer.get_dataloaders()
-    assert "elastic deformation is left out" in Path(trainer.log_file).read_text()
+    assert "elastic deformation is not used" in Path(trainer.log_file).read_text()
 
 
 def test_the_method_is_still_nnunets():

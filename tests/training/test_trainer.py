@@ -192,12 +192,12 @@ def test_checkpoints_of_compiled_and_plain_networks_are_the_same(make_trainer, t
         (
             lambda c: c["network_weights"].popitem(),
             {},
-            "of another network (.|\\n)*put its plans back(.|\n)*leave out --c",
+            "has another network (.|\\n)*restore its plans(.|\n)*leave out --c",
         ),
-        (lambda c: None, {"optimizer": "sgd"}, "of another optimizer than the plans"),
-        (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "of another optimizer than the plans"),
-        (lambda c: c.pop("network_weights"), {}, r"damaged, or no checkpoint of this trainer \(KeyError"),
-        (None, {}, "damaged, or no checkpoint"),
+        (lambda c: None, {"optimizer": "sgd"}, "has another optimizer than the plans"),
+        (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "has another optimizer than the plans"),
+        (lambda c: c.pop("network_weights"), {}, r"is damaged, or is not a checkpoint of this trainer \(KeyError"),
+        (None, {}, "is damaged, or is not a checkpoint"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_one_message(make_trainer, tmp_path, change, recipe, message):
@@ -209,8 +209,17 @@ def test_a_checkpoint_that_does_not_fit_is_one_message(make_trainer, tmp_path, c
         content = torch.load(path, weights_only=False)
         change(content)
         torch.save(content, path)
-    with pytest.raises(UserError, match=f"checkpoint.pth is {message}"):
+    with pytest.raises(UserError, match=f"checkpoint.pth {message}"):
         make_trainer(**recipe).load_checkpoint(str(path))
+
+
+def test_the_first_process_of_another_node_writes_no_checkpoint(make_trainer, tmp_path, monkeypatch):
+    """nnU-Net's branch for several nodes asks ``global_rank``; ``local_rank`` is 0 on every node there."""
+    trainer = make_trainer()
+    trainer.global_rank = 1
+    monkeypatch.setattr(nnUNetTrainer, "save_checkpoint", lambda self, filename: None)
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert not list(tmp_path.glob("*.pth"))
 
 
 def test_continuing_does_not_need_the_initial_weights_any_more(make_trainer, tmp_path):

@@ -83,7 +83,7 @@ def test_another_dataset_is_left_alone(drawn, tmp_path):
 
 
 def test_wrong_arguments(drawn, tmp_path):
-    with pytest.raises(UserError, match=r"InLiver is no name for nnU-Net.*DatasetNNN_Name"):
+    with pytest.raises(UserError, match=r"InLiver is not a name for nnU-Net.*DatasetNNN_Name"):
         write(drawn, tmp_path / "InLiver")
     out = tmp_path / "Dataset302_InLiver"
     with pytest.raises(UserError, match="there is no mode 'box' of cutting to the liver; known are crop, mask"):

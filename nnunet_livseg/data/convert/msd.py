@@ -49,7 +49,7 @@ def _read(path: Path) -> dict:
     missing = [key for key in ("training", "labels") if not listed.get(key)]
     if missing:
         raise UserError(
-            f"{path} has no {' and no '.join(repr(key) for key in missing)}, so it is no Decathlon dataset.json.\n"
+            f"{path} has no {' and no '.join(repr(key) for key in missing)}, so it is not a Decathlon dataset.json.\n"
             "  An nnU-Net v2 raw dataset needs no conversion; for other files use: livseg convert folder"
         )
     modality = " ".join(map(str, dict(listed.get("modality") or {"0": "CT"}).values()))

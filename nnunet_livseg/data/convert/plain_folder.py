@@ -21,7 +21,7 @@ _CHANNEL = re.compile(r"_0000$")
 def find(source: Path) -> SourceDataset:
     """Find the cases of a folder or of a CSV table.
 
-    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be left out). An image
+    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be missing). An image
     may be a folder of a DICOM series; a label map a DICOM SEG or RT structure set, or a folder with one. A table has
     the columns ``image`` and ``label`` and may have ``case``, ``patient`` and ``part`` (``train`` or ``test``); its
     paths are relative to the table, and a row without a label is a test case. What label values mean stands in the
