@@ -172,9 +172,10 @@ def test_anisotropic_kernels_and_strides(variant, dim):
         assert tuple(output.shape[2:]) == expected
 
 
-def test_finite_under_autocast_with_large_inputs(network, scan):
+def test_finite_under_autocast_with_large_inputs(shallow_network, shallow_scan):
+    """Shallow, because torch's bfloat16 Conv3d on a CPU reads foreign memory where an axis has one voxel."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = network(scan * 1e4)
+        outputs = shallow_network(shallow_scan * 1e4)
     assert all(output.isfinite().all() for output in outputs)
 
 
