@@ -59,7 +59,7 @@ class R2UNet(PlannedNetwork):
                 inputs, outputs, conv_op=g.conv_op, kernel_size=g.kernel_sizes[level], **options
             )
 
-        self.encoder = _Encoder(input_channels, g, unit)
+        self.encoder = PooledEncoder(input_channels, g, unit)
         self.decoder = _Decoder(num_classes, g, unit, deep_supervision=deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -88,7 +88,7 @@ class CSNet(PlannedNetwork):
     ) -> None:
         super().__init__(input_channels, geometry)
         g = self.geometry
-        self.encoder = _Encoder(input_channels, g, partial(_ResidualUnit, g))
+        self.encoder = PooledEncoder(input_channels, g, partial(_ResidualUnit, g))
         self.spatial = AxisAttention(g.features_per_stage[-1], conv_op=g.conv_op, norm=g.norm)
         self.channel = ChannelContext(energy="danet")
         self.decoder = _Decoder(num_classes, g, partial(two_convolutions, g), deep_supervision=deep_supervision)
@@ -138,7 +138,7 @@ class NestedUNet(PlannedNetwork):
         self.require_known(heads=(heads, tuple(FUSIONS)))
         g, self.heads, self.supervised = self.geometry, heads, supervised
         depth, widths = g.n_stages - 1, g.features_per_stage
-        self.encoder = _Encoder(input_channels, g, partial(two_convolutions, g))
+        self.encoder = PooledEncoder(input_channels, g, partial(two_convolutions, g))
         self.decoder = Heads([g.conv_op(widths[0], num_classes, 1) for _ in range(depth if supervised else 1)])
         self.decoder.deep_supervision = deep_supervision
         self.decoder.ups = nn.ModuleDict()
@@ -207,7 +207,7 @@ class _ResidualUnit(nn.Module):
         return self.activate(self.convs(x) + self.beside(x))
 
 
-class _Encoder(nn.Module):
+class PooledEncoder(nn.Module):
     """Units with max pooling between them; returns all levels, finest first."""
 
     def __init__(self, input_channels: int, g: Geometry, unit: Unit) -> None:

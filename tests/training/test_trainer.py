@@ -341,7 +341,7 @@ def test_channels_come_from_the_dataset_and_not_from_the_plans(place, own_plans)
     of_the_model = PlansManager(json.loads(json.dumps(trainer.plans_manager.plans)))
     for plans in (trainer.plans_manager, of_the_model):
         network = trainer.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 2, 3, False)
-        assert (network.image_channels, network.phases) == (2, 2)
+        assert (network.channels.image, network.phases) == (2, 2)
     back = make(
         TRAINERS[variant.trainer],
         of_the_model.plans,
