@@ -13,7 +13,7 @@ from nnunet_livseg.plans import training_setup
 from nnunet_livseg.reference_networks import build
 from nnunet_livseg.variants import find_variant
 
-from .conftest import ROWS, small_configuration
+from .conftest import ROWS, marked, small_configuration
 
 # tracing takes seconds: every row in its least dimension, and one row of every network class in its largest as well
 LARGEST = {variant.network: (variant, max(variant.dims)) for variant, _ in reversed(ROWS)}
@@ -98,7 +98,7 @@ def with_smooth_activations(module):
             with_smooth_activations(child)
 
 
-@pytest.mark.parametrize("row", GRAPHS, ids=lambda row: f"{row[0].name}-{row[1]}d", indirect=True)
+@pytest.mark.parametrize("row", marked(GRAPHS), indirect=True)
 def test_one_graph_without_breaks(shallow_network, shallow_scan, row):
     """torch.compile(fullgraph=True) raises at the first thing that it cannot trace.
 
@@ -202,9 +202,7 @@ def test_double_precision_stays_double(shallow_network, shallow_scan):
     assert all(p.grad.isfinite().all() for p in shallow_network.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row[1] == min(row[0].dims)], ids=lambda row: row[0].name, indirect=True
-)
+@pytest.mark.parametrize("row", marked(row for row in ROWS if row[1] == min(row[0].dims)), indirect=True)
 def test_nnunets_pretrained_weights_fit_another_number_of_classes(configuration, variant, scan, tmp_path):
     """nnU-Net's own function asks for every tensor that it does not take for a head, in its shape."""
     few, many = (build(configuration, variant, channels=scan.shape[1], classes=classes) for classes in (2, 5))

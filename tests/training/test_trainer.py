@@ -278,13 +278,13 @@ import os, sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel as DDP
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.reference_networks import build, stock_configuration
-from nnunet_livseg.variants import VARIANTS
+from nnunet_livseg.variants import VARIANTS, is_installed
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=sys.argv[2], rank=int(sys.argv[1]), world_size=2)
 labels = LabelManager({"background": 0, "liver": 1, "tumor": 2}, None)
-for variant in VARIANTS:
+for variant in filter(is_installed, VARIANTS):
     torch.manual_seed(0)
     configuration = stock_configuration(min(variant.dims), patch=(32, 32), features=(4, 6, 8, 10, 12))
     bare = build(configuration, variant, channels=2)
