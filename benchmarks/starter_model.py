@@ -1,6 +1,7 @@
 """The starter model, made from the 25 patients of ``lits_window`` with nnU-Net's commands and ours, on a CPU.
 
-    python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--folds 0 1 2 3 4 all] [--ship FOLDER]
+    python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--stages liver tumors]
+        [--folds 0 1 2 3 4 all] [--ship FOLDER]
 
 SOURCE is the nnU-Net raw dataset. DIR, outside the repository, gets links to its images and all that is made from
 them. Run the same command again after an interruption: finished steps are skipped, and a training continues from its
@@ -8,8 +9,9 @@ last checkpoint (at most five minutes and an epoch are lost). At the end the out
 long every step took, on which machine, and the Dice of the folds' own patients. What follows ``--`` goes to
 ``livseg plan`` (``-- --epochs 20``).
 
-The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew. ``--ship`` then
-writes it as the package ships it: weights without pickle in half precision, plans, dataset.json.
+The first stage sees whole CTs at 4 mm and finds the liver; the second sees the liver's box at about 2 mm and finds the
+tumors. The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew.
+``--ship`` then writes it as the package ships it: weights without pickle in half precision, plans, dataset.json.
 """
 
 import argparse
@@ -31,21 +33,36 @@ from nnunet_livseg.variants import find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]
 TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
-DATASET, NUMBER, CONFIGURATION = "Dataset811_LiTSWindow", 811, "3d_fullres"
+DATASET, CONFIGURATION = "Dataset811_LiTSWindow", "3d_fullres"
 FOLDS = ("0", "1", "2", "3", "4", "all")
 EPOCHS_OF_ALL = 30  # after those of fold 0
-# lits_window's orientation; its pixels are averages of two by two, and those of a whole CT become ones as large
-GRID = {"orientation": "LPS", "average_to_mm": 2.0}
-# of its patients: all but five have slices this close, all but one a liver of such median HU, all this much liver
+MARGIN_MM = 30  # around the liver, in the second stage's data
+# of lits_window's patients: all but five have slices this close, all but one a liver of such median HU, and all have
+# this much liver
 TRAINED_ON = {"slice_mm": 5.1, "liver_hu": [60, 160], "liver_ml": 1100}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the model's networks."""
+    """One of the model's networks.
+
+    Args:
+        variant: Its row of ``livseg list``.
+        preset: Its settings.
+        dataset: What it is trained on.
+        average_to_mm: Voxels of a CT are averaged up to this size first, because lits_window's pixels are averages of
+            two by two.
+    """
 
     variant: str
     preset: str
+    dataset: str
+    average_to_mm: float
+
+    @property
+    def number(self) -> int:
+        """nnU-Net's number of the dataset."""
+        return int(self.dataset[7:10])
 
     @property
     def trainer(self) -> str:
@@ -59,16 +76,20 @@ class Stage:
     def folder(self, place: Workplace, fold: str) -> Path:
         """Where nnU-Net keeps the training."""
         model = f"{self.trainer}__{self.plans(fold)}__{CONFIGURATION}"
-        return place.folder / "nnUNet_results" / DATASET / model / f"fold_{fold}"
+        return place.folder / "nnUNet_results" / self.dataset / model / f"fold_{fold}"
 
 
-WHOLE_CT = Stage("dpcnet-unet", "starter")  # liver and tumors at 4 mm
+STAGES = {
+    "liver": Stage("dpcnet-unet", "starter", DATASET, 2.0),
+    "tumors": Stage("dpcnet-unet", "tumors", "Dataset812_LiTSInLiver", 1.6),
+}
 
 
 def make(
     source: Path,
     work: Path,
     *,
+    stages: Sequence[str],
     folds: Sequence[str],
     threads: int,
     plan: Sequence[str] = (),
@@ -83,16 +104,18 @@ def make(
     settings = {"source": str(source.resolve()), "plan": list(plan)}
     place = Workplace(work, DATASET, settings)
     link(source, place)
-    prepare(place, WHOLE_CT, plan)
-    for fold in folds:
-        if fold == "all":
-            plan_for_all(place, WHOLE_CT, plan)
-        train(place, WHOLE_CT, fold, threads)
-    name = f"{WHOLE_CT.variant} {WHOLE_CT.preset}"
-    found = {"stages": {name: outcome(place, WHOLE_CT)}, "steps": place.steps, "machine": _machine(threads)}
+    chosen = [STAGES[name] for name in stages]
+    for stage in chosen:
+        prepare(place, stage, plan)
+        for fold in folds:
+            if fold == "all":
+                plan_for_all(place, stage, plan)
+            train(place, stage, fold, threads)
+    outcomes = {f"{stage.variant} {stage.preset}": outcome(place, stage) for stage in chosen}
+    found = {"stages": outcomes, "steps": place.steps, "machine": _machine(threads)}
     write_json(work / "starter_model.json", found)
-    if ship_to is not None:
-        ship(place, WHOLE_CT, ship_to)
+    for stage in chosen if ship_to is not None else ():
+        ship(place, stage, ship_to)
     return found
 
 
@@ -121,18 +144,23 @@ def link(source: Path, place: Workplace) -> None:
 
 
 def prepare(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:
-    """nnU-Net's fingerprint and plans, the stage's plans, and its preprocessed data."""
-    place.call("check", "livseg", "check", NUMBER)
-    stock = ("nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
-    place.call("fingerprint", *stock)
-    ours = ("livseg", "plan", "-d", NUMBER, "-m", stage.variant, "--preset", stage.preset, *plan)
+    """The stage's data, nnU-Net's fingerprint and plans of it, the stage's plans, and its preprocessed data."""
+    number = stage.number
+    if stage.dataset != DATASET:
+        out = place.raw.with_name(stage.dataset)
+        place.call(f"{number}/crop", "livseg", "two-stage", "data", "-d", 811, "-o", out, "--margin", MARGIN_MM)
+    place.call(f"{number}/check", "livseg", "check", number)
+    stock = ("nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
+    place.call(f"{number}/fingerprint", *stock)
+    ours = ("livseg", "plan", "-d", number, "-m", stage.variant, "--preset", stage.preset, *plan)
     place.call(f"{stage.plans('0')}/plan", *ours)
-    preprocess(place, stage.plans("0"))
+    preprocess(place, stage, "0")
 
 
-def preprocess(place: Workplace, plans: str) -> None:
-    """nnU-Net's preprocessed data of the plans."""
-    words = ("nnUNetv2_preprocess", "-d", NUMBER, "-plans_name", plans, "-c", CONFIGURATION, "-np", 1)
+def preprocess(place: Workplace, stage: Stage, fold: str) -> None:
+    """nnU-Net's preprocessed data of the fold's plans."""
+    plans = stage.plans(fold)
+    words = ("nnUNetv2_preprocess", "-d", stage.number, "-plans_name", plans, "-c", CONFIGURATION, "-np", 1)
     place.call(f"{plans}/preprocess", *words)
 
 
@@ -147,14 +175,14 @@ def plan_for_all(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:
         raise UserError(f"the training on all patients starts from fold 0, but {first} is not there.\n  --folds 0 all")
     model = ("-m", stage.variant, "--preset", stage.preset, *plan)
     epochs = () if "--epochs" in plan else ("--epochs", EPOCHS_OF_ALL)
-    place.call(f"{stage.plans('all')}/plan", "livseg", "plan", "-d", NUMBER, *model, *epochs, "--init", first)
-    preprocess(place, stage.plans("all"))
+    place.call(f"{stage.plans('all')}/plan", "livseg", "plan", "-d", stage.number, *model, *epochs, "--init", first)
+    preprocess(place, stage, "all")
 
 
 def train(place: Workplace, stage: Stage, fold: str, threads: int) -> None:
     """One training and nnU-Net's validation of it; ``--c`` starts it, too."""
     model = ("-tr", stage.trainer, "-p", stage.plans(fold))
-    words = ("python", TRAIN, "--threads", threads, NUMBER, CONFIGURATION, fold, *model, "--c")
+    words = ("python", TRAIN, "--threads", threads, stage.number, CONFIGURATION, fold, *model, "--c")
     place.call(f"{stage.plans(fold)}/fold_{fold}", *words)
 
 
@@ -169,7 +197,11 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
     plans["configurations"][CONFIGURATION]["livseg"]["recipe"]["init"] = None  # a path of this machine
     write_json(model / "plans.json", plans)
     dataset = json.loads((training.parent / "dataset.json").read_text())
-    write_json(model / "dataset.json", dataset | {"livseg": {"grid": GRID, "trained_on": TRAINED_ON}})
+    grid = {"orientation": "LPS", "average_to_mm": stage.average_to_mm}
+    ours = dataset.get("livseg", {}) | {"grid": grid, "trained_on": TRAINED_ON}
+    if "two_stage" in ours:  # without the places of the patients' livers
+        ours["two_stage"] = {key: ours["two_stage"][key] for key in ("mode", "margin_mm")}
+    write_json(model / "dataset.json", dataset | {"livseg": ours})
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -224,6 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset with liver 1 and tumor 2")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
+    parser.add_argument("--stages", nargs="*", default=tuple(STAGES), choices=STAGES, help="networks (both)")
     parser.add_argument("--folds", nargs="*", default=FOLDS, choices=FOLDS, help="trainings, in this order (all six)")
     parser.add_argument("--threads", type=int, default=2, help="of one training (default: %(default)s)")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the trained model as the package ships it")
@@ -231,7 +264,15 @@ def main() -> None:
     at = words.index("--") if "--" in words else len(words)
     args = parser.parse_args(words[:at])
     plan = words[at + 1 :]  # for livseg plan
-    found = make(args.source, args.work.resolve(), folds=args.folds, threads=args.threads, plan=plan, ship_to=args.ship)
+    found = make(
+        args.source,
+        args.work.resolve(),
+        stages=args.stages,
+        folds=args.folds,
+        threads=args.threads,
+        plan=plan,
+        ship_to=args.ship,
+    )
     print(said(found))
 
 

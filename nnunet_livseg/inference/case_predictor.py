@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nnunet_livseg.core.allocator import kept_pages
+from nnunet_livseg.core.clock import stage
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.inference.coarse_grid import CoarseGrid, enlarged, refined_labels
+from nnunet_livseg.inference.coarse_grid import CoarseGrid, enlarged, nearest, refined_labels, repeated
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
@@ -173,6 +174,17 @@ class CasePredictor:
         """The labels of ``predict`` alone, ``(Z, Y, X)``: no map of probabilities is made."""
         return self._predicted(images, set()).labels
 
+    def rough_label_map(self, images: Sequence[sitk.Image]) -> np.ndarray:
+        """The labels of a model with a coarse grid, decided on its network's voxels: quicker, with rough edges."""
+        image = images[0]
+        coarse = [self.grid.coarse(image) for image in images]
+        axes = self.axes(coarse[0])
+        data, properties = self.preprocessed(axes.stacked(coarse), axes.spacing_mm)
+        labels = np.asarray(self.label_manager.convert_logits_to_segmentation(self._outputs(torch.from_numpy(data))))
+        labels = nearest(labels.astype(np.uint8), properties["shape_after_cropping_and_before_resampling"])
+        labels = self.grid.own_axes(image, coarse[0])(axes.from_reader(self._whole(labels, properties)))
+        return repeated(labels, self.grid.block(image), image.GetSize()[::-1])
+
     def _predicted(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
         return self._on_grid(images, structures) if self.grid is None else self._on_coarse_grid(images, structures)
 
@@ -184,14 +196,16 @@ class CasePredictor:
     def _on_coarse_grid(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
         """The same by way of the grid that the model asks for; labels by the probabilities between its voxels."""
         image = images[0]
-        coarse = [self.grid.coarse(image) for image in images]
+        with stage("preprocess"):
+            coarse = [self.grid.coarse(image) for image in images]
         found = self._on_grid(coarse, {*structures, LIVER, TUMOR})
-        found = found.changed(self.grid.own_axes(image, coarse[0]))
-        block, shape, known = self.grid.block(image), image.GetSize()[::-1], self.model.structures.values
-        labels = refined_labels(found.labels, found.probabilities, known, block, shape)
-        kept = {name: values for name, values in found.probabilities.items() if name in structures}
-        whole = partial(enlarged, block=block, shape=shape)
-        return replace(found, probabilities=kept).changed(whole, labels=labels)
+        with stage("resample back"):
+            found = found.changed(self.grid.own_axes(image, coarse[0]))
+            block, shape, known = self.grid.block(image), image.GetSize()[::-1], self.model.structures.values
+            labels = refined_labels(found.labels, found.probabilities, known, block, shape)
+            kept = {name: values for name, values in found.probabilities.items() if name in structures}
+            whole = partial(enlarged, block=block, shape=shape)
+            return replace(found, probabilities=kept).changed(whole, labels=labels)
 
     def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""
@@ -199,14 +213,15 @@ class CasePredictor:
         data, properties = self.preprocessed(image, spacing_mm, previous)
         outputs = self._outputs(torch.from_numpy(data))
         del data
-        extra = self._reduced(outputs)
-        logits = [channel.clone() for channel in outputs[: self.heads]] if self.members else list(outputs)
-        del outputs  # with the channels that are reduced by now
-        logits = [self._resampled(logits.pop(0), properties) for _ in range(self.heads)]
-        extra = {name: self._whole(self._resampled(values, properties), properties) for name, values in extra.items()}
-        labels, probabilities = self._decided(logits, structures)
-        probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
-        return Prediction(self._whole(labels, properties), probabilities, **extra)
+        with stage("resample back"):
+            maps = self._reduced(outputs)
+            logits = [channel.clone() for channel in outputs[: self.heads]] if self.members else list(outputs)
+            del outputs  # with the channels that are reduced by now
+            logits = [self._resampled(logits.pop(0), properties) for _ in range(self.heads)]
+            maps = {name: self._whole(self._resampled(values, properties), properties) for name, values in maps.items()}
+            labels, probabilities = self._decided(logits, structures)
+            probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
+            return Prediction(self._whole(labels, properties), probabilities, **maps)
 
     def axes(self, image: sitk.Image) -> ReaderAxes:
         """From the axes of ``image`` to those of the reader that the model was trained with."""
@@ -227,9 +242,10 @@ class CasePredictor:
         plans, configuration = nnunet.plans_manager, nnunet.configuration_manager
         properties = {"spacing": [float(s) for s in spacing_mm]}
         self._require_thickness(image, spacing_mm)
-        data, labels, properties = preprocessor.run_case_npy(
-            image, previous, properties, plans, configuration, nnunet.dataset_json
-        )
+        with stage("preprocess"):
+            data, labels, properties = preprocessor.run_case_npy(
+                image, previous, properties, plans, configuration, nnunet.dataset_json
+            )
         if previous is not None:
             labels = convert_labelmap_to_one_hot(labels[0], self.label_manager.foreground_labels, data.dtype)
             data = np.vstack((data, labels))
@@ -249,7 +265,7 @@ class CasePredictor:
     def _outputs(self, data: Tensor) -> Tensor:
         """Output channels of nnU-Net's sliding window, the mean over folds, at the network's resolution."""
         try:
-            with IsInfByChannel(), kept_pages(self.nnunet.device.type):
+            with stage("network"), IsInfByChannel(), kept_pages(self.nnunet.device.type):
                 return self.nnunet.predict_logits_from_preprocessed_data(data).cpu()
         except RuntimeError as error:
             if "Encountered inf" not in str(error):

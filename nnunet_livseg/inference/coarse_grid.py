@@ -109,6 +109,19 @@ def enlarged(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> 
     return whole
 
 
+def nearest(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Values ``(z, y, x)`` on a grid of ``shape`` over the same extent: each voxel has that of the nearest center."""
+    index = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, values.shape, strict=True))
+    return values[np.ix_(*index)]
+
+
+def repeated(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """Values ``(z, y, x)`` of blocks on all voxels ``shape`` (Z, Y, X) that they are made of."""
+    for axis, number in enumerate(block):
+        values = values.repeat(number, axis)
+    return values[tuple(slice(size) for size in shape)]
+
+
 def refined_labels(
     labels: np.ndarray,
     probabilities: Mapping[str, np.ndarray],

@@ -32,8 +32,8 @@ class LiverFiles:
         self.file_ending = dataset.file_ending
         self.structures = require_liver(predicted_livers(folder, dataset), where=str(folder))
 
-    def find_liver(self, ct: CTInput) -> np.ndarray:
-        """True on the liver and its tumors, ``(Z, Y, X)`` of the CT.
+    def find_liver(self, ct: CTInput, *, rough: bool = False) -> np.ndarray:
+        """True on the liver and its tumors, ``(Z, Y, X)`` of the CT, rough or not.
 
         Raises:
             UserError: Its label map is missing, does not lie where the CT lies, or holds undeclared values.

@@ -6,13 +6,14 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
 from nnunet_livseg.core.files import digest, read_json
 from nnunet_livseg.core.names import numbered_names, require_options
 from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.imaging.images import WriteError
-from nnunet_livseg.inference.ct_input import read_ct, unpacked
+from nnunet_livseg.inference.ct_input import unpacked
 from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
 from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, write_result
@@ -100,7 +101,7 @@ def segment_all(
             continue
         try:
             with unpacked(given) as place:
-                result = segmenter.segment(read_ct(place, **reading))
+                result = segmenter.segment(place, **reading)
                 folder = out if alone else _place(out / result.name, mark, holders)
                 write_result(result, folder, files=files, request=request, given=mark, on_failure=note_broken)
         except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
@@ -111,8 +112,8 @@ def segment_all(
             continue
         holders[folder] = mark
         folders.append(folder)
-        notes = read_json(folder / RECORD, keys=("notes",), remedy="Run again with --overwrite.")["notes"]
-        say("\n  ".join([f"{folder}: {summary(result)}", *notes]))
+        record = read_json(folder / RECORD, keys=("notes", "made_with"), remedy="Run again with --overwrite.")
+        say("\n  ".join([f"{folder}: {summary(result)}", *record["notes"], _times(record)]))
     lost = "\n".join(["label maps and measurements are written, but these files are not:", *broken])
     if failed:
         texts = [f"{len(failed)} of {len(inputs)} inputs failed.", *failed, *([lost] if broken else [])]
@@ -129,6 +130,12 @@ def summary(result: Segmentation) -> str:
     if found.lesions is not None:
         parts.append(f"{len(found.lesions)} lesion{'' if len(found.lesions) == 1 else 's'}")
     return f"{', '.join(parts)} in {result.provenance.seconds:.0f} s"
+
+
+def _times(record: Mapping[str, Any]) -> str:
+    """A line about where the time went."""
+    stages = record["made_with"]["seconds_by_stage"]
+    return "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.items())
 
 
 def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, files: ResultFiles, reading: dict) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from nnunet_livseg import __version__
+from nnunet_livseg.core.clock import stage, stage_clock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
 from nnunet_livseg.core.names import require_options
@@ -37,7 +38,7 @@ from nnunet_livseg.inference.coarse_grid import CoarseGrid
 from nnunet_livseg.inference.ct_input import CTInput, read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.quality import Quality, quality_of
-from nnunet_livseg.inference.starter_model import beyond_training, large_enough, starter_model
+from nnunet_livseg.inference.starter_model import beyond_training, large_enough, starter_liver_model, starter_model
 from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
 from nnunet_livseg.patient.measure import measure
 from nnunet_livseg.patient.segmentation import Provenance, Segmentation
@@ -56,8 +57,8 @@ class LiverFinder(Protocol):
 
     name: str
 
-    def find_liver(self, ct: CTInput) -> np.ndarray:
-        """True on the liver and its tumors, ``(Z, Y, X)`` of the CT."""
+    def find_liver(self, ct: CTInput, *, rough: bool = False) -> np.ndarray:
+        """True on the liver and its tumors, ``(Z, Y, X)`` of the CT; ``rough``: as good as its box needs it."""
 
     def weights(self) -> list[Path]:
         """Files that the answer depends on."""
@@ -85,7 +86,8 @@ class Segmenter:
     """A model in memory that segments one CT after the other.
 
     Args:
-        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model.
+        model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model, which has
+            a liver model of its own.
         folds: One or several; left out, what the quality says.
         checkpoint: File name of the weights.
         quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
@@ -120,7 +122,10 @@ class Segmenter:
     ) -> None:
         require_options("Segmenter", output, SEGMENTER_OPTIONS)
         folds = (folds,) if isinstance(folds, str | int) else folds
-        model = starter_model() if model is None else model
+        if model is None:
+            model = starter_model()
+            if model != starter_liver_model():
+                liver_model, crop = liver_model or starter_liver_model(), False
         self.model = TrainedModel.open(model, folds=folds and tuple(folds), checkpoint=checkpoint)
         self.name = self.model.name
         self.quality = quality_of(quality)
@@ -136,25 +141,28 @@ class Segmenter:
             crop = self.quality.crop and liver_model is None and _takes_whole_cts(self.model)
         self.crop, self.crop_only = _crop_of(self.model, has_liver=liver_model is not None and not crop), crop
         if crop and liver_model is None:
-            liver_model = starter_model()
+            liver_model = starter_liver_model()
         if isinstance(liver_model, str | Path):
             liver_model = Segmenter(liver_model, quality="fast", device=self.device, crop=False, progress=progress)
         if isinstance(liver_model, Segmenter):
             _require_liver(liver_model.model, channels=len(self.model.dataset.channels))
         self.liver_model: LiverFinder | None = liver_model
+        # where no more than the box is wanted of the liver
+        self.rough_liver = self.crop.mode == "crop" and (crop or LIVER in self.model.structures.values)
         self.steps = load_postprocessing(self.model.folder) if self.output.postprocess else ()
 
     @cached_property
     def predictor(self) -> CasePredictor:
         """The model's weights in memory, from the first CT on."""
-        return CasePredictor(
-            self.model,
-            quality=self.quality,
-            device=self.device,
-            scales=self.scales,
-            members=self.output.uncertainty,
-            progress=self.progress,
-        )
+        with stage("load the model"):
+            return CasePredictor(
+                self.model,
+                quality=self.quality,
+                device=self.device,
+                scales=self.scales,
+                members=self.output.uncertainty,
+                progress=self.progress,
+            )
 
     def segment(self, given: object, **reading) -> Segmentation:
         """Segment one CT; ``given`` and ``reading`` are those of ``ct_input.read_ct``.
@@ -163,23 +171,31 @@ class Segmenter:
             UserError: The CT cannot be read, or does not fit the model.
         """
         require_options("segment", reading, READING)
-        start = time.perf_counter()
-        ct = given if isinstance(given, CTInput) else read_ct(given, **reading)
-        remarks = require_model_input(ct, self.model)
+        with stage_clock() as stages:
+            start = time.perf_counter()
+            result = self._segmented(given, reading)
+            seconds = time.perf_counter() - start
+        return replace(result, provenance=replace(result.provenance, seconds=round(seconds, 1), stages=stages))
+
+    def _segmented(self, given: object, reading: dict[str, Any]) -> Segmentation:
+        with stage("read"):
+            ct = given if isinstance(given, CTInput) else read_ct(given, **reading)
+            remarks = require_model_input(ct, self.model)
         prediction, box, notes = self._predicted(ct)
         structures = self._with_liver(prediction.labels, box)
-        values, changes = apply(prediction.labels, spacing_of(ct.image), structures, self.steps)
-        labels = on_grid(values, ct.image)
-        measurements, lesions = measure(
-            ct.image,
-            labels,
-            structures.values,
-            tumor_probability=prediction.probabilities.get(TUMOR),
-            tumor_votes=prediction.votes,
-            ensemble_vote=prediction.ensemble_vote,
-        )
-        cut_off = LIVER in measurements.truncated
-        notes = [*notes, *self._doubts(ct.image, values, structures, cut_off=cut_off)]
+        with stage("measure"):
+            values, changes = apply(prediction.labels, spacing_of(ct.image), structures, self.steps)
+            labels = on_grid(values, ct.image)
+            measurements, lesions = measure(
+                ct.image,
+                labels,
+                structures.values,
+                tumor_probability=prediction.probabilities.get(TUMOR),
+                tumor_votes=prediction.votes,
+                ensemble_vote=prediction.ensemble_vote,
+            )
+            cut_off = LIVER in measurements.truncated
+            notes = [*notes, *self._doubts(ct.image, values, structures, cut_off=cut_off)]
         kept = prediction.probabilities if self.output.probabilities else {}
         uncertainty = prediction.uncertainty
         return Segmentation(
@@ -189,7 +205,7 @@ class Segmenter:
             structures.values,
             lesions,
             measurements,
-            self._provenance(time.perf_counter() - start),
+            self._provenance(),
             {name: on_grid(values.astype(np.float32), ct.image) for name, values in kept.items()},
             None if uncertainty is None else on_grid(uncertainty.astype(np.float32).round(2), ct.image),
             ct.series,
@@ -206,9 +222,13 @@ class Segmenter:
         prediction, _, notes = self._predicted(ct)
         return prediction.labels, notes
 
-    def find_liver(self, ct: CTInput) -> np.ndarray:
-        """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first."""
-        labels = self.predictor.label_map(ct.images[: len(self.model.dataset.channels)])
+    def find_liver(self, ct: CTInput, *, rough: bool = False) -> np.ndarray:
+        """True where the model sees liver or tumor, ``(Z, Y, X)`` of the CT; of more channels it takes the first.
+
+        ``rough``: a model that asks for a coarse grid decides on its network's voxels.
+        """
+        predicted = self.predictor.rough_label_map if rough and self.predictor.grid else self.predictor.label_map
+        labels = predicted(ct.images[: len(self.model.dataset.channels)])
         liver = mask_of(labels, self.model.structures.values[LIVER])
         return liver & large_enough(self.model.dataset.json, ct.image, liver)
 
@@ -244,8 +264,9 @@ class Segmenter:
         wanted = self.model.structures.values if self.output.probabilities else ()
         box, notes = None, []
         if self.liver_model is not None:
-            liver, spacing_mm = self.liver_model.find_liver(ct), spacing_of(ct.image)
-            box = find_liver_box(liver, spacing_mm=spacing_mm, margin_mm=self.crop.margin_mm)
+            with stage("find the liver"):
+                liver, spacing_mm = self.liver_model.find_liver(ct, rough=self.rough_liver), spacing_of(ct.image)
+                box = find_liver_box(liver, spacing_mm=spacing_mm, margin_mm=self.crop.margin_mm)
             if box is None and not self.crop_only:
                 return self._nothing(ct), None, [NOTHING_SEGMENTED]
             notes = [WHOLE_SEGMENTED] if box is None else []
@@ -274,7 +295,7 @@ class Segmenter:
             inside[box.inside & (inside == 0)] = free
         return replace(known, values={LIVER: (free, *known.values.get(TUMOR, ())), **known.values})
 
-    def _provenance(self, seconds: float) -> Provenance:
+    def _provenance(self) -> Provenance:
         settings = {
             "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
@@ -294,7 +315,7 @@ class Segmenter:
             self.quality.name,
             settings,
             self.device,
-            round(seconds, 1),
+            0.0,
             self.versions,
         )
 

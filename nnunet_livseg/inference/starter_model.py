@@ -11,24 +11,43 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.imaging.liver_crop import is_cropped
 
 FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 
 def starter_model() -> Path:
-    """Its model folder.
+    """Folder of the model that segments liver and tumors: in the liver's box, or in whole CTs where there is one alone.
 
     Raises:
         UserError: It is not where the package was installed.
     """
+    return max(_folders(), key=_is_cropped)
+
+
+def starter_liver_model() -> Path:
+    """Folder of the model that finds the liver in a whole CT.
+
+    Raises:
+        UserError: It is not where the package was installed.
+    """
+    return min(_folders(), key=_is_cropped)
+
+
+def _is_cropped(model: Path) -> bool:
+    return is_cropped(read_dataset_json(model).content)
+
+
+def _folders() -> list[Path]:
     found = sorted(path.parent for path in FOLDER.glob("*/plans.json"))
     if not found:
         raise UserError(
             f"the starter model is missing in {FOLDER}.\n  Install nnunet-livseg again, or give a model of your own: -m"
             " FOLDER."
         )
-    return found[0]
+    return found
 
 
 def beyond_training(

@@ -114,6 +114,7 @@ def _provenance(result: Segmentation) -> dict:
         "settings": made.settings,
         "device": made.device,
         "seconds": made.seconds,
+        "seconds_by_stage": {name: _rounded(seconds, 1) for name, seconds in made.stages.items()},
         "versions": made.versions,
     }
 

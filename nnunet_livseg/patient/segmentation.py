@@ -111,8 +111,9 @@ class Provenance:
         quality: ``fast``, ``standard``, ``best`` or ``custom``.
         settings: Mirroring, step size, post-processing and so on, as shown to people.
         device: ``cpu``, ``cuda`` or ``mps``.
-        seconds: Wall time of this case; the first one's includes loading the model.
+        seconds: Wall time from reading to measuring; the first case's includes loading the model.
         versions: Of this package, nnU-Net, torch.
+        stages: Wall seconds by stage of the work; see ``core.clock``.
     """
 
     model: str
@@ -123,6 +124,7 @@ class Provenance:
     device: str
     seconds: float
     versions: dict[str, str]
+    stages: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from functools import cache, partial
 from pathlib import Path
 
+from nnunet_livseg.core.clock import stage, stage_clock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
 from nnunet_livseg.core.names import file_name, numbered_names
@@ -76,23 +77,25 @@ def write_result(
     _clear_unfinished(folder)
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))  # its own file system: moving cannot fail
     try:
-        result = replace(result, notes=(*result.notes, *_unlisted(result, files)))
-        _write_images(result, staging)
-        identifiers = read_identifiers(result.series) if files.identifiers and result.series else None
-        has_dicom = files.dicom and result.series is not None
-        alone = not (has_dicom or files.report)
-        record = as_record(result, identifiers=identifiers)
-        write_json(staging / RECORD, record | {"request": request if alone else "", "input": given})
-        moved = _move(staging, folder)
-        if alone:
-            return moved
-        extras = _Extras(on_failure or _warn)
-        if has_dicom:
-            result = extras.write_dicom(result, staging, identifiers=files.identifiers)
-        if files.report:
-            extras.write_pages(result, staging, identifiers=identifiers)
-        result = replace(result, notes=(*result.notes, *extras.notes))
+        with stage_clock() as stages:
+            with stage("write"):
+                result = replace(result, notes=(*result.notes, *_unlisted(result, files)))
+                _write_images(result, staging)
+                identifiers = read_identifiers(result.series) if files.identifiers and result.series else None
+                has_dicom = files.dicom and result.series is not None
+                record = as_record(result, identifiers=identifiers)
+                write_json(staging / RECORD, record | {"request": "", "input": given})
+                moved = _move(staging, folder)
+            extras = _Extras(on_failure or _warn)
+            if has_dicom:
+                with stage("DICOM"):
+                    result = extras.write_dicom(result, staging, identifiers=files.identifiers)
+            if files.report:
+                with stage("report"):
+                    extras.write_pages(result, staging, identifiers=identifiers)
         made = [path.replace(folder / path.name) for path in sorted(staging.iterdir())]
+        provenance = replace(result.provenance, stages=result.provenance.stages | stages)
+        result = replace(result, notes=(*result.notes, *extras.notes), provenance=provenance)
         record = as_record(result, identifiers=identifiers)
         marks = {"request": "" if extras.notes else request, "input": given}
         extras.write(RECORD, lambda: write_json(folder / RECORD, record | marks))

@@ -814,7 +814,8 @@ def outcome(command: list, folder: Path) -> tuple[int, str]:
         r"in \d+ s$", "in N s", text.replace(f"{folder}/", "").replace(str(folder), "FOLDER"), flags=re.MULTILINE
     )
     lines = [line.rpartition("\r")[2].rstrip() for line in text.splitlines()]
-    return status, "\n".join(line for line in lines if line and not re.search(r"\d+%\|", line))  # no progress bars
+    kept = [line for line in lines if line and not re.search(r"\d+%\||^  seconds: ", line)]  # nor progress bars
+    return status, "\n".join(kept)
 
 
 def page(outcomes: list[tuple[Malformed, int, str]]) -> str:

@@ -159,7 +159,7 @@ class Fragile(Segmenter):
     """Fails on one CT as no reader and no network does."""
 
     def segment(self, given, **reading):
-        if given.name == "strange":
+        if given.stem.startswith("strange"):
             raise ValueError("could not convert string to float: '1..5'")
         return super().segment(given, **reading)
 
