@@ -13,7 +13,16 @@ from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.rows import dpcnet, mfcnet, mpunet, rivals, sam_urim, sfan
 from nnunet_livseg.rows.schema import Paper, Preset, Variant
 
-__all__ = ["VARIANTS", "Paper", "Preset", "Variant", "find_variant", "is_installed", "require_options"]
+__all__ = [
+    "VARIANTS",
+    "Paper",
+    "Preset",
+    "Variant",
+    "find_variant",
+    "is_installed",
+    "require_installed",
+    "require_options",
+]
 
 VARIANTS: tuple[Variant, ...] = (
     *dpcnet.ROWS,
@@ -41,6 +50,19 @@ def find_variant(name: str) -> Variant:
 def is_installed(variant: Variant) -> bool:
     """Whether the library is there that the variant's network needs beside nnU-Net's."""
     return not variant.extra or find_spec(variant.extra) is not None
+
+
+def require_installed(variant: Variant) -> None:
+    """Refuse a row whose library is not there.
+
+    Raises:
+        UserError: The message says what to install.
+    """
+    if not is_installed(variant):
+        raise UserError(
+            f"{variant.trainer} needs the library {variant.extra}, which is not installed."
+            f"\n  Install it in the environment that trains and predicts: pip install 'nnunet-livseg[{variant.extra}]'"
+        )
 
 
 def require_options(variant: Variant, options: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.mednext import SIZES, MedNeXt, halvings
 from nnunet_livseg.plans import Overrides, make_plans
 from nnunet_livseg.reference_networks import build, stock_configuration
+from nnunet_livseg.trainers import TRAINERS
 from nnunet_livseg.variants import find_variant, is_installed
 
 ROW = find_variant("mednext")
@@ -88,6 +89,8 @@ def test_a_row_says_what_it_needs(monkeypatch):
     monkeypatch.setattr("nnunet_livseg.variants.find_spec", lambda name: None)
     assert ROW.extra == "monai" and not is_installed(ROW)
     assert is_installed(find_variant("sfan"))
+    with pytest.raises(UserError, match=r"MedNeXtTrainer needs the library monai.*\n.*nnunet-livseg\[monai\]"):
+        TRAINERS["MedNeXtTrainer"]({}, "2d", 0, {})  # before anything is read or written
 
 
 def test_residual_encoder_presets_are_nnunets_own_network_under_our_recipes():
