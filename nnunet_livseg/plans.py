@@ -236,7 +236,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
     spacing = _of_length(dims, "spacing", overrides.spacing_mm or preset.spacing_mm, name)
     patch = _of_length(dims, "patch", overrides.patch or preset.patch, name)
     if spacing is not None and not np.allclose(spacing, configuration["spacing"]):
-        _set_spacing(plans, configuration, spacing)
+        _set_spacing(configuration, spacing)
     features = overrides.features or preset.features
     if patch is not None or features is not None:
         _set_geometry(configuration, patch or configuration["patch_size"], features)
@@ -268,7 +268,7 @@ def _of_length(dims: int, what: str, value: Sequence[float] | None, configuratio
     )
 
 
-def _set_spacing(plans: Mapping[str, Any], configuration: dict, spacing: list[float]) -> None:
+def _set_spacing(configuration: dict, spacing: list[float]) -> None:
     old = np.array(configuration["spacing"])
     configuration["spacing"] = [float(s) for s in spacing]
     sizes = np.array(configuration["median_image_size_in_voxels"]) * old / np.array(spacing)

@@ -31,9 +31,8 @@ from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, TrainingSetup, training_setup
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
+from nnunet_livseg.training.augmentation import Window, with_ct_variation, with_elastic
 from nnunet_livseg.training.checkpoints import FINAL, fitting_checkpoint, write_checkpoint
-from nnunet_livseg.training.ct_augmentation import Window, with_ct_variation
-from nnunet_livseg.training.elastic_deformation import with_elastic
 from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
 from nnunet_livseg.training.preprocessed_data import require_matching_data

@@ -83,6 +83,7 @@ SYNONYMS = {  # what people type -> ours, where the spelling alone does not lead
     "--tumor-model": "--model",
     "--images": "--input",
     "--predictions": "--input",
+    "--no-dicom": "--formats",
     "--no-mirroring": "--disable-tta",
     "--rules": "--steps",
     "--disable-progress-bar": "--quiet",

@@ -221,6 +221,11 @@ def roles(labels: Mapping, *, source: str = "dataset.json") -> dict[str, str]:
     return found
 
 
+def role_of_name(name: str) -> str:
+    """What one name says: ``liver``, ``tumor``, or neither, ``""``."""
+    return _role(name)
+
+
 def _role(name: str) -> str:
     parts = [set(part.split()) for part in _AND.split(_spelled(name))]
     parts = [words for words in parts if words and not words <= _QUALITIES]

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of, require_known, structures_from_values
+from nnunet_livseg.data.segment_files import read_label_pair, read_labels
 from nnunet_livseg.evaluation import lits_scorer
 from nnunet_livseg.evaluation.lesion_table import lesion_rows
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts
@@ -19,7 +20,7 @@ from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
 from nnunet_livseg.evaluation.results import CaseResult
 from nnunet_livseg.evaluation.slices import slice_scores
-from nnunet_livseg.imaging.label_maps import LabelImage, grid_difference, label_map_stem, read_label_map, resampled
+from nnunet_livseg.imaging.label_maps import LabelImage, grid_difference, label_map_stem, resampled
 from nnunet_livseg.imaging.masks import bounding_box
 
 LITS_LABELS = structures_from_values((1,), (2,))
@@ -50,7 +51,7 @@ def evaluate_case(
     start = time.perf_counter()
     options = options or Options()
     structures = _as_structures(structures)
-    one, other = _load(predicted, spacing_mm), _load(reference, spacing_mm)
+    one, other = _load(predicted, reference, spacing_mm, structures)
     one, other, notes = on_one_grid(one, other, options)
     box = bounding_box((one.labels != 0) | (other.labels != 0))
     cut = one.labels[box], other.labels[box]
@@ -83,23 +84,36 @@ class _Array:
     notes: tuple[str, ...] = ()
 
 
-def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None) -> LabelImage | _Array:
-    if isinstance(source, (str, Path)):
-        return read_label_map(Path(source), turned_to="LPS")
-    labels = np.asarray(source)
+def _load(predicted, reference, spacing_mm: tuple[float, ...] | None, structures: Structures) -> tuple:
+    """Both as label images; files of one case are read together, because named segments need the other one's grid."""
+    given = predicted, reference
+    if all(isinstance(source, (str, Path)) for source in given):
+        return read_label_pair(Path(predicted), Path(reference), structures)
+    return tuple(
+        read_labels(Path(source), structures, turned_to="LPS")
+        if isinstance(source, (str, Path))
+        else _of_array(source, spacing_mm)
+        for source in given
+    )
+
+
+def _of_array(array: np.ndarray, spacing_mm: tuple[float, ...] | None) -> _Array:
+    labels = np.asarray(array)
     if labels.dtype.kind not in "iub":
         raise UserError(f"label maps are integers, but this array is {labels.dtype}")
     labels = labels.view(np.uint8) if labels.dtype == bool else labels
     return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
 
 
-def read_on_one_grid(predicted: Path, reference: Path, options: Options) -> tuple[LabelImage, LabelImage, list[str]]:
+def read_on_one_grid(
+    predicted: Path, reference: Path, options: Options, structures: Structures
+) -> tuple[LabelImage, LabelImage, list[str]]:
     """Both label maps turned to the patient's axes, on the reference's grid, and notes.
 
     Raises:
         UserError: A file cannot be read; as ``on_one_grid``.
     """
-    return on_one_grid(*(read_label_map(path, turned_to="LPS") for path in (predicted, reference)), options)
+    return on_one_grid(*read_label_pair(predicted, reference, structures), options)
 
 
 def on_one_grid(predicted, reference, options: Options) -> tuple:

@@ -10,8 +10,12 @@ from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import Structures, declared, of_both, structures_from_values
 from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
+from nnunet_livseg.data.dicom.referenced_series import find_objects
+from nnunet_livseg.data.segment_files import names_its_segments
 from nnunet_livseg.evaluation.results import CasePaths, Inputs, SkippedCase
 from nnunet_livseg.imaging.label_maps import LABEL_MAP_ENDINGS, label_map_ending, label_map_stem
+
+DICOM_ENDING = ".dcm"
 
 
 def find_inputs(
@@ -43,6 +47,7 @@ def find_inputs(
     predictions = _existing(predictions, "predictions")
     folders, notes = _prediction_folders(predictions)
     folders = _only(folds, folders, predictions) if folds else folders
+    fallback = fallback or _meaning_of_names(predictions, references)
     structures = find_structures(predictions, references, liver=liver, tumor=tumor, fallback=fallback)
     references = _existing(references, "references") if references else _training_references(predictions)
     found, problems = _collect(folders)
@@ -103,10 +108,8 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
     """Case to (fold, file); cases that occur twice are problems."""
     found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for fold, folder in folders.items():
-        for path in [folder] if folder.is_file() else sorted(folder.iterdir()):
-            ending = label_map_ending(path.name)
-            if ending and path.is_file() and not path.name.startswith("."):
-                found[path.name[: -len(ending)]].append((fold, path))
+        for path in _files(folder):
+            found[_case(path, folder)].append((fold, path))
     if not found:
         places = ", ".join(map(str, folders.values()))
         if any(next(folder.glob("fold_*"), None) for folder in folders.values() if folder.is_dir()):
@@ -114,7 +117,9 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
                 f"no fold of {places} has a folder 'validation' yet.\n  nnUNetv2_train ... --val writes it."
             )
         raise UserError(
-            f"there is no label map in {places}\n  Looked for files ending in {', '.join(LABEL_MAP_ENDINGS)}."
+            f"there is no label map in {places}\n"
+            f"  Looked for files ending in {', '.join((*LABEL_MAP_ENDINGS, DICOM_ENDING))}, and for folders with a"
+            " DICOM SEG or RT structure set."
         )
     twice = {case: files for case, files in found.items() if len(files) > 1}
     problems = [
@@ -122,6 +127,36 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
         for case, files in twice.items()
     ]
     return {case: files[0] for case, files in found.items() if case not in twice}, problems
+
+
+def _files(folder: Path) -> list[Path]:
+    """The label maps of a folder; a folder in it with a DICOM SEG or RT structure set is a case, too."""
+    if folder.is_file():
+        return [folder]
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            found += find_objects(path)
+        elif label_map_ending(path.name) or path.suffix.lower() == DICOM_ENDING:
+            found.append(path)
+    return found
+
+
+def _case(path: Path, folder: Path) -> str:
+    """The file's name, or that of the folder in which it was found."""
+    if path != folder and path.parent != folder:
+        return path.relative_to(folder).parts[0]
+    return label_map_stem(path.name) if label_map_ending(path.name) else path.stem
+
+
+def _meaning_of_names(predictions: Path, references: str | Path | None) -> Structures | None:
+    """Where all files name their segments, no number has to be explained: these become liver 1 and tumor 2."""
+    if references is None or not Path(references).exists():
+        return None
+    files = [path for place in (predictions, Path(references)) for path in _files(place)]
+    return structures_from_values((1,), (2,)) if files and all(map(names_its_segments, files)) else None
 
 
 def _paired(

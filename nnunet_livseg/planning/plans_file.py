@@ -11,7 +11,7 @@ from zipfile import is_zipfile
 
 from nnunet_livseg.core.dataset_json import channel_names, read_dataset_json, read_splits, require_trainable
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import read_json, write_json
+from nnunet_livseg.core.files import as_read, read_json, write_json
 from nnunet_livseg.core.names import did_you_mean, file_name
 from nnunet_livseg.phases import require_phases
 from nnunet_livseg.planning.source_plans import read_source
@@ -215,10 +215,10 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
 
 def _with_whole_recipes(plans: Any, variant: Variant) -> dict[str, Any]:
     """Plans as a file holds them; entries of a recipe that a version of ours did not know yet have their defaults."""
-    plans = json.loads(json.dumps(plans))
+    plans = as_read(plans)
     for entries in plans.get("configurations", {}).values():
         if entries.get(KEY, {}).get("variant") == variant.name:
-            known = json.loads(json.dumps(variant.recipe.to_dict()))
+            known = as_read(variant.recipe.to_dict())
             entries[KEY]["recipe"] = known | entries[KEY].get("recipe", {})
     return plans
 

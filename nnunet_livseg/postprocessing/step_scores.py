@@ -47,7 +47,7 @@ def score_case(paths: CasePaths, structures: Structures, many: Sequence[Steps]) 
     Raises:
         UserError: A file cannot be read, the grids differ, or labels are unknown.
     """
-    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, Options())
+    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, Options(), structures)
     box = box_with_rim((predicted.labels != 0) | (reference.labels != 0))
     check_labels(predicted.labels[box], reference.labels[box], structures)
     scores = []

@@ -5,13 +5,13 @@ so far, kept only where it helps and harms no structure. Different from it: lesi
 number is tried with several, and an estimate on left-out folds stands beside the gain on the cases that were tuned on.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
 from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.results import CasePaths
@@ -23,6 +23,7 @@ SHARES = (0.0, 0.1, 0.25, 0.5)  # of a tumor's surface that healthy liver makes 
 VOLUMES_MM3 = (10.0, 30.0, 100.0, 300.0)
 QUANTILES = (0.1, 0.25, 0.5)  # of the predicted lesions' volumes, which join the fixed ones
 _ROUNDING = 1e-9  # differences below are none
+_WRITES_IT = "It is nnU-Net's own post-processing; nnUNetv2_determine_postprocessing writes it again."
 
 
 def tune(
@@ -176,8 +177,9 @@ def _notes_on_nnunet(model_folder: Path) -> list[str]:
     notes = []
     for path in sorted(model_folder.glob("crossval_results_folds_*/postprocessing.json")):
         try:
-            functions = json.loads(path.read_text(encoding="utf-8")).get("postprocessing_fns")
-        except (OSError, ValueError, AttributeError):
+            functions = read_json(path, remedy=_WRITES_IT).get("postprocessing_fns")
+        except UserError as error:  # this tuning does not need it
+            notes.append(str(error))
             continue
         if functions:
             notes.append(

@@ -139,8 +139,16 @@ def test_results_of_other_structures_are_not_mixed(predictions):
         apply_to_folder(predictions, out, steps=ONLY_LARGEST, structures=structures_from_values((3,)))
 
 
-@pytest.mark.parametrize("files", [[], {"c0.nii.gz": {"changes": []}}, {"c0.nii.gz": None}])
-def test_a_damaged_record_is_as_none(predictions, files):
+def test_a_damaged_record_is_named(predictions):
+    run(predictions)
+    path = predictions.parent / "out" / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": []}))
+    with pytest.raises(UserError, match=r"is damaged: files is no object.\n  Delete it to process every file again"):
+        run(predictions)
+
+
+@pytest.mark.parametrize("files", [{"c0.nii.gz": {"changes": []}}, {"c0.nii.gz": None}])
+def test_a_damaged_entry_is_as_none(predictions, files):
     first = run(predictions)
     path = predictions.parent / "out" / RECORD
     whole = json.loads(path.read_text())

@@ -230,6 +230,16 @@ def test_nnunets_own_postprocessing_is_named_with_the_order(training, functions,
     assert ("use one of them; where you use both, nnU-Net's comes first" in notes) == named
 
 
+@pytest.mark.parametrize("content", ['{"postprocessing_fns": ', "[]"])
+def test_a_damaged_postprocessing_of_nnunet_is_named_and_costs_nothing(training, content):
+    folder = training([(scan(), scan())] * 2)
+    own = folder / "crossval_results_folds_0_1" / "postprocessing.json"
+    own.parent.mkdir()
+    own.write_text(content)
+    [note] = [note for note in tune(folder).notes if str(own) in note]
+    assert "is damaged" in note and note.endswith("nnUNetv2_determine_postprocessing writes it again.")
+
+
 def test_references_are_taken_from_the_preprocessed_data_too(training, tmp_path):
     folder = training([(scan(piece=1), scan())] * 2)
     (tmp_path / "preprocessed").mkdir()
