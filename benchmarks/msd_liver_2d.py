@@ -74,7 +74,8 @@ class Job:
 
 def all_jobs() -> list[Job]:
     """nnU-Net, the full network of every paper under both recipes, and nnU-Net again."""
-    full = [next(row for row in VARIANTS if row.paper == paper) for paper in dict.fromkeys(r.paper for r in VARIANTS)]
+    papers = dict.fromkeys(row.paper for row in VARIANTS if not row.paper.rival)
+    full = [next(row for row in VARIANTS if row.paper == paper) for paper in papers]
     systems = [ONE_CHANNEL.get(row.name, row.name) for row in full]
     return [
         Job(STOCK, "nnunet"),

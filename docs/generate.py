@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.cli import commands, dispatch
+from nnunet_livseg.evaluation.printed_tables import TABLES as PRINTED
 from nnunet_livseg.reference_networks import count_parameters
 from nnunet_livseg.variants import VARIANTS, Variant
 
@@ -18,12 +19,17 @@ PROJECT = Path(__file__).resolve().parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
+def _parameters(row: Variant) -> str:
+    """In millions; nothing for a row whose library a checkout need not have."""
+    return "" if row.extra else f"{count_parameters(row) / 1e6:.2f}M"
+
+
 def rows_of(paper: str) -> str:
     """Trainer, parameters and reproduced row of every variant of a paper."""
     lines = ["| trainer (`-tr`) | `livseg plan -m` | parameters | dimensions | reproduces |", "|---|---|---|---|---|"]
     for row in VARIANTS:
         if paper == row.paper.key:
-            parameters = f"{count_parameters(row) / 1e6:.2f}M"
+            parameters = _parameters(row)
             dims = ", ".join(f"{dim}D" for dim in row.dims)
             note = f" ({row.note})" if row.note else ""
             lines.append(f"| `{row.trainer}` | `{row.name}` | {parameters} | {dims} | {row.reproduces}{note} |")
@@ -36,6 +42,7 @@ NETWORKS = {  # of every paper: its network's name, and its idea in one line
     "mpunet": ("MPU-Net", "position attention at stride 8; averages four full-resolution outputs"),
     "mfcnet": ("MFCNet", "ResNet-34 encoder with spatial and channel context on the skip connections"),
     "sam_urim": ("SAM + URIM", "fuses contrast phases, then corrects uncertain regions (not Segment Anything)"),
+    "mednext": ("MedNeXt", "a U-Net of depthwise convolutions; not made for livers, to compare with"),
 }
 
 
@@ -48,14 +55,14 @@ def all_trainers() -> str:
     lines = ["| trainer (`-tr`) | `livseg plan -m` | parameters | network |", "|---|---|---|---|"]
     for row in VARIANTS:
         page = f"[{NETWORKS[row.paper.key][0]}](../{row.paper.page.removeprefix('docs/')})"
-        lines.append(f"| `{row.trainer}` | `{row.name}` | {count_parameters(row) / 1e6:.2f}M | {page} |")
+        lines.append(f"| `{row.trainer}` | `{row.name}` | {_parameters(row)} | {page} |")
     return "\n".join(lines)
 
 
 def main_trainers() -> str:
     """One line per paper: its network, the idea and the trainer."""
     lines = ["| Network | Main idea | Trainer |", "|---|---|---|"]
-    for key in dict.fromkeys(row.paper.key for row in VARIANTS):
+    for key in dict.fromkeys(row.paper.key for row in VARIANTS if not row.paper.rival):
         name, idea = NETWORKS[key]
         year = re.findall(r"\b(?:19|20)\d\d\b", _main(key).paper.citation)[-1]
         lines.append(f"| [{name}]({_main(key).paper.page}), {year} | {idea} | `{_main(key).trainer}` |")
@@ -67,6 +74,75 @@ def citations() -> str:
     lines = ["| network | cite |", "|---|---|"]
     lines += [f"| {name} | {_main(key).paper.citation} |" for key, (name, _) in NETWORKS.items()]
     return "\n".join(lines)
+
+
+# --- docs/reference/printed_rows.md: what reproduces each printed row ------------------------------------------------
+
+QUOTED = "others' result on the LiTS server"  # of a row that the paper's authors did not train
+_MPU_AND_U = ("mpunet", "mpunet", "mpunet-unet", "mpunet-unet")  # training and validation of each
+REPRODUCED_BY = {  # of every printed table, in the order of its rows: variant, nnU-Net's trainer, or QUOTED
+    "dpcnet-1": (
+        *("dpcnet-unet", "dpcnet-semcor-avg", "dpcnet-semcor-max", "dpcnet-semcor"),
+        *("dpcnet-spacor-avg", "dpcnet-spacor-max", "dpcnet-plain"),
+    ),
+    "dpcnet-2": ("dpcnet-unet", "dpcnet-spacor", "dpcnet-semcor", "dpcnet-plain", "dpcnet-pfe", "dpcnet"),
+    "dpcnet-3": ("dpcnet-ce", "dpcnet-dice", "dpcnet-plain"),
+    "dpcnet-4": ("dpcnet-unet", "dpcnet-ag", "dpcnet-daf", "dpcnet-semcor-first", "dpcnet-plain"),
+    "dpcnet-5": (*[QUOTED] * 5, "nnUNetTrainer", "dpcnet"),
+    "sfan-1": ("sfan", QUOTED),
+    "mfcnet-1": (
+        *("mfcnet-unet", "mfcnet-attention-unet", "mfcnet-r2unet", "mfcnet-nested-unet", "mfcnet-backbone"),
+        *("mfcnet-senet", "mfcnet-spatial", "mfcnet-danet", "mfcnet-csnet", "mfcnet"),
+    ),
+    "mpunet-3": _MPU_AND_U,
+    "mpunet-7": _MPU_AND_U,
+    "mpunet-8": ("mpunet",) * 20,
+    "mpunet-9": ("mpunet",),
+    "sam-urim-1": (
+        *("sam-urim-mc-fcn", "sam-urim-mw-unet", "sam-urim-pa-resseg", "sam-urim"),
+        *("sam-urim-ilf", "sam-urim-dlf", "sam-urim-mw", "sam-urim-pa", "sam-urim"),
+    ),
+    "sam-urim-2": ("sam-urim-mc-fcn", "sam-urim-mw-unet", "sam-urim-pa-resseg", "sam-urim"),
+    "sam-urim-3": ("sam-urim-single", "sam-urim-add", "sam-urim-no-urim", "sam-urim"),
+}
+FIGURES = (  # of SFAN's Figs. 3 and 4, which are bars without numbers
+    ("SFAN (arXiv:1911.00282), Figs. 3 and 4", "SFAN", "sfan"),
+    ("SFAN (arXiv:1911.00282), Figs. 3 and 4", "U-Net", "sfan-unet"),
+    ("SFAN (arXiv:1911.00282), Figs. 3 and 4", "DeepLabv3", "sfan-deeplabv3"),
+)
+
+
+def reproduced_rows() -> list[tuple[str, str, str]]:
+    """Source, printed row and what reproduces it, of all tables; a table of cases is one row."""
+    found = []
+    for table in PRINTED.values():
+        names = [row[0] for row in table.rows]
+        rows = list(zip(names, REPRODUCED_BY[table.name], strict=True))
+        if table.per_case:
+            rows = [(f"all {len(rows)} cases", rows[0][1])]
+        found += [(table.source, name, by) for name, by in rows]
+    return found + list(FIGURES)
+
+
+def printed_rows() -> str:
+    """Every printed row with its trainer."""
+    trainers = {row.name: row.trainer for row in VARIANTS} | {"nnUNetTrainer": "nnUNetTrainer"}
+    lines = ["| table | row | trainer (`-tr`) |", "|---|---|---|"]
+    last = ""
+    for source, name, by in reproduced_rows():
+        trainer = f"`{trainers[by]}`" if by in trainers else by
+        lines.append(f"| {source if source != last else ''} | {name} | {trainer} |")
+        last = source
+    return "\n".join(lines)
+
+
+def printed_rows_count() -> str:
+    """How many there are, and how many have a trainer."""
+    rows = reproduced_rows()
+    quoted = sum(by == QUOTED for *_, by in rows)
+    return (
+        f"{len(rows)} rows: {len(rows) - quoted} have a trainer, {quoted} are results of others that the papers quote."
+    )
 
 
 COMMAND_PAGES = {  # where a command is explained at length
@@ -195,6 +271,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "citations": citations,
     "commands": all_commands,
     "variants": all_trainers,
+    "printed rows": printed_rows,
+    "printed rows count": printed_rows_count,
     "slices budget": slices_budget,
     "slices": slices_table,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},

@@ -37,7 +37,7 @@ from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, 
 from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
 from nnunet_livseg.training.preprocessed_data import require_matching_data
 from nnunet_livseg.training.transfer import load_matching
-from nnunet_livseg.variants import OWN, VARIANTS, Variant
+from nnunet_livseg.variants import OWN, VARIANTS, Variant, require_installed
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 MAX_BAD_STEPS = 10  # in a row, before a training stops
@@ -50,7 +50,8 @@ class LivSegTrainer(nnUNetTrainer):
     of nnU-Net's trainer: the recipe only fills nnU-Net's own attributes.
 
     Raises:
-        UserError: The plans hold another variant, a geometry that the network does not exist in, or a bad recipe.
+        UserError: The plans hold another variant, a geometry that the network does not exist in, or a bad recipe; or a
+            library is missing.
     """
 
     variant: Variant = OWN
@@ -63,6 +64,7 @@ class LivSegTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature by inspection
     ) -> None:
+        require_installed(self.variant)
         require_trainable(dataset_json)
         channels = channel_names(dataset_json)
         plans = plans_for_dataset(plans, configuration, dataset_json, variant=self.variant, channels=len(channels))

@@ -5,16 +5,34 @@ from it. Importing it imports no torch.
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import did_you_mean
-from nnunet_livseg.rows import dpcnet, mfcnet, mpunet, sam_urim, sfan
+from nnunet_livseg.rows import dpcnet, mfcnet, mpunet, rivals, sam_urim, sfan
 from nnunet_livseg.rows.schema import Paper, Preset, Variant
 
-__all__ = ["OWN", "VARIANTS", "Paper", "Preset", "Variant", "find_variant", "require_options"]
+__all__ = [
+    "OWN",
+    "VARIANTS",
+    "Paper",
+    "Preset",
+    "Variant",
+    "find_variant",
+    "is_installed",
+    "require_installed",
+    "require_options",
+]
 
-VARIANTS: tuple[Variant, ...] = (*dpcnet.ROWS, *sfan.ROWS, *mpunet.ROWS, *mfcnet.ROWS, *sam_urim.ROWS)
+VARIANTS: tuple[Variant, ...] = (
+    *dpcnet.ROWS,
+    *sfan.ROWS,
+    *mpunet.ROWS,
+    *mfcnet.ROWS,
+    *sam_urim.ROWS,
+    *rivals.ROWS,
+)
 
 # a network of the user's: no row of the table, for it is different in every plans file
 OWN = Variant(
@@ -37,6 +55,24 @@ def find_variant(name: str) -> Variant:
         known = [key for row in VARIANTS for key in (row.name, row.trainer)]
         raise UserError(f"there is no variant {name!r}.{did_you_mean(name, known)}\n  livseg list shows all of them.")
     return by_name[name.lower()]
+
+
+def is_installed(variant: Variant) -> bool:
+    """Whether the library is there that the variant's network needs beside nnU-Net's."""
+    return not variant.extra or find_spec(variant.extra) is not None
+
+
+def require_installed(variant: Variant) -> None:
+    """Refuse a row whose library is not there.
+
+    Raises:
+        UserError: The message says what to install.
+    """
+    if not is_installed(variant):
+        raise UserError(
+            f"{variant.trainer} needs the library {variant.extra}, which is not installed."
+            f"\n  Install it in the environment that trains and predicts: pip install 'nnunet-livseg[{variant.extra}]'"
+        )
 
 
 def require_options(variant: Variant, options: Mapping[str, Any]) -> None:

@@ -51,6 +51,22 @@ def test_every_paper_has_its_page_with_its_rows():
         assert f"<!-- generated: variants {paper.key} -->" in page.read_text()
 
 
+def test_printed_rows_name_variants_that_say_so():
+    """The page and the rows' own texts agree on which table a variant is of."""
+    generate = generator()
+    variants = {row.name: row for row in VARIANTS}
+    for table, names in generate.REPRODUCED_BY.items():
+        numbers = "345" if table == "mpunet-3" else table.rpartition("-")[2]  # its title names three tables
+        for name in {*names} - {generate.QUOTED, "nnUNetTrainer"}:
+            row = variants[name]
+            assert row.paper.key.replace("_", "-") == table.rpartition("-")[0]
+            told = re.findall(r"Tables? ([\d, and]+)", row.reproduces)
+            assert set(numbers) & set("".join(told)) or name == "sfan", (table, name)
+    claimed = {row.name for row in VARIANTS if re.search(r"Tables? \d|Figs?\.", row.reproduces)}
+    listed = {by for *_, by in generate.reproduced_rows()}
+    assert claimed == listed - {generate.QUOTED, "nnUNetTrainer"}
+
+
 # --- plain English: the rules that a program can check ----------------------------------------------------------------
 
 WRITTEN = [  # by hand, and in the style of CONTRIBUTING.md's guide

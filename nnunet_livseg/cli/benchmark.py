@@ -33,13 +33,17 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.diagnostics.benchmark import BenchmarkSetup, benchmark
     from nnunet_livseg.diagnostics.benchmark_table import to_json, to_markdown
-    from nnunet_livseg.variants import VARIANTS, find_variant
+    from nnunet_livseg.variants import VARIANTS, find_variant, is_installed
 
     dim = len(args.patch)
     if dim not in (2, 3):
         raise UserError(f"--patch takes 2 or 3 numbers, not {dim}.")
     every = args.variant == [ALL]
-    rows = [row for row in VARIANTS if dim in row.dims] if every else [find_variant(name) for name in args.variant]
+    rows = (
+        [row for row in VARIANTS if dim in row.dims and is_installed(row)]
+        if every
+        else [find_variant(name) for name in args.variant]
+    )
     for row in rows:
         if dim not in row.dims:
             raise UserError(f"{row.name} does not exist in {dim}D.\n  Give a patch with {row.dims[0]} numbers.")

@@ -44,14 +44,17 @@ def run(args: argparse.Namespace) -> None:
             if entry["paper"] == key:
                 count = "" if entry["parameters"] is None else f"{entry['parameters'] / 1e6:7.2f}M"
                 dims = "/".join(f"{dim}D" for dim in entry["dims"])
-                print(f"  {entry['name']:<22}{entry['trainer']:<28}{count:<10}{dims:<7}{entry['reproduces']}")
+                needs = f" (needs the extra {entry['extra']})" if entry["extra"] else ""
+                print(f"  {entry['name']:<22}{entry['trainer']:<28}{count:<10}{dims:<7}{entry['reproduces']}{needs}")
         print()
     print("train:  nnUNetv2_train DATASET 3d_fullres 0 -tr TRAINER        plan: livseg plan -d DATASET -m NAME")
 
 
 def _entry(row, *, with_parameters: bool) -> dict:
+    from nnunet_livseg.variants import is_installed
+
     parameters = None
-    if with_parameters:
+    if with_parameters and is_installed(row):
         from nnunet_livseg.reference_networks import count_parameters
 
         parameters = count_parameters(row)
@@ -69,4 +72,5 @@ def _entry(row, *, with_parameters: bool) -> dict:
         "recipe": row.recipe.to_dict(),
         "parameters": parameters,
         "note": row.note,
+        "extra": row.extra,
     }

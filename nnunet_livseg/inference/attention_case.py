@@ -74,7 +74,7 @@ def rows_with_attention() -> tuple[Variant, ...]:
             network = build(configuration, row, channels=max(1, row.phases), initialize=False)
         return bool(hasattr(network, "attention_specs") and network.attention_specs())
 
-    return tuple(row for row in VARIANTS if shows(row))
+    return tuple(row for row in VARIANTS if not row.extra and shows(row))
 
 
 def predicted_center(

@@ -17,6 +17,7 @@ from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.context import ContextBlock
 from nnunet_livseg.blocks.dac import DenseAtrousConvolution
 from nnunet_livseg.blocks.rmp import ResidualMultiKernelPooling
+from nnunet_livseg.blocks.squeeze_excitation import SqueezeExcitation
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.planned import PlannedNetwork
@@ -38,6 +39,7 @@ class MFCNet(PlannedNetwork):
         spatial_context: Whether the skips' context blocks have the spatial extractor.
         channel_context: Whether they have the channel extractor.
         channel_energy: What the channel softmax is taken of: ``"paper"``, ``"danet"`` or ``"scaled"``.
+        squeeze_excitation: Whether the skips have squeeze-and-excitation instead of a context block (SENet of Table 1).
         context_skips: Skips (1, 2, 3) that have a context block.
         width: Channels of the encoder's stem and E1; 64 in ResNet-34, for whose weights it must be 64.
         norm: ``"batch"`` (ResNet's) or ``"plans"`` (nnU-Net's instance normalization).
@@ -61,6 +63,7 @@ class MFCNet(PlannedNetwork):
         spatial_context: bool = True,
         channel_context: bool = True,
         channel_energy: str = "paper",
+        squeeze_excitation: bool = False,
         context_skips: Sequence[int] = SKIPS,
         width: int = 64,
         norm: str = "batch",
@@ -85,12 +88,15 @@ class MFCNet(PlannedNetwork):
         self.dac = DenseAtrousConvolution(channels[-1], conv_op=g.conv_op, kernel_size=kernels[-1])
         self.rmp = ResidualMultiKernelPooling(channels[-1], conv_op=g.conv_op)
         energy = channel_energy if channel_context else None
-        self.context = nn.ModuleList(
-            ContextBlock(channels[i], conv_op=g.conv_op, spatial=spatial_context, energy=energy)
-            if i in context_skips and (spatial_context or channel_context)
-            else nn.Identity()
-            for i in SKIPS
-        )
+
+        def context(skip: int) -> nn.Module:
+            if skip in context_skips and squeeze_excitation:
+                return SqueezeExcitation(channels[skip], conv_op=g.conv_op)
+            if skip in context_skips and (spatial_context or channel_context):
+                return ContextBlock(channels[skip], conv_op=g.conv_op, spatial=spatial_context, energy=energy)
+            return nn.Identity()
+
+        self.context = nn.ModuleList(map(context, SKIPS))
         self.decoder = _Decoder(g.conv_op, make_norm, channels, strides, kernels, num_classes)
         self.decoder.deep_supervision = deep_supervision
 
@@ -115,7 +121,7 @@ class MFCNet(PlannedNetwork):
         """The contexts of the skips E1, E2, E3 (levels 1 to 3), as far as the network has them."""
         blocks = zip(SKIPS, self.context, strict=True)
         return [
-            one for level, block in blocks if isinstance(block, ContextBlock) for one in block.attention_specs(level)
+            one for level, block in blocks if hasattr(block, "attention_specs") for one in block.attention_specs(level)
         ]
 
 

@@ -5,6 +5,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.core.errors import UserError
@@ -18,6 +19,46 @@ RESNETS = {
 }
 BACKBONES = ("unet", *RESNETS)
 FINEST_FUSED_STRIDE = 4  # the paper fuses from a quarter of the image's resolution on
+
+
+@dataclass(frozen=True)
+class PhaseChannels:
+    """Which channels of the input are which: those of the image, phase by phase, then a cascade's previous stage.
+
+    Args:
+        inputs: Channels of the input.
+        image: Channels of the image among them; every phase gets those after them.
+        per_phase: Channels that make one phase (3 where neighboring slices are channels).
+
+    Raises:
+        UserError: The image's channels are no whole phases.
+    """
+
+    inputs: int
+    image: int
+    per_phase: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.image <= self.inputs or self.image % self.per_phase:
+            raise UserError(
+                f"the image has {self.image} of {self.inputs} input channels, which is not a whole number "
+                f"of phases of {self.per_phase} channels each.\n  Correct channels_per_phase, or the dataset."
+            )
+
+    @property
+    def phases(self) -> int:
+        """Number of phases."""
+        return self.image // self.per_phase
+
+    @property
+    def stream(self) -> int:
+        """Channels that each phase's stream sees."""
+        return self.per_phase + self.inputs - self.image
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """What each phase's stream sees of ``x (B, channels, *S)``."""
+        previous = x[:, self.image :]
+        return [torch.cat([phase, previous], 1) for phase in x[:, : self.image].split(self.per_phase, 1)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 He et al., Deep Residual Learning, CVPR 2016; Xie et al., Aggregated Residual Transformations, CVPR 2017.
 In 2D with the default strides the maps are torchvision's to the bit, and its ImageNet weights fit (``load_weights``).
 Our extension: kernels and strides per axis, so that the encoder follows nnU-Net's anisotropic plans.
+Dilated layers, which keep their resolution, are torchvision's ``replace_stride_with_dilation`` (Yu et al., 2017).
 """
 
 # Shape letters:  B batch, C_i channels and *S_i sizes of map i (map 0 is the stem's, map i that of layer i)
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from nnunet_livseg.blocks.tensor_helpers import same_padding
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.resnet_weights import fitted_weights
 
@@ -36,10 +38,11 @@ class ResNetEncoder(nn.Module):
             are all 1. ``None``: 2 everywhere.
         kernel_sizes: Per map and axis, as in nnU-Net's plans; where they have 1, so do all kernels, the stem's 7
             too. ``None``: 3 everywhere.
+        dilated: Number of last layers whose strides become dilations.
 
     Attributes:
         channels: C_i of every map.
-        strides: As the argument, filled in.
+        strides: As the argument, filled in; 1 in dilated layers.
 
     Raises:
         UserError: An unknown block, or ``strides`` or ``kernel_sizes`` of the wrong shape.
@@ -58,6 +61,7 @@ class ResNetEncoder(nn.Module):
         norm: str | Norm = "batch",
         strides: Sequence[PerAxis] | None = None,
         kernel_sizes: Sequence[PerAxis] | None = None,
+        dilated: int = 0,
     ) -> None:
         super().__init__()
         if block not in BLOCKS:
@@ -71,8 +75,12 @@ class ResNetEncoder(nn.Module):
         self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = _max_pool(self.strides[1])
-        self.channels, inner = [width], width
+        self.channels, inner, dilation = [width], width, (1,) * dim
         for i in range(1, maps):
+            first_dilation = dilation  # torchvision: the first block has that of the layer before
+            if i > len(layers) - dilated:
+                dilation = tuple(d * s for d, s in zip(dilation, self.strides[i], strict=True))
+                self.strides[i] = (1,) * dim
             stride = (1,) * dim if i == 1 else self.strides[i]
             planes = width * 2 ** (i - 1)
             if block == "bottleneck":
@@ -83,6 +91,7 @@ class ResNetEncoder(nn.Module):
                 inputs = self.channels[-1] if j == 0 else outputs
                 first = stride if j == 0 else (1,) * dim
                 shape = {"kernel": kernels[i], "stride": first, "groups": groups}
+                shape["dilation"] = first_dilation if j == 0 else dilation
                 blocks.append(kind(inputs, inner if block == "bottleneck" else planes, outputs, conv_op, norm, **shape))
             setattr(self, f"layer{i}", nn.Sequential(*blocks))
             self.channels.append(outputs)
@@ -129,14 +138,15 @@ class BasicBlock(nn.Module):
         kernel: PerAxis,
         stride: PerAxis,
         groups: int,
+        dilation: PerAxis,
     ) -> None:
         super().__init__()
         if groups != 1:
             raise UserError(f"groups is {groups}, but basic blocks have one group.\n  Take block='bottleneck'.")
-        self.conv1 = _conv(conv_op, inputs, planes, kernel, stride)
+        self.conv1 = _conv(conv_op, inputs, planes, kernel, stride, dilation=dilation)
         self.bn1 = norm(planes)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = _conv(conv_op, planes, outputs, kernel)
+        self.conv2 = _conv(conv_op, planes, outputs, kernel, dilation=dilation)
         self.bn2 = norm(outputs)
         self.downsample = _shortcut(conv_op, inputs, outputs, stride, norm)
 
@@ -163,12 +173,13 @@ class Bottleneck(nn.Module):
         kernel: PerAxis,
         stride: PerAxis,
         groups: int,
+        dilation: PerAxis,
     ) -> None:
         super().__init__()
         one = (1,) * len(kernel)
         self.conv1 = _conv(conv_op, inputs, planes, one)
         self.bn1 = norm(planes)
-        self.conv2 = _conv(conv_op, planes, planes, kernel, stride, groups)
+        self.conv2 = _conv(conv_op, planes, planes, kernel, stride, groups, dilation)
         self.bn2 = norm(planes)
         self.conv3 = _conv(conv_op, planes, outputs, one)
         self.bn3 = norm(outputs)
@@ -187,10 +198,17 @@ BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 def _conv(
-    conv_op: type[nn.Module], inputs: int, outputs: int, kernel: PerAxis, stride: PerAxis | int = 1, groups: int = 1
+    conv_op: type[nn.Module],
+    inputs: int,
+    outputs: int,
+    kernel: PerAxis,
+    stride: PerAxis | int = 1,
+    groups: int = 1,
+    dilation: PerAxis | None = None,
 ) -> nn.Module:
-    padding = tuple(k // 2 for k in kernel)
-    return conv_op(inputs, outputs, tuple(kernel), stride, padding, groups=groups, bias=False)
+    dilation = tuple(1 if k == 1 else d for k, d in zip(kernel, dilation or (1,) * len(kernel), strict=True))
+    padding = same_padding(kernel, dilation)
+    return conv_op(inputs, outputs, tuple(kernel), stride, padding, groups=groups, bias=False, dilation=dilation)
 
 
 def _shortcut(conv_op: type[nn.Module], inputs: int, outputs: int, stride: PerAxis, norm: Norm) -> nn.Sequential | None:

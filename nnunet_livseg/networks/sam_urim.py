@@ -21,7 +21,14 @@ from nnunet_livseg.blocks.uncertain_inpainting import UncertainRegionInpainting
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput
-from nnunet_livseg.networks.phase_encoder import BACKBONES, Stage, build_encoder, fused_stages, run_stage
+from nnunet_livseg.networks.phase_encoder import (
+    BACKBONES,
+    PhaseChannels,
+    Stage,
+    build_encoder,
+    fused_stages,
+    run_stage,
+)
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.pyramid_decoder import PyramidDecoder
 
@@ -152,17 +159,11 @@ class SAMURIM(PlannedNetwork):
 
     def _split(self, input_channels: int, image_channels: int | None, channels_per_phase: int, fusion: str) -> None:
         """Number of phases, and channels that each stream sees."""
-        self.image_channels = input_channels if image_channels is None else image_channels
-        if not 1 <= self.image_channels <= input_channels or self.image_channels % channels_per_phase:
-            raise UserError(
-                f"the image has {self.image_channels} of {input_channels} input channels, which is not a whole number "
-                f"of phases of {channels_per_phase} channels each.\n  Correct channels_per_phase, or the dataset."
-            )
-        self.channels_per_phase = channels_per_phase
-        self.phases = self.image_channels // channels_per_phase
+        image = input_channels if image_channels is None else image_channels
+        self.channels = PhaseChannels(input_channels, image, channels_per_phase)
+        self.phases = self.channels.phases
         self.fusion = fusion if self.phases > 1 else "single"
-        first = self.image_channels if self.fusion == "ilf" else channels_per_phase
-        self.stream_channels = first + input_channels - self.image_channels
+        self.stream_channels = input_channels if self.fusion == "ilf" else self.channels.stream
         if self.fusion in ("ilf", "single"):
             self.phases = 1
 
@@ -210,9 +211,7 @@ class SAMURIM(PlannedNetwork):
 
     def split(self, x: Tensor) -> list[Tensor]:
         """What each stream sees of ``x (B, channels, *S)``: its phase, and a cascade's previous segmentation."""
-        image, previous = x[:, : self.image_channels], x[:, self.image_channels :]
-        phases = [image] if self.fusion == "ilf" else image.split(self.channels_per_phase, 1)[: self.phases]
-        return [torch.cat([phase, previous], 1) for phase in phases]
+        return [x] if self.fusion == "ilf" else self.channels.split(x)[: self.phases]
 
     def _encoder(self, phase: int) -> nn.Module:
         return self.encoder if phase == 0 or not len(self.other_encoders) else self.other_encoders[phase - 1]

@@ -59,6 +59,28 @@ def _row(name: str, trainer: str, reproduces: str, *, phases: int = 2, **row: An
     )
 
 
+def _compared(name: str, trainer: str, label: str, network: str, *, features: tuple[int, ...], note: str) -> Variant:
+    """A network that Tables 1 and 2 compare with, trained as PA-ResSeg's public code trains it."""
+    return Variant(
+        name,
+        trainer,
+        f"nnunet_livseg.networks.multi_phase.{network}",
+        SAM_URIM_2021,
+        f"Tables 1 and 2, {label}",
+        loss="ce",
+        recipe=CODE_RECIPE,
+        presets={"paper": Preset(options=_BATCH, features=features, **_CROP)},
+        phases=2,
+        note=note,
+    )
+
+
+_BATCH = {
+    "norm_op": "torch.nn.modules.batchnorm.BatchNorm2d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "nonlin": "torch.nn.ReLU",
+    "nonlin_kwargs": {"inplace": True},
+}
 _NO_URIM = {"urim": False}
 
 ROWS = (
@@ -90,4 +112,28 @@ ROWS = (
     _row("sam-urim-dlf", "SAMURIMDLFTrainer", "Table 1, DLF", options={"fusion": "dlf"}),
     _row("sam-urim-mw", "SAMURIMMWTrainer", "Table 1, MW", options={"fusion": "mw"}),
     _row("sam-urim-pa", "SAMURIMPATrainer", "Table 1, PA", options={"fusion": "pa"}),
+    _compared(
+        "sam-urim-mc-fcn",
+        "SAMURIMMCFCNTrainer",
+        "MC-FCN",
+        "MCFCN",
+        features=(64, 128, 256, 512, 512, 512),
+        note="Sun 2017, as FCN-8s",
+    ),
+    _compared(
+        "sam-urim-mw-unet",
+        "SAMURIMMWUNetTrainer",
+        "MW-UNet",
+        "MWUNet",
+        features=(32, 64, 128, 256),
+        note="Wu 2019",
+    ),
+    _compared(
+        "sam-urim-pa-resseg",
+        "SAMURIMPAResSegTrainer",
+        "PA-ResSeg",
+        "PAResSeg",
+        features=(64, 128, 256, 512, 512, 512),
+        note="Xu 2021",
+    ),
 )

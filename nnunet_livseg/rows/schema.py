@@ -14,6 +14,7 @@ class Paper:
     key: str
     citation: str
     page: str  # documentation in docs/papers
+    rival: bool = False  # not on liver tumors: a network for any image, to compare with
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Variant:
         phases: Least number of contrast phases (image channels) that the row is about; 0 where the network does not
             tell phases apart and takes any channels.
         note: A remark for the tables, if the row needs one.
+        extra: The extra of this package, and the library, that the network needs; empty where nnU-Net brings all.
     """
 
     name: str
@@ -67,3 +69,4 @@ class Variant:
     dims: tuple[int, ...] = (2, 3)
     phases: int = 0
     note: str = ""
+    extra: str = ""

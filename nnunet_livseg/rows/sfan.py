@@ -29,6 +29,14 @@ _PRESETS = {
         window_hu=(-75.0, 175.0),
     )
 }
+_DEEPLAB = {
+    "paper": Preset(
+        options={"width": 64},
+        recipe=RECIPE.replace(validation_scales=[0.5, 1.0, 1.5]),
+        configuration="2d",
+        window_hu=(-75.0, 175.0),
+    )
+}
 
 
 def _sfan(name: str, trainer: str, reproduces: str, *, options: Mapping[str, Any] | None = None, **row: Any) -> Variant:
@@ -42,7 +50,7 @@ def _sfan(name: str, trainer: str, reproduces: str, *, options: Mapping[str, Any
         options=options or {},
         loss="weighted_ce",
         recipe=RECIPE,
-        presets=_PRESETS,
+        presets=row.pop("presets", _PRESETS),
         **row,
     )
 
@@ -64,4 +72,12 @@ ROWS = (
         note="ablation that the paper does not have: aligned levels are fused unweighted",
     ),
     _sfan("sfan-unet", "SFANUNetTrainer", "Figs. 3 and 4, U-Net", network="nnunet_livseg.networks.sfan.SFANUNet"),
+    _sfan(
+        "sfan-deeplabv3",
+        "SFANDeepLabV3Trainer",
+        "Figs. 3 and 4, DeepLabv3",
+        network="nnunet_livseg.networks.atrous.DeepLabV3",
+        presets=_DEEPLAB,
+        note="ResNet-101, output stride 16",
+    ),
 )

@@ -12,7 +12,7 @@ from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.trainers import TRAINERS
 from nnunet_livseg.variants import VARIANTS, find_variant
 
-ROWS = [(variant, dim) for variant in VARIANTS for dim in variant.dims]
+ROWS = [(variant, dim) for variant in VARIANTS if not variant.extra for dim in variant.dims]
 PATCH = (16, 32, 48)  # unequal sizes: a swapped axis cannot pass
 WIDTHS = (4, 6, 8, 10, 12)
 

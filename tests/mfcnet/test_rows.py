@@ -50,12 +50,14 @@ def test_rows_differ_as_they_say():
         extractors = {
             name: [sorted(getattr(block, "extractors", {})) for block in build(_plans(name), row).context]
             for name, row in ROW.items()
+            if row.network.endswith(".MFCNet")
         }
     both, none = [["channel", "spatial"]] * 3, [[]] * 3
     assert extractors == {
         "mfcnet": both,
         "mfcnet-backbone": none,
         "mfcnet-spatial": [["spatial"]] * 3,
+        "mfcnet-senet": none,
         "mfcnet-channel": [["channel"]] * 3,
         "mfcnet-energy-danet": both,
         "mfcnet-energy-scaled": both,

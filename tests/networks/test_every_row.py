@@ -13,11 +13,12 @@ from nnunet_livseg.plans import training_setup
 from nnunet_livseg.reference_networks import build
 from nnunet_livseg.variants import find_variant
 
-from .conftest import ROWS, SHALLOW, SHALLOW_SIZE, random_scan, small_configuration
+from .conftest import ROWS, SHALLOW, SHALLOW_SIZE, marked, random_scan, small_configuration
 
-# tracing takes seconds: every row in its least dimension, and one row of every network class in its largest as well
+# tracing takes seconds, so each row is traced once: one of every network class in its largest dimension, others in 2D
 LARGEST = {variant.network: (variant, max(variant.dims)) for variant, _ in reversed(ROWS)}
-GRAPHS = [row for row in ROWS if row[1] == min(row[0].dims) or row in LARGEST.values()]
+_LARGE = {variant.name for variant, _ in LARGEST.values()}
+GRAPHS = [row for row in ROWS if row in LARGEST.values() or (row[0].name not in _LARGE and row[1] == min(row[0].dims))]
 # rows that differ in loss or recipe alone have one graph
 GRAPHS = list({(row.network, repr(row.options), dim): (row, dim) for row, dim in reversed(GRAPHS)}.values())[::-1]
 SHALLOWEST, SHALLOWEST_SIZE = 3, (8, 12, 16)
@@ -101,7 +102,7 @@ def with_smooth_activations(module):
             with_smooth_activations(child)
 
 
-@pytest.mark.parametrize("row", GRAPHS, ids=lambda row: f"{row[0].name}-{row[1]}d", indirect=True)
+@pytest.mark.parametrize("row", marked(GRAPHS), indirect=True)
 def test_one_graph_without_breaks(variant, dim, row):
     """torch.compile(fullgraph=True) raises at the first thing that it cannot trace.
 
@@ -192,9 +193,10 @@ def test_anisotropic_kernels_and_strides(variant, dim):
         assert tuple(output.shape[2:]) == expected
 
 
-def test_finite_under_autocast_with_large_inputs(network, scan):
+def test_finite_under_autocast_with_large_inputs(shallow_network, shallow_scan):
+    """Shallow, because torch's bfloat16 Conv3d on a CPU reads foreign memory where an axis has one voxel."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = network(scan * 1e4)
+        outputs = shallow_network(shallow_scan * 1e4)
     assert all(output.isfinite().all() for output in outputs)
 
 
@@ -221,9 +223,7 @@ def test_double_precision_stays_double(shallow_network, shallow_scan):
     assert all(p.grad.isfinite().all() for p in shallow_network.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row[1] == min(row[0].dims)], ids=lambda row: row[0].name, indirect=True
-)
+@pytest.mark.parametrize("row", marked(row for row in ROWS if row[1] == min(row[0].dims)), indirect=True)
 def test_nnunets_pretrained_weights_fit_another_number_of_classes(configuration, variant, scan, tmp_path):
     """nnU-Net's own function asks for every tensor that it does not take for a head, in its shape."""
     few, many = (build(configuration, variant, channels=scan.shape[1], classes=classes) for classes in (2, 5))
