@@ -25,7 +25,7 @@ import SimpleITK as sitk
 from nnunet_livseg import evaluate_case
 
 PRESETS = ("fast", "standard", "best")
-SEGMENT = ("segment", "-device", "cpu", "--no-report", "--no-dicom")
+SEGMENT = ("segment", "--formats", "none", "-device", "cpu", "--no-report")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.phases import phase_options
 from nnunet_livseg.recipes import NNUNET, Recipe
-from nnunet_livseg.variants import VARIANTS, Preset, Variant, require_options
+from nnunet_livseg.variants import OWN, VARIANTS, Preset, Variant, require_options
 
 KEY = "livseg"
 STOCK_UNETS = (
@@ -66,12 +66,14 @@ def training_setup(
 
 
 def _other_variant(variant: Variant, found: str, owner_name: str | None) -> str:
-    owners = [row for row in VARIANTS if row.name == owner_name] or [row for row in VARIANTS if row.network == found]
+    rows = (*VARIANTS, OWN)
+    owners = [row for row in rows if row.name == owner_name] or [row for row in rows if row.network == found]
     remedy = f"Train with -tr {owners[0].trainer}, or write" if owners else "Write"
     holds = f"the variant {owner_name}" if owner_name else f"the network {found}"
     return (
         f"these plans hold {holds}, but trainer {variant.trainer} builds {variant.name} ({variant.network})."
-        f"\n  {remedy} plans for it: livseg plan -d DATASET -m {variant.name}"
+        f"\n  {remedy} plans for it: livseg plan -d DATASET"
+        f" {'--network my_package.MyNet' if variant is OWN else f'-m {variant.name}'}"
     )
 
 
@@ -125,9 +127,11 @@ def plans_name(
     """Name of the plans file: ``DPCNetPlans``, with what is not the default: preset, source, recipe, initial weights.
 
     ``DPCNetPaperPlans``, ``DPCNetResEncUNetMPlans`` (from ``nnUNetResEncUNetMPlans``), ``DPCNetNnunetPlans``,
-    ``DPCNetInitPlans``.
+    ``DPCNetInitPlans``; of a network of the user's ``MyNetPlans``.
     """
-    parts = [variant.trainer.removesuffix("Trainer"), "" if preset == "default" else preset.capitalize()]
+    options = overrides.options if overrides is not None else {}
+    own = str(options.get("network", "")).rpartition(".")[2]
+    parts = [own or variant.trainer.removesuffix("Trainer"), "" if preset == "default" else preset.capitalize()]
     parts.append(source.removeprefix("nnUNet").removesuffix("Plans"))
     if overrides is not None:
         parts += ["" if overrides.recipe == "paper" else overrides.recipe.capitalize(), "Init" * bool(overrides.init)]
@@ -236,7 +240,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
     spacing = _of_length(dims, "spacing", overrides.spacing_mm or preset.spacing_mm, name)
     patch = _of_length(dims, "patch", overrides.patch or preset.patch, name)
     if spacing is not None and not np.allclose(spacing, configuration["spacing"]):
-        _set_spacing(plans, configuration, spacing)
+        _set_spacing(configuration, spacing)
     features = overrides.features or preset.features
     if patch is not None or features is not None:
         _set_geometry(configuration, patch or configuration["patch_size"], features)
@@ -245,6 +249,8 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
     if preset.window_hu is not None or spacing is not None:
         configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
     options = {**variant.options, **preset.options, **overrides.options, **phase_options(variant, plans)}
+    if variant is OWN:
+        options["patch_size"] = list(configuration["patch_size"])
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
 
 
@@ -268,7 +274,7 @@ def _of_length(dims: int, what: str, value: Sequence[float] | None, configuratio
     )
 
 
-def _set_spacing(plans: Mapping[str, Any], configuration: dict, spacing: list[float]) -> None:
+def _set_spacing(configuration: dict, spacing: list[float]) -> None:
     old = np.array(configuration["spacing"])
     configuration["spacing"] = [float(s) for s in spacing]
     sizes = np.array(configuration["median_image_size_in_voxels"]) * old / np.array(spacing)

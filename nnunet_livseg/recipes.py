@@ -30,8 +30,8 @@ class Recipe:
         foreground: Share of patches that are forced to contain foreground.
         probabilistic_oversampling: Whether chance decides for each patch if it is forced. Otherwise the same share of
             every batch is, rounded: of batch 2, a third is one. (nnU-Net's switch.)
-        elastic: ``{"probability": p, "scale": [low, high], "magnitude": [low, high]}``: elastic deformation in
-            nnU-Net's augmentation, see ``elastic_deformation`` (``None``: nnU-Net's own augmentation, which has none).
+        elastic: ``{"probability": p, "scale": [low, high], "magnitude": [low, high]}``: elastic deformation, see
+            ``training.augmentation`` (``None``: nnU-Net's own augmentation, which has none).
         mirror: Whether patches are mirrored along all axes, in training and prediction, as nnU-Net does. Without it the
             network learns sides: the liver lies on the right.
         augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, slice thickness and fields of view of other CTs.

@@ -31,14 +31,13 @@ from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, TrainingSetup, training_setup
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
+from nnunet_livseg.training.augmentation import Window, with_ct_variation, with_elastic
 from nnunet_livseg.training.checkpoints import FINAL, fitting_checkpoint, write_checkpoint
-from nnunet_livseg.training.ct_augmentation import Window, with_ct_variation
-from nnunet_livseg.training.elastic_deformation import with_elastic
 from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
 from nnunet_livseg.training.preprocessed_data import require_matching_data
 from nnunet_livseg.training.transfer import load_matching
-from nnunet_livseg.variants import VARIANTS, Variant
+from nnunet_livseg.variants import OWN, VARIANTS, Variant
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 MAX_BAD_STEPS = 10  # in a row, before a training stops
@@ -47,13 +46,14 @@ MAX_BAD_STEPS = 10  # in a row, before a training stops
 class LivSegTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the network, loss and recipe of a row of the table.
 
-    A subclass may set and override what it may of nnU-Net's trainer: the recipe only fills nnU-Net's own attributes.
+    By itself it trains a network of the user's (``livseg plan --network``). A subclass may set and override what it may
+    of nnU-Net's trainer: the recipe only fills nnU-Net's own attributes.
 
     Raises:
         UserError: The plans hold another variant, a geometry that the network does not exist in, or a bad recipe.
     """
 
-    variant: Variant
+    variant: Variant = OWN
 
     def __init__(
         self,

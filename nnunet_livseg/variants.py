@@ -12,9 +12,18 @@ from nnunet_livseg.core.names import did_you_mean
 from nnunet_livseg.rows import dpcnet, mfcnet, mpunet, sam_urim, sfan
 from nnunet_livseg.rows.schema import Paper, Preset, Variant
 
-__all__ = ["VARIANTS", "Paper", "Preset", "Variant", "find_variant", "require_options"]
+__all__ = ["OWN", "VARIANTS", "Paper", "Preset", "Variant", "find_variant", "require_options"]
 
 VARIANTS: tuple[Variant, ...] = (*dpcnet.ROWS, *sfan.ROWS, *mpunet.ROWS, *mfcnet.ROWS, *sam_urim.ROWS)
+
+# a network of the user's: no row of the table, for it is different in every plans file
+OWN = Variant(
+    "own",
+    "LivSegTrainer",
+    "nnunet_livseg.networks.own_network.OwnNetwork",
+    Paper("own", "a network of yours", "docs/your_network.md"),
+    "nothing that is printed",
+)
 
 
 def find_variant(name: str) -> Variant:

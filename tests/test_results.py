@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import VARIANTS, find_variant
+
+from .matrix.nnunet import forked_run
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -151,8 +154,9 @@ def test_the_printed_results_are_of_every_training_and_of_the_same_patients(slic
 
 
 @pytest.mark.slow
-def test_the_whole_run_on_drawn_slices(slices, tmp_path):
+def test_the_whole_run_on_drawn_slices(slices, tmp_path, monkeypatch):
     """Discs as livers: every command runs, and the results say what was trained."""
+    monkeypatch.setattr(sys.modules["workplace"], "subprocess", SimpleNamespace(run=forked_run))
     source, rng = tmp_path / "source", np.random.default_rng(0)
     y, x = np.ogrid[:64, :64]
     for case in (f"p{patient}_s{number}" for patient in range(5) for number in range(2)):

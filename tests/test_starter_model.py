@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,14 +14,34 @@ from nnunet_livseg import segment
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.reference_networks import build
 
+from .matrix.nnunet import forked_run
+from .test_results import script
+
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "starter_model.py"
 TINY = "--epochs 1 --iterations 1 --validation-iterations 1 --patch 16 16 16 --spacing 16 16 16 --features 2 4 6"
 
 
-def call(source, work, *folds, options=()):
-    words = ["--work", work, "--threads", 2, "--folds", *folds, *options, "--", *TINY.split()]
-    command = [sys.executable, SCRIPT, source, *words]
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600)
+def command_line(source, work, *folds, options=()):
+    words = ["--work", work, "--threads", 1, "--folds", *folds, *options, "--", *TINY.split()]
+    return [str(word) for word in (SCRIPT, source, *words)]
+
+
+def call(source, work):
+    return subprocess.run([sys.executable, *command_line(source, work)], capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture
+def quick(monkeypatch, capsys):
+    """The script here, its commands forked; returns what it printed."""
+    starter_model = script(SCRIPT)
+    monkeypatch.setattr(sys.modules["workplace"], "subprocess", SimpleNamespace(run=forked_run))
+
+    def run(*arguments, **options):
+        monkeypatch.setattr(sys, "argv", command_line(*arguments, **options))
+        starter_model.main()
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_no_image_is_written_into_the_repository(tmp_path):
@@ -36,16 +57,14 @@ def test_a_source_that_is_no_dataset(tmp_path):
 
 
 @pytest.mark.slow
-def test_made_from_nothing_and_continued(tmp_path):
+def test_made_from_nothing_and_continued(tmp_path, quick):
     source = write_dataset(tmp_path / "Dataset901_Phantom", cases=5, size=(16, 24, 24), spacing_mm=(14.0, 12.0, 12.0))
     work = tmp_path / "work"
-    first = call(source, work)  # cut off before the training
-    assert first.returncode == 0, first.stderr
-    assert " nnUNetv2_preprocess " in first.stdout and "train_on_cpu" not in first.stdout
-    second = call(source, work, "0")
-    assert second.returncode == 0, second.stderr
-    assert "train_on_cpu" in second.stdout and "preprocess" not in second.stdout.partition("\non ")[0]
-    assert "fold_0: 1 epochs in 0." in second.stdout and "on cpu " in second.stdout
+    first = quick(source, work)  # cut off before the training
+    assert " nnUNetv2_preprocess " in first and "train_on_cpu" not in first
+    second = quick(source, work, "0")
+    assert "train_on_cpu" in second and "preprocess" not in second.partition("\non ")[0]
+    assert "fold_0: 1 epochs in 0." in second and "on cpu " in second
     (model,) = (work / "nnUNet_results").glob("*/*")
     weights = load_file(next((model / "fold_0" / "weights").glob("*.safetensors")))
     plans = json.loads((model / "plans.json").read_text())
@@ -53,9 +72,8 @@ def test_made_from_nothing_and_continued(tmp_path):
     assert not network.load_state_dict(weights, strict=False).unexpected_keys
     trained = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
     torch.testing.assert_close(dict(network.state_dict()), dict(trained))
-    third = call(source, work, "0", "all", options=("--ship", tmp_path / "starter"))
-    assert third.returncode == 0, third.stderr
-    commands = [line for line in third.stdout.splitlines() if " -tr " in line]
+    third = quick(source, work, "0", "all", options=("--ship", tmp_path / "starter"))
+    commands = [line for line in third.splitlines() if " -tr " in line]
     assert len(commands) == 1 and " all " in commands[0], "fold 0 was trained again"
     assert "Initial weights from" in (work / "logs" / "DPCNetUNetStarterInitPlans_fold_all.log").read_text()
     (shipped,) = (tmp_path / "starter").iterdir()

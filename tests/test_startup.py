@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_livseg.startup import VARIABLE, discovery_folder, with_discovery_folder
+from nnunet_livseg.startup import VARIABLE, discovery_folder, is_nnunet_command, with_discovery_folder
 
 PROJECT = Path(__file__).resolve().parents[1]
 FIND = (
@@ -62,6 +62,36 @@ def test_start_up_costs_less_than_five_milliseconds():
         "print((time.perf_counter() - start) * 1e3)"
     )
     assert min(float(run_python(code)) for _ in range(5)) < 5
+
+
+REFUSE = "from nnunet_livseg.core.errors import UserError\nprint('epoch 0')\nraise UserError('no data.\\n  Make some.')"
+
+
+def run_program(folder, name, code):
+    (folder / name).write_text(code)
+    env = clean_environment() | {"PYTHONPATH": str(PROJECT)}
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run([sys.executable, folder / name], env=env, text=True, **both)
+    assert done.returncode == 1
+    return done.stdout
+
+
+def test_nnunets_commands_show_our_message_alone_and_last(tmp_path):
+    assert run_program(tmp_path, "nnUNetv2_train", REFUSE) == "epoch 0\n\nlivseg: no data.\n  Make some.\n"
+
+
+def test_other_errors_and_other_programs_keep_their_traceback(tmp_path):
+    assert "Traceback" in run_program(tmp_path, "mine.py", REFUSE)
+    fault = run_program(tmp_path, "nnUNetv2_predict", "import nnunet_livseg.core.errors\nraise ValueError('a bug')")
+    assert "Traceback" in fault and fault.endswith("ValueError: a bug\n")
+    assert "Traceback" in run_program(tmp_path, "nnUNetv2_plan_experiment", "raise ValueError('without us')")
+
+
+def test_nnunets_commands_are_known_by_name_and_by_module():
+    assert is_nnunet_command(["python", "/env/bin/nnUNetv2_train", "3"])
+    assert is_nnunet_command(["python", "-m", "nnunetv2.run.run_training", "3"])
+    assert not is_nnunet_command(["python", "-c", "from multiprocessing.spawn import spawn_main", "nnUNetv2_train"])
+    assert not is_nnunet_command(["python"])
 
 
 @pytest.mark.slow

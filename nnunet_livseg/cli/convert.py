@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--copy", action="store_true", help="copy files instead of linking them, so that the source can be deleted"
     )
     parser.add_argument(
-        "--map", nargs="+", default=(), metavar="OLD=NEW", help="label values to change, e.g. 3=2 (default: none)"
+        "--map",
+        nargs="+",
+        default=(),
+        metavar="OLD=NEW",
+        help="label values or names of segments to change, e.g. 3=2 (default: none)",
     )
     parser.add_argument(
         "--offset", type=float, default=0.0, metavar="HU",
@@ -75,13 +79,14 @@ def run(args: argparse.Namespace) -> None:
     print(_summary(done, args.id, source.remarks))
 
 
-def _label_map(pairs: list[str]) -> dict[int, int]:
+def _label_map(pairs: list[str]) -> dict[int | str, int]:
     from nnunet_livseg.core.errors import UserError
 
     try:
-        mapping = {int(old): int(new) for old, new in (pair.split("=") for pair in pairs)}
+        parts = [pair.rsplit("=", 1) for pair in pairs]
+        mapping = {int(old) if old.isdigit() else old: int(new) for old, new in parts}
     except ValueError as error:
-        raise UserError(f"--map {' '.join(pairs)}: write pairs of whole numbers, e.g. --map 3=2 4=1.") from error
+        raise UserError(f"--map {' '.join(pairs)}: write pairs such as --map 3=2 4=1, or --map 'Cyst=0'.") from error
     wrong = [new for new in mapping.values() if new not in (0, 1, 2)]
     if wrong:
         raise UserError(f"--map: {wrong[0]} is not a label of the dataset; use 0 (background), 1 (liver) or 2 (tumor).")

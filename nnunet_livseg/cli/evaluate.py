@@ -2,6 +2,7 @@
 
   livseg evaluate PREDICTIONS REFERENCES -o OUT
   livseg evaluate PREDICTIONS REFERENCES --liver 1 --tumor 2 -o OUT
+  livseg evaluate PREDICTIONS REFERENCES --liver 1 --tumor 2 --reference-liver 6 --reference-tumor 7 -o OUT
   livseg evaluate nnUNet_results/Dataset003_Liver/DPCNetTrainer__nnUNetPlans__3d_fullres -o OUT
 
 PREDICTIONS is a folder of label maps, or a model folder: then the validation cases of all folds are evaluated against
@@ -35,7 +36,11 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=("default", "lits"), default="default",
         help="lits computes what the LiTS scorer of 2017 computes (default: default)")  # fmt: skip
-    add(parser, "liver", "tumor", default=(), says="those of dataset.json")
+    add(parser, "liver", "tumor", default=(), says="by dataset.json, names in the files, or a guess that is printed")
+    for structure in ("liver", "tumor"):
+        parser.add_argument(
+            f"--reference-{structure}", type=int, nargs="+", default=(), metavar="LABEL",
+            help=f"label values of the {structure} in the references (default: as in the predictions)")  # fmt: skip
     parser.add_argument("--resample", action="store_true", help="resample predictions on other grids to the reference")
     parser.add_argument(
         "--case-table", type=Path, metavar="CSV", help="table whose columns become strata of the cases (default: none)"
@@ -95,6 +100,9 @@ def settings(args: argparse.Namespace) -> dict:
         "out": args.out,
         "liver": args.liver,
         "tumor": args.tumor,
+        "reference_liver": args.reference_liver,
+        "reference_tumor": args.reference_tumor,
+        "on_guess": print,
         "options": Options(**{name: value for name, value in chosen.items() if value is not None}),
         "images": args.images,
         "case_table": args.case_table,
@@ -149,8 +157,9 @@ def print_notes(results: list, *, shown: int = 20) -> None:
 
 
 def _notes(results: list) -> list[str]:
-    """What a reader should know, each note once and with the cases that it is about."""
-    cases: dict[str, list[str]] = {note: [] for result in results for note in result.inputs.notes}
+    """What a reader should know, each note once and with the cases that it is about; guesses were printed before."""
+    inputs = [result.inputs for result in results]
+    cases: dict[str, list[str]] = {note: [] for one in inputs for note in one.notes if note not in one.guess}
     for case in (case for result in results for case in result.cases):
         for note in case.notes:
             cases.setdefault(note, []).append(case.case)

@@ -10,6 +10,8 @@ examples, and the names of their plans:
   livseg plan -d 3 -m dpcnet --preset paper       DPCNetPaperPlans: the paper's spacing, patch, batch and network
   livseg plan -d 3 -m dpcnet -p nnUNetResEncUNetMPlans    DPCNetResEncUNetMPlans: from other plans of nnU-Net
   livseg plan -d 3 -m dpcnet --init FILE          DPCNetInitPlans: from the weights of another training
+  livseg plan -d 3 --network monai.networks.nets.UNETR --option hidden_size=384
+                                                  UNETRPlans: a network of yours, for nnUNetv2_train -tr LivSegTrainer
   livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96 \
       -plans_name SmallPlans
 """
@@ -31,7 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from nnunet_livseg.plans import RECIPES
 
     own = parser.add_argument
-    add(parser, "dataset", "variant", required=True)
+    add(parser, "dataset", required=True)
+    network = parser.add_mutually_exclusive_group(required=True)
+    add(network, "variant", says="the network of --network")
+    network.add_argument(
+        "--network",
+        metavar="CLASS",
+        help="import path of a network of yours: my_package.MyNet (default: the variant's network)",
+    )
     own("-p", "--from-plans", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: nnUNetPlans)")
     own("-o", "-plans_name", "--plans-name", metavar="PLANS",
         help="name of the new plans (default: as in the examples)")  # fmt: skip
@@ -48,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own("--features", type=int, nargs="+", metavar="N",
         help="channels of each stage, finest first; sets the number of stages (default: nnU-Net's)")  # fmt: skip
     own("--option", action="append", default=[], metavar="NAME=VALUE",
-        help="option of the network, VALUE as in JSON; may be repeated (default: none)")  # fmt: skip
+        help="option or argument of the network, VALUE as in JSON; may be repeated (default: none)")  # fmt: skip
     own("--init", metavar="CHECKPOINT",
         help="checkpoint of another training whose matching weights to start from (default: none)")  # fmt: skip
 
@@ -59,10 +68,11 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.planning.next_commands import next_commands
     from nnunet_livseg.planning.plans_file import write_plans
     from nnunet_livseg.plans import Overrides
-    from nnunet_livseg.variants import find_variant
+    from nnunet_livseg.variants import OWN, find_variant
 
-    variant = find_variant(args.variant)
+    variant = OWN if args.network else find_variant(args.variant)
     dataset = find_dataset(args.dataset)
+    options = dict(_option(text) for text in args.option)
     overrides = Overrides(
         recipe=args.recipe,
         epochs=args.epochs,
@@ -75,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         spacing_mm=tuple(args.spacing) if args.spacing else None,
         features=tuple(args.features) if args.features else None,
         init=args.init,
-        options=dict(_option(text) for text in args.option),
+        options={"network": args.network, "arguments": options} if args.network else options,
         configurations=tuple(args.configurations) if args.configurations else None,
     )
     written = write_plans(

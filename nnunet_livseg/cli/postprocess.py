@@ -74,7 +74,7 @@ def _tune(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace) -> int:
-    from nnunet_livseg.evaluation.pairing import find_structures
+    from nnunet_livseg.evaluation.label_meaning import find_structures
     from nnunet_livseg.postprocessing import load_postprocessing, parse_step
     from nnunet_livseg.postprocessing.postprocess_folder import apply_to_folder
     from nnunet_livseg.postprocessing.table import steps_text

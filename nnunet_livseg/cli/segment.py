@@ -9,12 +9,20 @@ each, with the model loaded once; finished ones are kept when the same command r
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
+--formats seg       DICOM SEG over the slices of a DICOM input
+--formats sr        its DICOM structured report (TID 1500)
+--formats rtstruct  DICOM RT structure set: contours for radiotherapy, of a DICOM input
+--formats nrrd      segmentation.seg.nrrd for 3D Slicer, with names, colors and codes
+--formats itksnap   names and colors of the label map for ITK-SNAP
+--formats none      label map, measurements and report only
+
 Results hold no patient identifiers unless --identifiers is given, and nothing leaves this machine.
 
 examples:
   livseg segment ct.nii.gz -o RESULT
   livseg segment study.zip -m MODEL -o RESULT
   livseg segment ct1.nii.gz ct2.nii.gz -m MODEL -o RESULTS --quality fast --uncertainty
+  livseg segment study.zip -o RESULT --formats seg sr rtstruct nrrd itksnap
   livseg segment portal.nii.gz arterial.nii.gz --channels -m TWO_PHASE_MODEL -o RESULT
 """
 
@@ -24,6 +32,7 @@ from pathlib import Path
 from nnunet_livseg.cli.shared_options import add
 
 STEP = "predict"
+FORMATS = ("seg", "sr", "rtstruct", "nrrd", "itksnap", "none")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own("--probabilities", action="store_true", help="write a probability map for each structure")
     own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
     own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")
-    own("--no-dicom", action="store_true", help="do not write a DICOM SEG and a structured report for DICOM input")
+    own("--formats", nargs="+", default=("seg", "sr"), choices=FORMATS,
+        help="files beside label map and measurements, as above (default: seg sr)")  # fmt: skip
     add(parser, "no_report", "identifiers")
     own("--overwrite", action="store_true", help="segment finished inputs again")
     add(parser, "device", says="the best that is available")
@@ -70,6 +80,10 @@ def run(args: argparse.Namespace) -> None:
     inputs = [tuple(args.inputs)] if args.channels else args.inputs
     if args.name and len(inputs) > 1:
         raise UserError(f"--name names one result, but there are {len(inputs)} inputs. Leave it out.")
+    if "none" in args.formats and len(args.formats) > 1:
+        raise UserError("--formats none stands alone: it writes no further file. Leave out none, or the others.")
+    formats = tuple(name for name in args.formats if name != "none")
+    files = ResultFiles(report=not args.no_report, formats=formats, identifiers=args.identifiers)
     require_folder(args.out)
     segmenter = Segmenter(
         args.model,
@@ -84,7 +98,6 @@ def run(args: argparse.Namespace) -> None:
         uncertainty=args.uncertainty,
         postprocess=args.postprocess,
     )
-    files = ResultFiles(report=not args.no_report, dicom=not args.no_dicom, identifiers=args.identifiers)
     segment_all(
         inputs,
         segmenter,

@@ -181,6 +181,11 @@ def read_json_value(path: str | Path, *, remedy: str, by_hand: bool = False) -> 
         raise UserError(f"{path} {wrong}: {reason}.\n  {remedy}") from None
 
 
+def as_read(content: object) -> Any:
+    """``content`` as a JSON file gives it back: a copy, with lists for tuples."""
+    return json.loads(json.dumps(content))
+
+
 def stamps(paths: Iterable[Path]) -> list[list]:
     """Path, size and time of change of each file: hashing the content would take as long as working on it."""
     stats = [(path, path.stat()) for path in paths]

@@ -24,12 +24,16 @@ class Structures:
         known: Every value that may occur (``None``: any value; what is no structure counts as background).
         ignore: Value of reference voxels that count neither way, as in nnU-Net.
         source: What says so, for messages.
+        references: Values of the references to the predictions' values, if references use others.
+        only_references: Whether references with any other value are refused; else it becomes background.
     """
 
     values: Mapping[str, tuple[int, ...]]
     known: frozenset[int] | None = None
     ignore: int | None = None
     source: str = field(default="", compare=False)
+    references: Mapping[int, int] = field(default_factory=dict)
+    only_references: bool = False
 
     @property
     def healthy(self) -> tuple[int, ...]:
@@ -40,15 +44,27 @@ class Structures:
         """``liver`` outside of tumors, ``tumor``, or neither, ``""``."""
         return next((name for name in (TUMOR, LIVER) if value in self.values.get(name, ())), "")
 
+    def of_references(self) -> "Structures":
+        """The same in the values that the references use."""
+        if not self.references:
+            return self
+        own = {
+            name: tuple(theirs for theirs, ours in self.references.items() if ours in values)
+            for name, values in self.values.items()
+        }
+        return Structures(own, source=self.source)
+
     def as_dict(self) -> dict:
         known = None if self.known is None else sorted(self.known)
-        return {"values": {k: list(v) for k, v in self.values.items()}, "known": known, "ignore": self.ignore}
+        content = {"values": {k: list(v) for k, v in self.values.items()}, "known": known, "ignore": self.ignore}
+        return content | ({"references": {str(k): v for k, v in self.references.items()}} if self.references else {})
 
     @classmethod
     def from_dict(cls, content: Mapping) -> "Structures":
         known = content["known"]
         values = {name: tuple(v) for name, v in content["values"].items()}
-        return cls(values, None if known is None else frozenset(known), content["ignore"])
+        references = {int(k): v for k, v in content.get("references", {}).items()}
+        return cls(values, None if known is None else frozenset(known), content["ignore"], references=references)
 
 
 def structures_from_values(
@@ -164,6 +180,30 @@ def of_both(predicted: Structures, reference: Structures) -> Structures:
     return Structures(values, predicted.known | reference.known, ignore, source)
 
 
+def with_other_references(predicted: Structures, reference: Structures) -> Structures:
+    """Liver and tumor of predictions whose references give them other values: what both have.
+
+    Raises:
+        UserError: They have nothing in common.
+    """
+    common = [name for name in (LIVER, TUMOR) if name in predicted.values and name in reference.values]
+    if not common:
+        said = [f"{' and '.join(one.values) or 'neither'} by {one.source}" for one in (predicted, reference)]
+        raise UserError(f"predictions and references do not share liver or tumor: {', but '.join(said)}.")
+    values = {name: predicted.values[name] for name in common}
+    of_liver = (predicted.healthy or predicted.values[LIVER])[0] if LIVER in common else 0
+    of_tumor = predicted.values[TUMOR][0] if TUMOR in common else of_liver
+    references = dict.fromkeys(reference.healthy, of_liver) | dict.fromkeys(reference.values.get(TUMOR, ()), of_tumor)
+    ignore = None
+    if reference.ignore is not None:
+        ignore = 1 + max({*references.values(), *(predicted.known or ()), *(v for n in values for v in values[n])})
+        references[reference.ignore] = ignore
+    if reference.known is not None:
+        references |= {v: 0 for v in reference.known if v not in references}
+    source = f"{predicted.source} and {reference.source}"
+    return Structures(values, predicted.known, ignore, source, references, reference.known is not None)
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +259,11 @@ def roles(labels: Mapping, *, source: str = "dataset.json") -> dict[str, str]:
             " the liver around it.\n  Give the tumor values of its own; a region of both is called liver_and_tumor."
         )
     return found
+
+
+def role_of_name(name: str) -> str:
+    """What one name says: ``liver``, ``tumor``, or neither, ``""``."""
+    return _role(name)
 
 
 def _role(name: str) -> str:
@@ -282,6 +327,27 @@ def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ..
         into[...] = nearest
     done = "label values rounded to whole numbers" if rounded else f"{name} stores its labels as {array.dtype}"
     return labels, (done,)
+
+
+def in_predicted_values(labels: np.ndarray, structures: Structures) -> tuple[np.ndarray, list[str]]:
+    """A reference's labels ``(*S)`` in the values of the predictions, and notes on those that become background.
+
+    Raises:
+        UserError: A value that was not declared for the references.
+    """
+    if not structures.references:
+        return labels, []
+    found = np.zeros_like(labels, dtype=np.int32)
+    for value, predicted in structures.references.items():
+        found[labels == value] = predicted
+    foreign = (np.unique(part[~np.isin(part, [0, *structures.references])]).tolist() for part in labels)
+    strange = sorted({value for part in foreign for value in part})
+    if strange and structures.only_references:
+        raise UserError(
+            f"the reference holds the labels {strange}, but only {sorted({0, *structures.references})} are known.\n"
+            "  Another dataset's labels, or values that need converting."
+        )
+    return found, [f"labels of the reference that count as background: {strange}"] if strange else []
 
 
 def require_known(labels: np.ndarray, structures: Structures, side: str, *, may_ignore: bool = False) -> list[str]:

@@ -1,11 +1,13 @@
-"""The folder that a command writes: whether it may, before any work is done."""
+"""The folder that a command writes: whether it may, before any work is done, and what of the work is finished."""
 
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import as_read, read_json, write_json
 from nnunet_livseg.core.names import ENDINGS, ending, is_hidden, stem
 
 
@@ -76,3 +78,49 @@ def _why_no_file(folder: Path) -> str:
             return ""
     except OSError as error:
         return error.strerror or str(error)
+
+
+class RunRecord:
+    """A JSON file beside results: what they are made with, and an entry for each that is finished.
+
+    The file is written anew after each result, so that a command goes on where it was interrupted.
+
+    Args:
+        path: The file.
+        content: What is in it.
+        key: Under which the entries lie, by name.
+    """
+
+    def __init__(self, path: Path, content: dict, *, key: str) -> None:
+        self.path, self.content, self.entries = path, content, content[key]
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, Any], *, key: str, remedy: str) -> "RunRecord":
+        """The record that is there, whatever its settings, or a new one, which is not written yet.
+
+        Raises:
+            UserError: The one that is there is damaged; the message ends with ``remedy``.
+        """
+        if not path.is_file():
+            return cls(path, {**settings, key: {}}, key=key)
+        content = read_json(path, keys=(*settings, key), remedy=remedy)
+        if not isinstance(content[key], dict):
+            raise UserError(f"{path} is damaged: {key} is no object.\n  {remedy}")
+        return cls(path, content, key=key)
+
+    def differing(self, settings: Mapping[str, Any]) -> list[str]:
+        """The keys of ``settings`` that have other values here."""
+        return [key for key, value in as_read(settings).items() if self.content.get(key) != value]
+
+    def is_done(self, name: str, files: Iterable[Path]) -> bool:
+        """Whether ``name`` has an entry and its ``files`` are there."""
+        return name in self.entries and all(path.is_file() for path in files)
+
+    def add(self, name: str, entry: object) -> None:
+        """Record a finished result."""
+        self.entries[name] = entry
+        self.save()
+
+    def save(self) -> None:
+        """Write the file as it is."""
+        write_json(self.path, self.content)

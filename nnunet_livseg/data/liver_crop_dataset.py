@@ -4,7 +4,6 @@
 so prediction cuts new images in the same way.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.files import as_read, write_json
 from nnunet_livseg.core.labels import LIVER, Structures, require_known
 from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
 from nnunet_livseg.core.output_folder import require_folder
@@ -131,7 +130,7 @@ def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None
         if {key: found.get(key) for key in said} != said:
             raise UserError(f"{out} holds another dataset, which stays as it is.\n  Choose another --out.")
         return content
-    content = json.loads(json.dumps({key: value for key, value in source.json.items() if key != "dataset"}))
+    content = as_read({key: value for key, value in source.json.items() if key != "dataset"})
     content[KEY] = {"two_stage": {**said, "boxes": {}}}
     return content
 

@@ -4,6 +4,6 @@ nnU-Net imports it as a top-level module and drops it again, so it only hands on
 same objects as a normal import, which can be pickled and sent to DDP's processes.
 """
 
-from nnunet_livseg.trainers import TRAINERS
+from nnunet_livseg.trainers import TRAINERS, LivSegTrainer  # noqa: F401
 
 globals().update(TRAINERS)

@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of, require_known, structures_from_values
+from nnunet_livseg.core.labels import (
+    LIVER,
+    TUMOR,
+    Structures,
+    in_predicted_values,
+    mask_of,
+    require_known,
+    structures_from_values,
+)
+from nnunet_livseg.data.segment_files import read_label_pair, read_labels
 from nnunet_livseg.evaluation import lits_scorer
 from nnunet_livseg.evaluation.lesion_table import lesion_rows
 from nnunet_livseg.evaluation.lesions import LesionPair, detection_counts
@@ -19,7 +28,7 @@ from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.overlap import ratio
 from nnunet_livseg.evaluation.results import CaseResult
 from nnunet_livseg.evaluation.slices import slice_scores
-from nnunet_livseg.imaging.label_maps import LabelImage, grid_difference, label_map_stem, read_label_map, resampled
+from nnunet_livseg.imaging.label_maps import LabelImage, grid_difference, label_map_stem, resampled
 from nnunet_livseg.imaging.masks import bounding_box
 
 LITS_LABELS = structures_from_values((1,), (2,))
@@ -39,22 +48,23 @@ def evaluate_case(
     Args:
         predicted: File, or label map ``(z, y, x)`` or ``(y, x)``.
         reference: File or label map on the same grid.
-        spacing_mm: Voxel size of arrays, in the order of their axes; pixels are the unit where left out.
-        structures: Label values of each structure; liver 1 (with tumor) and tumor 2 where left out.
-        options: Definitions; the package's defaults where left out.
-        case: Name in the result; the file name where left out.
+        spacing_mm: Voxel spacing of arrays, in the order of their axes. Defaults to pixels as the unit.
+        structures: Label values of each structure. Defaults to liver 1 (with tumor) and tumor 2.
+        options: Definitions. Defaults to those of the package.
+        case: Name in the result. Defaults to the file name.
 
     Raises:
-        UserError: A file cannot be read, is no label map, holds unknown labels, or the grids differ.
+        UserError: If a file cannot be read or is not a label map, has unknown labels, or the grids differ.
     """
     start = time.perf_counter()
     options = options or Options()
     structures = _as_structures(structures)
-    one, other = _load(predicted, spacing_mm), _load(reference, spacing_mm)
+    one, other = _load(predicted, reference, spacing_mm, structures)
     one, other, notes = on_one_grid(one, other, options)
+    other, more = _in_predicted_values(other, structures)
     box = bounding_box((one.labels != 0) | (other.labels != 0))
     cut = one.labels[box], other.labels[box]
-    notes += check_labels(*cut, structures)
+    notes += more + check_labels(*cut, structures)
     result = _score(mask_pairs(*cut, box, other, structures), other, options)
     result.case = case or (_name(predicted) if isinstance(predicted, (str, Path)) else "")
     result.notes = notes
@@ -83,23 +93,45 @@ class _Array:
     notes: tuple[str, ...] = ()
 
 
-def _load(source: str | Path | np.ndarray, spacing_mm: tuple[float, ...] | None) -> LabelImage | _Array:
-    if isinstance(source, (str, Path)):
-        return read_label_map(Path(source), turned_to="LPS")
-    labels = np.asarray(source)
+def _load(predicted, reference, spacing_mm: tuple[float, ...] | None, structures: Structures) -> tuple:
+    """Both as label images; files of one case are read together, because named segments need the other one's grid."""
+    given = predicted, reference
+    if all(isinstance(source, (str, Path)) for source in given):
+        return read_label_pair(Path(predicted), Path(reference), structures)
+    return tuple(
+        read_labels(Path(source), structures, turned_to="LPS")
+        if isinstance(source, (str, Path))
+        else _of_array(source, spacing_mm)
+        for source in given
+    )
+
+
+def _of_array(array: np.ndarray, spacing_mm: tuple[float, ...] | None) -> _Array:
+    labels = np.asarray(array)
     if labels.dtype.kind not in "iub":
-        raise UserError(f"label maps are integers, but this array is {labels.dtype}")
+        raise UserError(f"a label map must have integers, but the type of this array is {labels.dtype}")
     labels = labels.view(np.uint8) if labels.dtype == bool else labels
     return _Array(labels, tuple(spacing_mm or (1.0,) * labels.ndim), "mm" if spacing_mm else "px")
 
 
-def read_on_one_grid(predicted: Path, reference: Path, options: Options) -> tuple[LabelImage, LabelImage, list[str]]:
-    """Both label maps turned to the patient's axes, on the reference's grid, and notes.
+def read_on_one_grid(
+    predicted: Path, reference: Path, options: Options, structures: Structures
+) -> tuple[LabelImage, LabelImage, list[str]]:
+    """Both label maps turned to the patient's axes, on the reference's grid, in the predictions' values, and notes.
 
     Raises:
         UserError: A file cannot be read; as ``on_one_grid``.
     """
-    return on_one_grid(*(read_label_map(path, turned_to="LPS") for path in (predicted, reference)), options)
+    one, other, notes = on_one_grid(*read_label_pair(predicted, reference, structures), options)
+    other, more = _in_predicted_values(other, structures)
+    return one, other, notes + more
+
+
+def _in_predicted_values(
+    reference: LabelImage | _Array, structures: Structures
+) -> tuple[LabelImage | _Array, list[str]]:
+    labels, notes = in_predicted_values(reference.labels, structures)
+    return replace(reference, labels=labels), notes
 
 
 def on_one_grid(predicted, reference, options: Options) -> tuple:
@@ -121,12 +153,16 @@ def on_one_grid(predicted, reference, options: Options) -> tuple:
     if options.resample and possible:
         predicted = resampled(predicted, reference)
         return predicted, reference, [*predicted.notes, *reference.notes]
-    remedy = "--resample brings the prediction to the reference's grid." if possible else "There is no common space."
-    raise UserError(f"prediction and reference lie on different grids: {difference}.\n  {remedy}")
+    remedy = (
+        "Add --resample to resample the prediction."
+        if possible
+        else "They cannot be resampled: there is no common space."
+    )
+    raise UserError(f"prediction and reference are on different grids: {difference}.\n  {remedy}")
 
 
 def check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
-    """Refuse labels that nobody has declared; name those that nobody asked for."""
+    """Refuse labels that are not declared; returns notes on those that are not evaluated."""
     notes = require_known(predicted, structures, "prediction")
     return notes + require_known(reference, structures, "reference", may_ignore=True)
 

@@ -1,7 +1,7 @@
 """Several methods on the same cases: paired tests, intervals, correction for many tests, and the noise floor."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ def compare(
     names: Sequence[str] | None = None,
     liver: Iterable[int] = (),
     tumor: Iterable[int] = (),
+    reference_liver: Iterable[int] = (),
+    reference_tumor: Iterable[int] = (),
     options: Options | None = None,
     folds: int | None = None,
     case_table: str | Path | None = None,
@@ -36,6 +38,7 @@ def compare(
     workers: int | None = 1,
     memory_gb: float | None = None,
     progress: bool = False,
+    on_guess: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Evaluate several folders of predictions of the same cases and test their differences.
 
@@ -43,23 +46,25 @@ def compare(
     is written as ``comparison.json``, ``comparison.csv`` and ``comparison.md``.
 
     Args:
-        methods: Folders of predictions or of trainings.
-        references: Folder of references; found for trainings.
+        methods: Folders of predictions or model folders.
+        references: Folder of references. For model folders, defaults to the references of their dataset.
         out: Folder for the results.
-        names: Names of the methods in tables; the folders' names where left out.
-        folds: Folds of the cross-validation behind the predictions; counted in trainings, else 1.
+        names: Names of the methods in tables. Defaults to the folders' names.
+        folds: Folds of the cross-validation behind the predictions. Defaults to those of model folders, else 1.
 
     The other arguments are those of ``evaluate_folder``.
 
     Raises:
-        UserError: Fewer than two methods, names that clash, or no common case.
+        UserError: If there are fewer than two methods, two with one name, or no common case.
     """
     out = Path(out)
     if len(methods) < 2:
         raise UserError(f"a comparison needs at least two methods, but got {len(methods)}.")
     named = _names(methods, names)
     settings = {"liver": tuple(liver), "tumor": tuple(tumor), "options": options, "case_table": case_table}
-    settings |= {"images": images, "workers": workers, "memory_gb": memory_gb, "progress": progress}
+    settings |= {"reference_liver": tuple(reference_liver), "reference_tumor": tuple(reference_tumor)}
+    settings |= {"images": images, "on_guess": on_guess}
+    settings |= {"workers": workers, "memory_gb": memory_gb, "progress": progress}
     results = [
         evaluate_folder(folder, references, out=out / name, method=name, **settings)
         for name, folder in zip(named, methods, strict=True)
@@ -81,8 +86,7 @@ def compare_results(results: Sequence[FolderResult], *, folds: int | None = None
     common = sorted(set.intersection(*having))
     if not common:
         raise UserError(
-            "the methods have not one case in common: "
-            + "; ".join(f"{r.method}: {len(r.cases)} cases" for r in results)
+            "the methods have no cases in common: " + "; ".join(f"{r.method}: {len(r.cases)} cases" for r in results)
         )
     left_out = {
         case: [r.method for r, cases in zip(results, having, strict=True) if case not in cases]
@@ -125,7 +129,7 @@ def _common_structures(results: Sequence[FolderResult]) -> list[str]:
     names = list(results[0].inputs.structures.values)
     common = [name for name in names if all(name in result.inputs.structures.values for result in results)]
     if not common:
-        raise UserError("the methods have no structure in common.")
+        raise UserError("the methods have no structures in common.")
     return common
 
 

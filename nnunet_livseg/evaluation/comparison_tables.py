@@ -64,9 +64,9 @@ def comparison_document(comparison: Comparison) -> dict:
 
 TESTS = (
     "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
-    "pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference stand in "
+    "pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference are in "
     "comparison.csv. Where 0 is best (RVD) absolute values are compared. Mean difference, interval and t-test are over "
-    "the cases in which both methods have a value; the others are counted as left out."
+    "the cases in which both methods have a value; the others are counted as excluded."
 )
 LACKING = (
     "A method without a value in a case by its own fault (infinite, or undefined although reference or prediction has "
@@ -188,7 +188,7 @@ def reading(comparison: Comparison) -> str:
                 "0.06 on one "
                 "fold of LiTS and by 0.006 in the mean of five folds; a gain of one fold below 0.06, or of five "
                 "folds below "
-                f"0.01, is no evidence, significant or not. These predictions come from {comparison.folds} fold(s)."
+                f"0.01, is not evidence, significant or not. These predictions come from {comparison.folds} fold(s)."
             ]
             if floor is not None
             else []

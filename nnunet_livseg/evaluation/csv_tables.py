@@ -27,9 +27,9 @@ RULES = {  # title and definition
     "lits_50": ("IoU > 0.5 (2017 scorer)", "as lits_0 with IoU > 0.5"),
 }
 EMPTY_POLICY = {
-    "default": "Both masks empty: no score, left out of means and counted. One empty: overlap 0, distances infinite, "
+    "default": "Both masks empty: no score, excluded from means and counted. One empty: overlap 0, distances infinite, "
     "counted; "
-    "means of distances are over finite values and say how many were left out.",
+    "means of distances are over finite values and say how many were excluded.",
     "lits": "Both masks empty: Dice 1. One empty: Dice 0, distances infinite; means are over finite values.",
 }
 

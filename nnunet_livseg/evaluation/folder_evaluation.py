@@ -1,6 +1,6 @@
 """A folder of predictions: evaluate every case, in parallel, resumable, and write all tables."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, evaluate_case
 from nnunet_livseg.evaluation.case_table import read_case_table
 from nnunet_livseg.evaluation.csv_tables import case_rows, column_rows, lesion_header, lesion_rows, summary_document
+from nnunet_livseg.evaluation.label_meaning import LabelValues
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.results import SCHEMA, CasePaths, CaseResult, FolderResult, Inputs, SkippedCase
 from nnunet_livseg.evaluation.summary import summarize
 from nnunet_livseg.evaluation.summary_markdown import summary_markdown
 from nnunet_livseg.imaging.images import case_memory_bytes
+
+SUMMARY = "summary.json"
 
 
 def evaluate_folder(
@@ -30,6 +33,8 @@ def evaluate_folder(
     out: str | Path,
     liver: Iterable[int] = (),
     tumor: Iterable[int] = (),
+    reference_liver: Iterable[int] = (),
+    reference_tumor: Iterable[int] = (),
     options: Options | None = None,
     images: str | Path | None = None,
     case_table: str | Path | None = None,
@@ -37,47 +42,71 @@ def evaluate_folder(
     workers: int | None = 1,
     memory_gb: float | None = None,
     progress: bool = False,
+    on_guess: Callable[[str], None] | None = None,
 ) -> FolderResult:
     """Evaluate all predictions that have a reference and write ``cases.csv``, ``lesions.csv``, ``summary.json``,
     ``summary.md``.
 
-    Each finished case is stored at once as ``out/cases/CASE.json`` and taken from there by the next call, as long
-    as its files and the options stay the same.
+    Finished cases are saved to ``out/cases/CASE.json`` and reused by the next call, as long as their files and the
+    options stay the same.
 
     Args:
-        predictions: Folder of predictions, or of a training by nnU-Net (all folds' ``validation``).
-        references: Folder of references; found for a training.
+        predictions: Folder of predictions, or a model folder (the ``validation`` cases of all folds).
+        references: Folder of references. For a model folder, defaults to those of its dataset.
         out: Folder for the results.
-        liver: Label values of the liver, instead of ``dataset.json``.
-        tumor: Label values of the tumor.
-        options: Definitions.
+        liver: Label values of the liver. Defaults to those in ``dataset.json`` or the files, or to a guess.
+        tumor: Label values of the tumor, likewise.
+        reference_liver: Label values of the liver in the references, if they differ from the predictions'.
+        reference_tumor: The same of the tumor.
+        options: Definitions. Defaults to those of the package.
         images: Folder of the CTs, for pictures in the report.
         case_table: CSV file whose columns become strata.
-        method: Name in tables; the folder's name where left out.
-        workers: Processes at most; ``None``: as many as processors and memory allow. More than one are started anew, so
-            a script that asks for them needs its ``if __name__ == "__main__":``.
-        memory_gb: Memory for all workers; 80 % of what is free where left out.
+        method: Name in tables. Defaults to the folder's name.
+        workers: Largest number of processes; ``None``: as many as processors and memory allow. They are started anew,
+            so a script that asks for more than one needs ``if __name__ == "__main__":``.
+        memory_gb: Memory for all workers. Defaults to 80 % of the free memory.
         progress: Show a progress bar.
+        on_guess: Called with what the labels were taken for, before the work begins, if that is a guess.
 
     Raises:
-        UserError: The inputs do not fit together, or not one case could be evaluated.
+        UserError: If the inputs do not fit together, no case can be evaluated, or ``out`` has another program's
+            ``summary.json``.
     """
     out, options = require_folder(out), options or Options()
+    _require_own_summary(out)
     fallback = LITS_LABELS if options.mode == "lits" else None
-    inputs = find_inputs(predictions, references, liver=liver, tumor=tumor, images=images, fallback=fallback)
+    values = LabelValues(tuple(liver), tuple(tumor), tuple(reference_liver), tuple(reference_tumor))
+    inputs = find_inputs(predictions, references, values=values, images=images, fallback=fallback)
+    if inputs.guess and on_guess:
+        on_guess("\n".join(inputs.guess))
+    inputs.notes = [*inputs.notes, *inputs.guess]
     inputs.method = method or inputs.method
     table = read_case_table(case_table, (paths.case for paths in inputs.cases)) if case_table else {}
     results, failed, n_reused = _run(inputs, options, out, workers=workers, memory_gb=memory_gb, progress=progress)
     results, odd = _one_unit(results)
     problems = sorted(inputs.problems + failed + odd, key=lambda problem: problem.case)
     if not results:
-        raise UserError(
-            "not one case could be evaluated:\n" + "\n".join(f"  {p.case}: {p.reason}" for p in problems[:10])
-        )
+        raise UserError("no case could be evaluated:\n" + "\n".join(f"  {p.case}: {p.reason}" for p in problems[:10]))
     summary = summarize(results, options, table)
     result = FolderResult(inputs, options, results, problems, table, summary, n_reused)
     write_tables(result, out)
     return result
+
+
+def _require_own_summary(out: Path) -> None:
+    """Refuse to write over a ``summary.json`` that is not an evaluation's, such as nnU-Net's."""
+    path = out / SUMMARY
+    if not path.exists():
+        return
+    try:
+        schema = str(read_json(path, remedy="").get("schema", ""))
+    except UserError:
+        schema = ""
+    if not schema.startswith(SCHEMA.partition("/")[0]):
+        raise UserError(
+            f"{path} was not written by livseg evaluate; nnU-Net writes a file of this name. The evaluation would"
+            f" replace it.\n  Choose another folder, such as {out / 'evaluation'}."
+        )
 
 
 def write_tables(result: FolderResult, out: Path) -> None:
@@ -85,7 +114,7 @@ def write_tables(result: FolderResult, out: Path) -> None:
     write_text(out / "cases.csv", csv_text(case_rows(result)))
     write_text(out / "lesions.csv", csv_text(lesion_rows(result), header=lesion_header(result)))
     write_text(out / "columns.csv", csv_text(column_rows(result)))
-    write_json(out / "summary.json", summary_document(result))
+    write_json(out / SUMMARY, summary_document(result))
     write_text(out / "summary.md", summary_markdown(result))
 
 

@@ -42,9 +42,9 @@ class MaskPair:
             ValueError: Shapes, dimensions and spacing do not fit together.
         """
         if predicted.shape != reference.shape:
-            raise ValueError(f"prediction has shape {predicted.shape}, reference {reference.shape}: not one grid")
+            raise ValueError(f"prediction has shape {predicted.shape}, reference {reference.shape}: the grids differ")
         if len(spacing_mm) != reference.ndim or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
-            raise ValueError(f"spacing {spacing_mm} is not one positive number per axis of shape {reference.shape}")
+            raise ValueError(f"spacing {spacing_mm} must have one positive number per axis of shape {reference.shape}")
         predicted, reference = predicted.astype(bool, copy=False), reference.astype(bool, copy=False)
         box = bounding_box(predicted | reference)
         spacing = tuple(float(s) for s in spacing_mm)

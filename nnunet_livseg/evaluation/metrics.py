@@ -22,7 +22,7 @@ class Metric:
         name: Key in results; a unit is appended in files (``assd_mm``).
         title: How tables head it.
         unit: ``""``, ``length``, ``size`` or ``share``; lengths are mm or px, sizes ml, mm2 or px.
-        better: ``higher``, ``lower``, ``zero`` (nearer to 0), or ``""`` for what is no score.
+        better: ``higher``, ``lower``, ``zero`` (nearer to 0), or ``""`` if it is not a score.
         definition: Printed in every output. A = predicted, B = reference.
     """
 
@@ -98,7 +98,7 @@ def structure_scores(pair: MaskPair, options: Options | None = None) -> dict[str
 
     Args:
         pair: The two masks.
-        options: Definitions; the package's defaults where left out.
+        options: Definitions. Defaults to those of the package.
 
     Returns:
         Name to value, in the order of ``metric_table``.

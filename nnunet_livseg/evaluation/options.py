@@ -51,9 +51,9 @@ class Options:
         _one_of("nsd", self.nsd, ("area", "voxels"))
         _one_of("worst", self.worst, (None, "diagonal"))
         if any(value < 0 for value in self.tolerances):
-            raise UserError(f"tolerances of the surface Dice cannot be negative: {self.tolerances}")
+            raise UserError(f"tolerances of the surface Dice must not be negative, but are {self.tolerances}")
         if list(self.diameter_edges) != sorted(set(self.diameter_edges)):
-            raise UserError(f"the borders of the diameter strata must rise: {self.diameter_edges}")
+            raise UserError(f"the borders of the diameter strata must increase, but are {self.diameter_edges}")
         if self.mode == "lits" and (self.surface_connectivity, self.lesion_connectivity) != (18, 6):
             raise UserError(
                 "mode lits is the 2017 scorer: surfaces from the 18-neighborhood, lesions 6-connected.\n"

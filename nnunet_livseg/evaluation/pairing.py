@@ -2,24 +2,27 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
-from nnunet_livseg.core.dataset_json import DatasetJson, read_dataset_json, read_splits
+from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import Structures, declared, of_both, structures_from_values
+from nnunet_livseg.core.labels import Structures
 from nnunet_livseg.core.nnunet_folders import fold_folders, trained_dataset
+from nnunet_livseg.data.dicom.referenced_series import find_objects
+from nnunet_livseg.evaluation.label_meaning import LabelValues, structures_of_pairs
 from nnunet_livseg.evaluation.results import CasePaths, Inputs, SkippedCase
 from nnunet_livseg.imaging.label_maps import LABEL_MAP_ENDINGS, label_map_ending, label_map_stem
+
+DICOM_ENDING = ".dcm"
 
 
 def find_inputs(
     predictions: str | Path,
     references: str | Path | None = None,
     *,
-    liver: Iterable[int] = (),
-    tumor: Iterable[int] = (),
+    values: LabelValues | None = None,
     images: str | Path | None = None,
     fallback: Structures | None = None,
     folds: Sequence[str] = (),
@@ -27,23 +30,21 @@ def find_inputs(
     """Pair predictions with references by file name.
 
     Args:
-        predictions: Folder of label maps, one label map, or a folder of a training by nnU-Net (its folds'
-            ``validation`` folders are taken).
-        references: Folder of label maps or one label map; for a training it is found in ``nnUNet_raw`` or
+        predictions: Folder of label maps, one label map, or a model folder (the ``validation`` folders of its folds).
+        references: Folder of label maps or one label map. For a model folder, defaults to those in ``nnUNet_raw`` or
             ``nnUNet_preprocessed``.
-        liver: Label values of the liver, where ``dataset.json`` does not say it.
-        tumor: Label values of the tumor.
+        values: Label values of liver and tumor, if no ``dataset.json`` says them.
         images: Folder of the CTs, for pictures.
-        fallback: What the labels mean where neither ``dataset.json`` nor the arguments say it.
-        folds: Only these folds of a training.
+        fallback: What the labels mean if neither ``dataset.json`` nor ``values`` say it.
+        folds: Only these folds of a model folder.
 
     Raises:
-        UserError: A folder is missing or empty, nothing fits together, or nobody says what the labels mean.
+        UserError: If a folder is missing or empty, no names match, or the meaning of the labels is not clear.
     """
     predictions = _existing(predictions, "predictions")
     folders, notes = _prediction_folders(predictions)
     folders = _only(folds, folders, predictions) if folds else folders
-    structures = find_structures(predictions, references, liver=liver, tumor=tumor, fallback=fallback)
+    stated = Path(references) if references else None
     references = _existing(references, "references") if references else _training_references(predictions)
     found, problems = _collect(folders)
     expected, more = _collect({"": references})
@@ -53,12 +54,20 @@ def find_inputs(
         others = wanted.keys() - validated - found.keys()
         notes += [f"{len(others)} references belong to folds that are not here"] if others else []
         wanted = {case: path for case, path in wanted.items() if case not in others}
+    guess = []
+    if not found.keys() & wanted.keys() and (renamed := _by_what_differs([*found], wanted)):
+        case = min(found.keys() & renamed.keys())
+        guess = [f"files paired by the part of their names that differs, such as {case} and {renamed[case].name}"]
+        wanted = renamed
     cases, unpaired = _paired(found, wanted, predictions, references)
+    pairs = [(paths.predicted, paths.reference) for paths in cases]
+    values = values or LabelValues()
+    structures, labels = structures_of_pairs(predictions, stated, pairs, values=values, fallback=fallback)
     cases = [_with_image(paths, images, references) for paths in cases]
     named = {problem.case for problem in problems + more}
     unpaired = [problem for problem in unpaired if problem.case not in named]
     folds = sorted(fold for fold in folders if fold)
-    return Inputs(_method(predictions), structures, cases, problems + more + unpaired, folds, notes)
+    return Inputs(_method(predictions), structures, cases, problems + more + unpaired, folds, notes, guess + labels)
 
 
 def _existing(path: str | Path, what: str) -> Path:
@@ -73,7 +82,7 @@ def _method(predictions: Path) -> str:
     return label_map_stem(name) if predictions.is_file() else name
 
 
-_SEEN = "fold_all was trained on the cases that it predicts here: these figures are not those on new cases"
+_SEEN = "fold_all was trained on the cases that it predicts here: these are not the scores on new cases"
 
 
 def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
@@ -84,7 +93,7 @@ def _prediction_folders(predictions: Path) -> tuple[dict[str, Path], list[str]]:
     folds = {fold: folder / "validation" for fold, folder in fold_folders(predictions, "validation").items()}
     if len(folds) > 1 and "all" in folds:
         del folds["all"]
-        return folds, ["fold_all was trained on the cases it predicts and is left out"]
+        return folds, ["fold_all was trained on the cases that it predicts, so it is skipped"]
     return folds or {"": predictions}, [_SEEN] * ("all" in folds)
 
 
@@ -103,10 +112,8 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
     """Case to (fold, file); cases that occur twice are problems."""
     found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for fold, folder in folders.items():
-        for path in [folder] if folder.is_file() else sorted(folder.iterdir()):
-            ending = label_map_ending(path.name)
-            if ending and path.is_file() and not path.name.startswith("."):
-                found[path.name[: -len(ending)]].append((fold, path))
+        for path in _files(folder):
+            found[_case(path, folder)].append((fold, path))
     if not found:
         places = ", ".join(map(str, folders.values()))
         if any(next(folder.glob("fold_*"), None) for folder in folders.values() if folder.is_dir()):
@@ -114,7 +121,9 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
                 f"no fold of {places} has a folder 'validation' yet.\n  nnUNetv2_train ... --val writes it."
             )
         raise UserError(
-            f"there is no label map in {places}\n  Looked for files ending in {', '.join(LABEL_MAP_ENDINGS)}."
+            f"there is no label map in {places}\n"
+            f"  Label maps end in one of {', '.join((*LABEL_MAP_ENDINGS, DICOM_ENDING))}, or are folders with a"
+            " DICOM SEG or RT structure set."
         )
     twice = {case: files for case, files in found.items() if len(files) > 1}
     problems = [
@@ -122,6 +131,28 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
         for case, files in twice.items()
     ]
     return {case: files[0] for case, files in found.items() if case not in twice}, problems
+
+
+def _files(folder: Path) -> list[Path]:
+    """The label maps of a folder; a folder in it with a DICOM SEG or RT structure set is a case, too."""
+    if folder.is_file():
+        return [folder]
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            found += find_objects(path)
+        elif label_map_ending(path.name) or path.suffix.lower() == DICOM_ENDING:
+            found.append(path)
+    return found
+
+
+def _case(path: Path, folder: Path) -> str:
+    """The file's name, or that of the folder in which it was found."""
+    if path != folder and path.parent != folder:
+        return path.relative_to(folder).parts[0]
+    return label_map_stem(path.name) if label_map_ending(path.name) else path.stem
 
 
 def _paired(
@@ -136,7 +167,7 @@ def _paired(
             "no prediction has the name of a reference, so nothing can be compared.\n"
             f"  predictions, such as {next(iter(found.values()))[1].name}: {predictions}\n"
             f"  references, such as {next(iter(expected.values())).name}: {references}\n"
-            "  Rename them: the files of a case have equal names, but for the ending."
+            "  Rename them, so that both files of a case have the same name except for the ending."
         )
     missing = [
         SkippedCase(case, "has a reference, but no prediction") for case in sorted(expected.keys() - found.keys())
@@ -145,41 +176,30 @@ def _paired(
     return [CasePaths(case, found[case][1], expected[case], found[case][0]) for case in both], missing + extra
 
 
-def _described(place: str | Path | None) -> DatasetJson | None:
-    """The dataset.json in or above (by two folders) ``place``."""
-    for folder in (Path(place), *Path(place).resolve().parents[:2]) if place else ():
-        if (folder / "dataset.json").is_file():
-            return read_dataset_json(folder, required=("labels",))
-    return None
+def _by_what_differs(found: list[str], expected: Mapping[str, Path]) -> dict[str, Path]:
+    """References under the predictions' names, if the names differ only in what all files of a folder share.
 
-
-def find_structures(
-    predictions: Path,
-    references: str | Path | None = None,
-    *,
-    liver: Iterable[int] = (),
-    tumor: Iterable[int] = (),
-    fallback: Structures | None = None,
-) -> Structures:
-    """What the labels mean: by the given values, else by the ``dataset.json`` nearest to either, else ``fallback``.
-
-    Raises:
-        UserError: Nobody says it, both say different things, or there are no predictions.
+    ``volume-7_pred`` belongs to ``segmentation-7`` if every prediction finds its reference so; else nothing is paired.
     """
-    if not predictions.exists():
-        raise UserError(f"{predictions} does not exist. Give label maps, or the folder of a training.")
-    described = {found.path.resolve(): found for found in map(_described, (predictions, references)) if found}
-    if liver or tumor:
-        sides = [declared(found.labels, source=str(found.path)) for found in described.values()]
-        return structures_from_values(liver, tumor, base=reduce(of_both, sides) if sides else None)
-    if described:
-        return reduce(of_both, [found.structures for found in described.values()])
-    if fallback is not None:
-        return fallback
-    raise UserError(
-        f"no dataset.json beside {predictions} or the references says which labels are liver and tumor.\n"
-        "  Name them: --liver 1 --tumor 2"
-    )
+    cases, names = _differing_parts(found), _differing_parts([*expected])
+    if not cases or not cases.keys() <= names.keys():
+        return {}
+    return {cases.get(part, name): expected[name] for part, name in names.items()}
+
+
+def _differing_parts(names: list[str]) -> dict[str, str]:
+    """What is left of each name without the beginning and the end that all have; numbers stay whole."""
+    if len(names) < 2:
+        return {}
+    start = _common_start(names).rstrip("0123456789")
+    end = _common_start([name[len(start) :][::-1] for name in names])[::-1].lstrip("0123456789")
+    parts = {name[len(start) : len(name) - len(end)]: name for name in names}
+    return parts if len(parts) == len(names) and all(parts) else {}
+
+
+def _common_start(names: list[str]) -> str:
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letter for letter, *_ in alike)
 
 
 def _training_references(predictions: Path) -> Path:
@@ -195,12 +215,12 @@ def _training_references(predictions: Path) -> Path:
     looked = f" Looked at {', '.join(map(str, places))}." if places else ""
     raise UserError(
         f"no references were given, and none were found for {predictions}.{looked}\n"
-        "  Name their folder as the last argument, or set nnUNet_raw or nnUNet_preprocessed for a folder of a training."
+        "  Name their folder as the last argument, or set nnUNet_raw or nnUNet_preprocessed for a model folder."
     )
 
 
 def _validated_cases(predictions: Path, folds: list[str]) -> set[str] | None:
-    """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` where nobody knows."""
+    """The cases that a training's folds should have predicted, by nnU-Net's splits; ``None`` if unknown."""
     if not any(fold.isdigit() for fold in folds):
         return None
     path = Path(os.environ.get("nnUNet_preprocessed", "")) / (trained_dataset(predictions) or "") / "splits_final.json"  # noqa: SIM112

@@ -29,7 +29,7 @@ class CasePaths:
 
 @dataclass(frozen=True)
 class SkippedCase:
-    """A case that was left out, and why."""
+    """A case that was skipped, and why."""
 
     case: str
     reason: str
@@ -37,7 +37,7 @@ class SkippedCase:
 
 @dataclass
 class Inputs:
-    """All pairs found, what was left out, and the meaning of the labels."""
+    """All pairs found, skipped cases, and the meaning of the labels; ``guess`` says what of it was guessed."""
 
     method: str
     structures: Structures
@@ -45,6 +45,7 @@ class Inputs:
     problems: list[SkippedCase] = field(default_factory=list)
     folds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    guess: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -102,7 +103,7 @@ class FolderResult:
         inputs: Pairs of files, meaning of the labels, method name.
         options: How it was evaluated.
         cases: Finished cases, in the order of their names.
-        problems: Cases that were left out, and why.
+        problems: Skipped cases, and why.
         case_table: Case to column to text.
         summary: What ``summary.summarize`` makes of the cases.
         n_reused: Cases whose stored result was taken.
@@ -227,7 +228,7 @@ class Comparison:
 
     def lacking(self, structure: str, metric: str) -> np.ndarray:
         """``(cases, methods)``: no value by the method's own fault. It is infinite, or undefined although the reference
-        or the prediction has voxels; where both are rightly empty, an undefined value is nobody's fault.
+        or the prediction has voxels; if both are rightly empty, an undefined value is not a fault.
         """
         values = self.values(structure, metric)
         empty = [[of[case].status(structure) == "both_empty" for case in self.cases] for of in self._by_case]

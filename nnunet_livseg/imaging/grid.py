@@ -58,6 +58,14 @@ class ImageGrid:
             return image
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
+    def image(self, values: np.ndarray) -> sitk.Image:
+        """``values (z, y, x)`` as an image on this grid."""
+        made = sitk.GetImageFromArray(values)
+        made.SetSpacing(self.spacing_mm)
+        made.SetOrigin(self.origin_mm)
+        made.SetDirection(self.direction)
+        return made
+
     def corners_mm(self, *, outer: bool = False) -> np.ndarray:
         """Positions of the centers of the corner voxels, or of their ``outer`` corners, ``(2 ** dim, dim)``."""
         edge, dim = 0.5 if outer else 0.0, len(self.size)

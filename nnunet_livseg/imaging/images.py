@@ -43,12 +43,12 @@ class UnreadableError(UserError):
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A volume as read.
+class LoadedImage:
+    """A volume or 2D image as read.
 
     Args:
-        image: Scalar 3D image.
-        notes: What of the header had to be put right; a file with repairs must be rewritten, not linked.
+        image: Scalar image.
+        notes: What of the header had to be put right; a file with notes must be rewritten, not linked.
     """
 
     image: sitk.Image
@@ -87,7 +87,7 @@ def is_no_dicom(path: Path) -> bool:
     return kind in (*_VOLUMES, "picture") or (not kind and path.name.lower().endswith((*VOLUME_ENDINGS, *_PICTURES)))
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path) -> LoadedImage:
     """Read a scalar 3D volume (NIfTI, NRRD, MetaImage, GIPL), known by its content, whatever its name.
 
     Raises:
@@ -106,7 +106,7 @@ def read_volume(path: str | Path) -> Volume:
     return volume
 
 
-def read_image(path: str | Path) -> Volume:
+def read_image(path: str | Path) -> LoadedImage:
     """Read a scalar volume or 2D image of any format that ITK reads: nnU-Net has datasets of slices and of pictures.
 
     Raises:
@@ -195,8 +195,8 @@ def without_fourth_axis(image: sitk.Image, notes: list[str]) -> tuple[sitk.Image
     return image[:, :, :, 0], [*notes, "fourth dimension of length 1 removed"]
 
 
-def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
-    image, repairs = without_fourth_axis(image, repairs)
+def _checked(path: Path, image: sitk.Image, notes: list[str]) -> LoadedImage:
+    image, notes = without_fourth_axis(image, notes)
     size = image.GetSize()
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise UserError(
@@ -210,7 +210,7 @@ def _checked(path: Path, image: sitk.Image, repairs: list[str]) -> Volume:
         )
     if bad := not_finite(path, sitk.GetArrayViewFromImage(image)):
         raise UserError(f"{path}: {bad:,} voxels are NaN or infinite. Replace them by air (-1024) or background.")
-    return Volume(image, repairs)
+    return LoadedImage(image, notes)
 
 
 def on_grid(values: np.ndarray, grid: sitk.Image) -> sitk.Image:

@@ -22,12 +22,14 @@ from nnunet_livseg.imaging.nifti_header import (
     NiftiHeader,
     first_bytes,
     is_nifti,
+    is_packed,
     opened,
     read_header,
-    unpacked_size,
 )
 
 _SKEW_TOLERANCE = 0.02  # largest |cosine| between two axes that is rounding of a header, not a shear
+_CHUNK = 1 << 20
+_GZIP = 31  # zlib's word for a stream in gzip's format
 
 
 def write_nifti(
@@ -76,10 +78,35 @@ def damage(path: Path) -> str | None:
         return None
     header = read_header(path, start)
     try:
-        found, expected = unpacked_size(path), header.bytes_of_file
+        found, expected = _unpacked_size(path), header.bytes_of_file
     except (OSError, EOFError, zlib.error) as error:
         return f"it is damaged ({error})"
     return f"it ends after {found:,} of {expected:,} bytes" if found < expected else None
+
+
+def _unpacked_size(path: Path) -> int:
+    """Bytes of the unpacked content; checks the checksums of packed content. What hangs behind it does not count.
+
+    Raises:
+        EOFError, OSError, zlib.error: Packed content that is damaged or not whole.
+    """
+    if not is_packed(path):
+        return path.stat().st_size
+    size, unpacker = 0, zlib.decompressobj(_GZIP)
+    with path.open("rb") as file:
+        data = file.read(_CHUNK)
+        while data:
+            size += len(unpacker.decompress(data, _CHUNK))
+            data = unpacker.unconsumed_tail or (b"" if unpacker.eof else file.read(_CHUNK))
+            if unpacker.eof:
+                data = unpacker.unused_data or file.read(_CHUNK)
+                if not data.startswith(b"\x1f\x8b"):
+                    return size
+                unpacker = zlib.decompressobj(_GZIP)
+    size += len(unpacker.flush())
+    if not unpacker.eof:
+        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+    return size
 
 
 def read_nifti(path: Path) -> tuple[sitk.Image, list[str]]:

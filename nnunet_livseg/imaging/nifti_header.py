@@ -1,7 +1,6 @@
 """A file's unpacked content, and the header of a NIfTI-1 file, field by field, with what of it can be trusted."""
 
 import gzip
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +15,6 @@ _SIZES_MM = (0.005, 100.0)  # of a voxel, in any scan of a patient
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # of xyzt_units; all else counts as mm
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _START = 352  # bytes that tell formats apart; the longest header that is asked needs 348
-_CHUNK = 1 << 20
-_GZIP = 31  # zlib's word for a stream in gzip's format
 _COLORS = (128, 2304)
 _FIELDS = {  # type, count, first byte
     "dim": ("i2", 8, 40),
@@ -190,6 +187,8 @@ class NiftiHeader:
             )
 
     def _qform(self, path: Path) -> np.ndarray:
+        from nibabel.quaternions import quat2mat
+
         b, c, d = self.quatern
         length = float(np.sqrt(b * b + c * c + d * d))
         if length > 1 + _LENGTH_TOLERANCE:
@@ -200,15 +199,8 @@ class NiftiHeader:
         if length > 1:  # by rounding
             b, c, d = self.quatern / length
         a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
-        turn = np.array(
-            [
-                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-            ]
-        )
         affine = np.eye(4)
-        affine[:3, :3] = turn * np.abs(self.sizes_mm) * [1, 1, -1 if self.pixdim[0] < 0 else 1]
+        affine[:3, :3] = quat2mat([a, b, c, d]) * np.abs(self.sizes_mm) * [1, 1, -1 if self.pixdim[0] < 0 else 1]
         affine[:3, 3] = self.qoffset * self.unit_mm
         return affine
 
@@ -290,28 +282,3 @@ def first_bytes(path: Path) -> bytes:
     """
     with opened(path) as file:
         return file.read(_START)
-
-
-def unpacked_size(path: Path) -> int:
-    """Bytes of the unpacked content; checks the checksums of packed content. What hangs behind it does not count.
-
-    Raises:
-        EOFError, OSError, zlib.error: Packed content that is damaged or not whole.
-    """
-    if not is_packed(path):
-        return path.stat().st_size
-    size, unpacker = 0, zlib.decompressobj(_GZIP)
-    with path.open("rb") as file:
-        data = file.read(_CHUNK)
-        while data:
-            size += len(unpacker.decompress(data, _CHUNK))
-            data = unpacker.unconsumed_tail or (b"" if unpacker.eof else file.read(_CHUNK))
-            if unpacker.eof:
-                data = unpacker.unused_data or file.read(_CHUNK)
-                if not data.startswith(b"\x1f\x8b"):
-                    return size
-                unpacker = zlib.decompressobj(_GZIP)
-    size += len(unpacker.flush())
-    if not unpacker.eof:
-        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-    return size

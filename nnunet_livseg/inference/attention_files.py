@@ -1,13 +1,12 @@
 """The attention of a case as files: NIfTI maps, a CSV of vectors, a sheet of pictures, and a table of what they are."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.files import write_json, write_text
 from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.imaging.images import write_volume
 from nnunet_livseg.inference.attention_maps import AttentionMap, CaseAttention
 from nnunet_livseg.inference.attention_sheet import write_sheet
@@ -32,19 +31,18 @@ def write_attention(case: CaseAttention, out: Path) -> None:
             write_volume(case.on_image(one.values), out / f"{one.name}.nii.gz")
     write_volume(case.on_image(case.labels, labels=True), out / PREDICTION)
     if any(one.is_vector for one in case.maps):
-        write_text(out / VECTORS, _vectors(case.maps))
+        write_text(out / VECTORS, csv_text(_vectors(case.maps)))
     write_sheet(case, out / SHEET)
     write_json(out / TABLE, _table(case))
 
 
-def _vectors(maps: Sequence[AttentionMap]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["name", "level", "index", "value"])
-    for one in maps:
-        if one.is_vector:
-            writer.writerows([one.name, one.level, i, f"{value:.6g}"] for i, value in enumerate(one.values))
-    return stream.getvalue()
+def _vectors(maps: Sequence[AttentionMap]) -> list[dict]:
+    return [
+        {"name": one.name, "level": one.level, "index": index, "value": f"{value:.6g}"}
+        for one in maps
+        if one.is_vector
+        for index, value in enumerate(one.values)
+    ]
 
 
 def _table(case: CaseAttention) -> dict[str, Any]:

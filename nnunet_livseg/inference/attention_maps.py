@@ -30,7 +30,7 @@ class AttentionMap:
         name: Unique in the case; the file is named so.
         title: The paper's name of it.
         source: Paper with equation or figure.
-        kind: One of ``blocks.shown.KINDS``.
+        kind: One of ``blocks.attention_spec.KINDS``.
         level: Where in the pyramid; 0 is full resolution.
         values: On the network's own grid, axes in the order of the plans, covering the patch; a vector has one axis.
         phase: The phase that it is about; empty if it is about no single one.

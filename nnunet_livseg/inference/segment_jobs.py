@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
-from nnunet_livseg.core.files import digest, read_json
+from nnunet_livseg.core.files import digest, read_json, stamps
 from nnunet_livseg.core.names import numbered_names, require_options
 from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.imaging.images import WriteError
@@ -30,7 +30,7 @@ def segment(
         given: DICOM folder or zip, volume file, SimpleITK or nibabel image, array; see ``ct_input.read_ct``.
         model: Folder ``TRAINER__PLANS__CONFIGURATION`` of any nnU-Net training; left out, the starter model.
         output: Folder to write; left out, nothing is written.
-        options: Those of ``ResultFiles`` (``report``, ``dicom``, ``identifiers``) and of ``ct_input.read_ct``
+        options: Those of ``ResultFiles`` (``report``, ``formats``, ``identifiers``) and of ``ct_input.read_ct``
             (``name``, ``spacing_mm``, ``series``, ...); all others are ``Segmenter``'s (``quality``, ...).
 
     Raises:
@@ -163,9 +163,7 @@ def _paths(given: object) -> list[Path]:
 
 def _state(path: Path) -> list:
     """What changes when a file or a folder's files change."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stats = [(str(file), file.stat()) for file in files if file.is_file()]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return stamps(file for file in [path, *sorted(path.rglob("*"))] if file.is_file())
 
 
 def _finished(folders: Sequence[Path]) -> dict[Path, dict]:

@@ -12,8 +12,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
-from nnunet_livseg.losses.compound import dice_and_ce
-from nnunet_livseg.losses.dice import PooledSquaredDice
+from nnunet_livseg.losses.dice import PooledSquaredDice, dice_and_ce
 from nnunet_livseg.losses.tversky import tversky_ce, tversky_ce_code
 from nnunet_livseg.losses.weighted_ce import weighted_ce
 from nnunet_livseg.networks.outputs import TrainingOutput

@@ -1,11 +1,14 @@
-"""Dice losses that nnU-Net does not have."""
+"""nnU-Net's compound losses of Dice and cross-entropy, and a Dice loss for them that it does not have."""
 
 # Shape letters:  B batch, K classes or regions, *S spatial sizes
 
 from collections.abc import Callable
 
 import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.ddp_allgather import AllGatherGrad
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 
@@ -39,3 +42,20 @@ class PooledSquaredDice(nn.Module):
                 overlap, sizes = AllGatherGrad.apply(overlap), AllGatherGrad.apply(sizes)
             overlap, sizes = overlap.sum(), sizes.sum()
         return -((2 * overlap + self.smooth) / (sizes + self.smooth)).mean()
+
+
+def dice_and_ce(
+    labels: LabelManager,
+    batch_dice: bool,
+    ddp: bool,
+    *,
+    weight_ce: float = 1,
+    weight_dice: float = 1,
+    dice: type[nn.Module] = MemoryEfficientSoftDiceLoss,
+) -> nn.Module:
+    """nnU-Net's Dice + cross-entropy (classes) or Dice + binary cross-entropy (regions)."""
+    options = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": labels.has_regions, "ddp": ddp}
+    weights = {"weight_ce": weight_ce, "weight_dice": weight_dice, "dice_class": dice}
+    if labels.has_regions:
+        return DC_and_BCE_loss({}, options, use_ignore_label=labels.has_ignore_label, **weights)
+    return DC_and_CE_loss(options, {}, ignore_label=labels.ignore_label, **weights)

@@ -1,12 +1,11 @@
 """The measurements of one CT as JSON, and its lesions as CSV: for programs, and for people who look things up."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 
 import SimpleITK as sitk
 
+from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.patient.segmentation import Diameter, Lesion, Segmentation, StructureSize
 
 FORMAT = 1  # raised when a key changes its meaning
@@ -45,7 +44,6 @@ def as_record(result: Segmentation, *, identifiers: Mapping[str, str] | None = N
 
 def lesion_csv(result: Segmentation) -> str:
     """The lesions of the record as a table, a line for each; empty fields where something is unknown."""
-    text = io.StringIO()
     rows = [
         {
             "number": lesion["number"],
@@ -62,10 +60,7 @@ def lesion_csv(result: Segmentation) -> str:
         for lesion in (_lesion(lesion, result.image) for lesion in result.measurements.lesions or ())
     ]
     columns = "number volume_ml longest_diameter_mm axial_diameter_mm slice mean_hu sd_hu x_mm y_mm z_mm"
-    table = csv.DictWriter(text, [*columns.split(), "confidence", "agreement"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows, header=[*columns.split(), "confidence", "agreement"])
 
 
 def _image(image: sitk.Image) -> dict:

@@ -11,12 +11,13 @@ from zipfile import is_zipfile
 
 from nnunet_livseg.core.dataset_json import channel_names, read_dataset_json, read_splits, require_trainable
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import read_json, write_json
+from nnunet_livseg.core.files import as_read, read_json, write_json
 from nnunet_livseg.core.names import did_you_mean, file_name
 from nnunet_livseg.phases import require_phases
+from nnunet_livseg.planning.own_network import with_outputs
 from nnunet_livseg.planning.source_plans import read_source
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
-from nnunet_livseg.variants import Variant
+from nnunet_livseg.variants import OWN, Variant
 
 # what nnU-Net finds out about a dataset; it changes with the dataset alone
 OF_THE_DATASET = (
@@ -60,12 +61,15 @@ def write_plans(
     _require_name(name)
     stock = read_source(dataset, source)
     content = make_plans(stock, variant, preset=preset, name=name, overrides=overrides)
+    described = None
     if (dataset / "dataset.json").is_file():
-        described = read_dataset_json(dataset, required=("labels",))
-        _require_dataset(described.content, variant, content)
+        described = read_dataset_json(dataset, required=("labels",)).content
+        _require_dataset(described, variant, content)
     if (dataset / "splits_final.json").is_file():
         read_splits(dataset / "splits_final.json")  # or next_commands would stop after the plans are written
-    left_out = _require_networks(content, overrides)
+    if variant is OWN:
+        content = _with_outputs(content, described)
+    left_out = _require_networks(content, overrides, device="cpu" if variant is OWN else "meta")
     if left_out:
         fitting = tuple(one for one in content["configurations"] if one not in left_out)
         content = make_plans(
@@ -103,8 +107,17 @@ def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mappin
             require_phases(variant, configuration["architecture"], channel_names(dataset))
 
 
-def _require_networks(plans: Mapping[str, Any], overrides: Overrides) -> dict[str, str]:
-    """Build every network once, without memory for its weights: what it refuses is not written.
+def _with_outputs(plans: Mapping[str, Any], dataset: Mapping[str, Any] | None) -> dict[str, Any]:
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    if dataset is None:
+        raise UserError("there is no dataset.json beside the plans, which says how many classes the network needs.")
+    labels = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
+    return with_outputs(plans, channels=len(channel_names(dataset)), classes=labels.num_segmentation_heads)
+
+
+def _require_networks(plans: Mapping[str, Any], overrides: Overrides, *, device: str) -> dict[str, str]:
+    """Build every network once, on the device ``meta`` without memory for its weights: what it refuses is not written.
 
     Returns the configurations that the initial weights do not fit, and why.
 
@@ -125,7 +138,7 @@ def _require_networks(plans: Mapping[str, Any], overrides: Overrides) -> dict[st
             if configuration["inherits_from"] in wrong:
                 wrong[name] = wrong[configuration["inherits_from"]]
             continue
-        with torch.device("meta"):
+        with torch.device(device):
             network = build(configuration, channels=channels, initialize=False)
         try:
             _ = weights is None or matching(network, weights, source)
@@ -215,10 +228,10 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
 
 def _with_whole_recipes(plans: Any, variant: Variant) -> dict[str, Any]:
     """Plans as a file holds them; entries of a recipe that a version of ours did not know yet have their defaults."""
-    plans = json.loads(json.dumps(plans))
+    plans = as_read(plans)
     for entries in plans.get("configurations", {}).values():
         if entries.get(KEY, {}).get("variant") == variant.name:
-            known = json.loads(json.dumps(variant.recipe.to_dict()))
+            known = as_read(variant.recipe.to_dict())
             entries[KEY]["recipe"] = known | entries[KEY].get("recipe", {})
     return plans
 

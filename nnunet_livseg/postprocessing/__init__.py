@@ -1,4 +1,4 @@
-"""What is put right in a predicted label map afterwards, tuned on a cross-validation and kept only where it helps.
+"""Rules that correct a predicted label map, tuned on a cross-validation and kept only if they help.
 
 steps              the rules: what each does to a label map, and how it is written
 step_scores        what a training's validation cases score with some steps

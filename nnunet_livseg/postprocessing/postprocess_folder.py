@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError, explain_case
-from nnunet_livseg.core.files import atomic_path, read_json, write_json
+from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.core.labels import Structures, require_known
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import RunRecord, require_folder
 from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.results import SkippedCase
 from nnunet_livseg.imaging.images import case_memory_bytes, on_grid, write_volume
@@ -70,8 +70,8 @@ def apply_to_folder(
         require_structures(step, structures)
     files = _label_maps(predictions)
     require_folder(out, inputs=[predictions])
-    record = _Record.open(out, steps, structures)
-    todo = [path for path in files if not record.is_done(path)]
+    record = _open_record(out, steps, structures)
+    todo = [path for path in files if not _is_done(record, path)]
     done = FolderChanges({}, n_reused=len(files) - len(todo))
     out.mkdir(parents=True, exist_ok=True)
     for name in _KEPT_BESIDE:
@@ -86,9 +86,9 @@ def apply_to_folder(
             if isinstance(result, Exception):
                 done.problems.append(SkippedCase(path.name, explain_case(result)))
             else:
-                record.add(path, result)
-    record.write()  # also where there was nothing to do
-    done.changes = {path.name: record.changes(path) for path in files if record.is_done(path)}
+                record.add(path.name, {"prediction": _stamp(path), "changes": result})
+    record.save()  # also where there was nothing to do
+    done.changes = {path.name: record.entries[path.name]["changes"] for path in files if _is_done(record, path)}
     return done
 
 
@@ -96,7 +96,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
     """Apply ``steps`` to one label map and write it to ``out`` under its name; returns what was changed.
 
     Raises:
-        UserError: The file is damaged or no label map.
+        UserError: If the file is damaged or not a label map.
     """
     found = read_label_map(path)
     require_known(found.labels, structures, "prediction")
@@ -108,7 +108,7 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
 
 def _label_maps(predictions: Path) -> list[Path]:
     if not predictions.is_dir():
-        raise UserError(f"{predictions} is no folder of label maps.")
+        raise UserError(f"{predictions} is not a folder of label maps.")
     names = (path for path in sorted(predictions.iterdir()) if path.is_file() and not path.name.startswith("."))
     files = [path for path in names if label_map_ending(path.name)]
     if not files:
@@ -116,58 +116,34 @@ def _label_maps(predictions: Path) -> list[Path]:
     return files
 
 
-@dataclass
-class _Record:
+def _open_record(out: Path, steps: Sequence[Step], structures: Structures) -> RunRecord:
     """``postprocessed.json``: steps, structures, and per file its prediction's size and time and what was changed."""
-
-    path: Path
-    content: dict
-
-    @classmethod
-    def open(cls, out: Path, steps: Sequence[Step], structures: Structures) -> "_Record":
-        path, made_with = out / RECORD, f"nnunet-livseg {__version__}"
-        wanted = {"steps": [as_dict(step) for step in steps], "structures": structures.as_dict()["values"]}
-        there = _whole_record(path)
-        if there is None:
-            return cls(path, {"created_with": made_with, **wanted, "files": {}})
-        if there["steps"] != wanted["steps"]:
-            raise _mixed(out, f"after other steps than {' '.join(map(as_text, steps)) or 'none'}")
-        if there["structures"] != wanted["structures"]:
-            values = ", ".join(f"{name} {' '.join(map(str, found))}" for name, found in structures.values.items())
-            raise _mixed(out, f"made with other label values than {values}")
-        return cls(path, there)
-
-    def is_done(self, prediction: Path) -> bool:
-        entry = self.content["files"].get(prediction.name)
-        written = (self.path.parent / prediction.name).is_file()
-        return written and entry is not None and entry["prediction"] == _stamp(prediction)
-
-    def changes(self, prediction: Path) -> list[str]:
-        return self.content["files"][prediction.name]["changes"]
-
-    def add(self, prediction: Path, changes: list[str]) -> None:
-        self.content["files"][prediction.name] = {"prediction": _stamp(prediction), "changes": changes}
-        self.write()
-
-    def write(self) -> None:
-        write_json(self.path, self.content)
+    wanted = {"steps": [as_dict(step) for step in steps], "structures": structures.as_dict()["values"]}
+    record = RunRecord.open(
+        out / RECORD,
+        {"created_with": f"nnunet-livseg {__version__}", **wanted},
+        key="files",
+        remedy="Delete it to process every file again.",
+    )
+    differing = record.differing(wanted)
+    if "steps" in differing:
+        raise _mixed(out, f"after other steps than {' '.join(map(as_text, steps)) or 'none'}")
+    if differing:
+        values = ", ".join(f"{name} {' '.join(map(str, found))}" for name, found in structures.values.items())
+        raise _mixed(out, f"made with other label values than {values}")
+    return record
 
 
-def _whole_record(path: Path) -> dict | None:
-    """The content of ``postprocessed.json``; ``None`` where there is none, or a damaged one."""
-    if not path.is_file():
-        return None
-    try:
-        content = read_json(path, keys=("steps", "structures", "files"), remedy="")
-        whole = all({"prediction", "changes"} <= entry.keys() for entry in content["files"].values())
-    except (UserError, AttributeError):  # a list where names belong
-        return None
-    return content if whole else None
+def _is_done(record: RunRecord, prediction: Path) -> bool:
+    name = prediction.name
+    if not record.is_done(name, [record.path.with_name(name)]):
+        return False
+    return (record.entries[name] or {}).get("prediction") == _stamp(prediction)
 
 
 def _mixed(out: Path, how: str) -> UserError:
     return UserError(
-        f"{out} holds label maps {how} ({RECORD} names them): mixed, nobody could tell them apart.\n"
+        f"{out} contains label maps {how} ({RECORD} names them), which could not be told apart from the new ones.\n"
         "  Choose another folder with -o, or delete this one."
     )
 

@@ -47,7 +47,7 @@ def score_case(paths: CasePaths, structures: Structures, many: Sequence[Steps]) 
     Raises:
         UserError: A file cannot be read, the grids differ, or labels are unknown.
     """
-    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, Options())
+    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, Options(), structures)
     box = box_with_rim((predicted.labels != 0) | (reference.labels != 0))
     check_labels(predicted.labels[box], reference.labels[box], structures)
     scores = []
@@ -70,7 +70,7 @@ class ScoreTable:
     Args:
         cases: The validation cases.
         structures: Which values are liver and tumor.
-        workers: Processes at most; by processors and free memory where left out.
+        workers: Largest number of processes. Defaults to as many as processors and free memory allow.
         progress: Show a bar for each pass over the cases.
     """
 
@@ -124,7 +124,7 @@ class Summary:
     """Scores over cases.
 
     Args:
-        dice: Mean over cases per structure; cases in which it is empty on both sides are left out, as in nnU-Net.
+        dice: Mean over cases per structure; cases in which it is empty on both sides are excluded, as in nnU-Net.
         mean_dice: Mean over structures, nnU-Net's foreground mean.
         lesion_f1: Of all cases' lesions together.
         false_lesions_per_case: Predicted lesions that overlap none.

@@ -169,7 +169,7 @@ def require_structures(step: Step, structures: Structures) -> None:
     if missing:
         raise UserError(
             f"the step {step.name} needs a label for {' and '.join(missing)}, but {structures.source or 'the labels'} "
-            f"only has {', '.join(structures.values) or 'none'}.\n  Leave the step out, or correct the labels."
+            f"only has {', '.join(structures.values) or 'none'}.\n  Remove the step, or correct the labels."
         )
 
 
@@ -187,7 +187,7 @@ def from_dict(content: Mapping) -> Step:
     """The reverse of ``as_dict``.
 
     Raises:
-        UserError: There is no such step, or its parameters are not these.
+        UserError: If there is no such step, or it has other parameters.
     """
     parameters = {name: value for name, value in content.items() if name != "step"}
     kind = _kind(str(content.get("step")))
@@ -204,7 +204,7 @@ def parse_step(text: str) -> Step:
     """A step from what people type: ``largest-liver``, ``tumor-in-liver`` (touching), ``smallest-lesion=30``.
 
     Raises:
-        UserError: There is no such step, or its number is missing, no number or out of range.
+        UserError: If there is no such step, or its number is missing, not a number or out of range.
     """
     name, _, value = text.partition("=")
     kind = _kind(name)

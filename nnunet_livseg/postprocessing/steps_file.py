@@ -19,8 +19,8 @@ def load_postprocessing(model_folder: str | Path) -> tuple[Step, ...]:
     path = Path(model_folder) / FILE
     if not path.is_file():
         raise UserError(
-            f"{model_folder} has no {FILE}: nobody has tried which post-processing helps this model.\n"
-            f"  Run livseg postprocess tune -m {model_folder}, or name rules yourself: livseg postprocess apply --steps"
+            f"{model_folder} has no {FILE}: postprocessing has not been tuned for this model.\n"
+            f"  Run livseg postprocess tune -m {model_folder}, or name rules: livseg postprocess apply --steps"
         )
     remedy = f"Run again: livseg postprocess tune -m {model_folder}"
     content = read_json(path, keys=("schema", "steps"), remedy=remedy)

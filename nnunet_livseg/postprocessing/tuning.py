@@ -5,13 +5,13 @@ so far, kept only where it helps and harms no structure. Different from it: lesi
 number is tried with several, and an estimate on left-out folds stands beside the gain on the cases that were tuned on.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
 from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.results import CasePaths
@@ -23,6 +23,7 @@ SHARES = (0.0, 0.1, 0.25, 0.5)  # of a tumor's surface that healthy liver makes 
 VOLUMES_MM3 = (10.0, 30.0, 100.0, 300.0)
 QUANTILES = (0.1, 0.25, 0.5)  # of the predicted lesions' volumes, which join the fixed ones
 _ROUNDING = 1e-9  # differences below are none
+_WRITES_IT = "It is nnU-Net's own post-processing; nnUNetv2_determine_postprocessing writes it again."
 
 
 def tune(
@@ -38,16 +39,16 @@ def tune(
 
     Args:
         model_folder: ``nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
-        references: Folder of label maps; found in nnU-Net's folders where left out.
-        folds: Only these; all that were validated where left out.
-        volumes_mm3: Smallest lesion volumes to try; ``VOLUMES_MM3`` and quantiles of the predicted lesions' volumes
-            where left out. The quantiles are of all cases and look at no reference.
-        workers: Processes at most; by processors and free memory where ``None``.
+        references: Folder of label maps. Defaults to the one in nnU-Net's folders.
+        folds: Only these folds. Defaults to all with validation cases.
+        volumes_mm3: Smallest lesion volumes to try. Defaults to ``VOLUMES_MM3`` and quantiles of the volumes of all
+            predicted lesions; references play no part in them.
+        workers: Largest number of processes. Defaults to as many as processors and free memory allow.
         progress: Show progress bars.
 
     Raises:
-        UserError: There are no validation cases or references, no case can be scored, or the labels have neither liver
-            nor tumor.
+        UserError: If there are no validation cases or references, no case can be scored, or the labels have neither
+            liver nor tumor.
     """
     _require_validation(Path(model_folder))
     inputs = find_inputs(model_folder, references, folds=folds)
@@ -84,7 +85,7 @@ def _require_validation(model_folder: Path) -> None:
 def _require_cross_validation(folds: Sequence[str]) -> None:
     if "all" in folds:
         raise UserError(
-            "fold_all was trained on the cases that it predicts, so its mistakes are not those on new cases.\n"
+            "fold_all was trained on the cases that it predicts, so its errors are not those on new cases.\n"
             "  Train folds of a cross-validation (nnUNetv2_train ... 0) and tune on them."
         )
 
@@ -93,7 +94,7 @@ def _require_liver_or_tumor(structures: Structures) -> None:
     if not {LIVER, TUMOR} & structures.values.keys():
         raise UserError(
             f"{structures.source} names neither liver nor tumor, only {', '.join(structures.values)}.\n"
-            "  There is nothing to post-process: the steps are about livers and their tumors."
+            "  Postprocessing needs a label of the liver or the tumor."
         )
 
 
@@ -176,8 +177,9 @@ def _notes_on_nnunet(model_folder: Path) -> list[str]:
     notes = []
     for path in sorted(model_folder.glob("crossval_results_folds_*/postprocessing.json")):
         try:
-            functions = json.loads(path.read_text(encoding="utf-8")).get("postprocessing_fns")
-        except (OSError, ValueError, AttributeError):
+            functions = read_json(path, remedy=_WRITES_IT).get("postprocessing_fns")
+        except UserError as error:  # this tuning does not need it
+            notes.append(str(error))
             continue
         if functions:
             notes.append(

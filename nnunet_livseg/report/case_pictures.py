@@ -75,7 +75,7 @@ def _draw(view: CaseView, index: tuple, spacing_mm: tuple[float, float], *, flip
         spacing_mm,
         f"{'coronal' if flip else 'axial'} slice with outlines of reference and prediction",
         tuple(_outlines(view, *planes)),
-        sides=("R", "L") if view.reference.ndim == 3 else None,  # nobody knows how a 2D image lies
+        sides=("R", "L") if view.reference.ndim == 3 else None,  # the orientation of a 2D image is unknown
     ).svg()
 
 

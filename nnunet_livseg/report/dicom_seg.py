@@ -9,11 +9,11 @@ from pathlib import Path
 
 from nnunet_livseg import __version__
 from nnunet_livseg.core.files import atomic_path
-from nnunet_livseg.data.dicom.headers import pydicom_module
+from nnunet_livseg.data.dicom.headers import highdicom_module, pydicom_module
 from nnunet_livseg.patient.segmentation import Provenance, Segmentation
 from nnunet_livseg.report.dicom_codes import INTELLIGENCE, NAME, ascii_only, equipment, parameters, property_of
 from nnunet_livseg.report.dicom_segments import Segment, segment_map
-from nnunet_livseg.report.dicom_source import highdicom_module, read_source, set_identity
+from nnunet_livseg.report.dicom_source import read_source, set_identity
 
 SERIES_OFFSET = 1000  # series numbers: source 3, SEG 1003, SR 2003
 

@@ -4,6 +4,7 @@ The liver of a result includes its tumors; its segment leaves them out. Overlapp
 DICOM SEG, but viewers that keep one label per voxel refuse or flatten them, and what is drawn on top is then chance.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,28 +44,54 @@ def segment_map(result: Segmentation) -> tuple[np.ndarray, tuple[Segment, ...]]:
     _require_same_tumor(result, labels)
     if not names and not lesions:
         names = [next(iter(result.structures))]
-    segments = [Segment(number, _label(name, result), name) for number, name in enumerate(names, start=1)]
+    unnamed = _replaced(result) - {TUMOR}
+    segments = [Segment(number, _label(name, result, unnamed), name) for number, name in enumerate(names, start=1)]
     lookup = np.zeros(256, np.uint8 if len(names) + LISTED_LESIONS + 1 < 256 else np.uint16)
     for segment in segments:
         lookup[list(owned.get(segment.structure, ()))] = segment.number
     numbers = lookup[labels]
     if lesions:
         _draw_lesions(numbers, result, first=len(segments) + 1)
-        listed, others = lesions[:LISTED_LESIONS], len(lesions[LISTED_LESIONS:])
-        segments += [Segment(len(names) + one.number, f"Lesion {one.number}", TUMOR, one) for one in listed]
-        if others:
-            segments.append(Segment(len(segments) + 1, f"Smaller lesions ({others})", TUMOR))
+        listed = {one.number: one for one in lesions[:LISTED_LESIONS]}
+        segments += [
+            Segment(len(names) + number, label, TUMOR, listed.get(number))
+            for number, label in enumerate(lesion_names(result), start=1)
+        ]
     return numbers, tuple(segments)
 
 
-def _owned(result: Segmentation) -> dict[str, tuple[int, ...]]:
-    """The label values that no smaller structure has, by structure; without those that lesions take the place of."""
-    owned: dict[str, list[int]] = {name: [] for name in result.structures}
-    for value in sorted({value for values in result.structures.values() for value in values}):
-        holders = [name for name, values in result.structures.items() if value in values]
-        owned[min(holders, key=lambda name: len(result.structures[name]))].append(value)
+def lesion_names(result: Segmentation) -> list[str]:
+    """What the lesions are called, by number from 1; those behind the ``LISTED_LESIONS`` largest have one name."""
+    count = len(result.measurements.lesions or ())
+    names = [f"Lesion {number}" for number in range(1, min(count, LISTED_LESIONS) + 1)]
+    return names + ([f"Smaller lesions ({count - LISTED_LESIONS})"] if count > LISTED_LESIONS else [])
+
+
+def plain_structures(result: Segmentation) -> list[str]:
+    """The structures that no lesions take the place of."""
     replaced = _replaced(result)
-    return {name: tuple(values) for name, values in owned.items() if values and name not in replaced}
+    return [name for name in result.structures if name not in replaced]
+
+
+def value_names(result: Segmentation) -> dict[int, tuple[str, str]]:
+    """Of every label value its name for people and its structure: the smallest that holds it."""
+    owned = _owners(result.structures)
+    return {value: (_label(name, result, ()), name) for name, values in owned.items() for value in sorted(values)}
+
+
+def _owned(result: Segmentation) -> dict[str, tuple[int, ...]]:
+    """As ``_owners``, without those that lesions take the place of."""
+    replaced = _replaced(result)
+    return {name: values for name, values in _owners(result.structures).items() if values and name not in replaced}
+
+
+def _owners(structures: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The label values that no smaller structure has, by structure."""
+    owned: dict[str, list[int]] = {name: [] for name in structures}
+    for value in sorted({value for values in structures.values() for value in values}):
+        holders = [name for name, values in structures.items() if value in values]
+        owned[min(holders, key=lambda name: len(structures[name]))].append(value)
+    return {name: tuple(values) for name, values in owned.items()}
 
 
 def _replaced(result: Segmentation) -> set[str]:
@@ -75,9 +102,8 @@ def _replaced(result: Segmentation) -> set[str]:
     return {name for name, values in result.structures.items() if set(values) <= tumor}
 
 
-def _label(name: str, result: Segmentation) -> str:
+def _label(name: str, result: Segmentation, unnamed: Collection[str]) -> str:
     inside = set(result.structures[name])
-    unnamed = _replaced(result) - {TUMOR}
     others = {other: set(values) for other, values in result.structures.items() if other not in {name, *unnamed}}
     parts = [other for other, values in others.items() if values < inside]
     label = f"{name} without {' and '.join(parts)}" if parts else name

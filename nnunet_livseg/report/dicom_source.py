@@ -27,15 +27,6 @@ _EMPTY = (
 _REMOVED = "patient and study attributes left out, UIDs kept"
 
 
-def highdicom_module():
-    """highdicom, or a message that says how to get it."""
-    try:
-        import highdicom
-    except ImportError as error:
-        raise UserError("writing DICOM needs highdicom: pip install 'nnunet-livseg[dicom]'") from error
-    return highdicom
-
-
 @dataclass(frozen=True)
 class SourceImages:
     """The source images of one series.
@@ -59,6 +50,14 @@ class SourceImages:
         ordered = np.zeros((self.images[0].NumberOfFrames, *planes.shape[1:]), planes.dtype)
         ordered[list(self.frames)] = planes
         return ordered
+
+    def plane(self, z: int) -> tuple[object, int | None, np.ndarray]:
+        """The image that shows slice ``z``, its frame (None: the only one), and its position, patient x, y, z in mm."""
+        if not self.frames:
+            return self.images[z], None, np.array(self.images[z].ImagePositionPatient, float)
+        image, frame = self.images[0], self.frames[z]
+        place = image.PerFrameFunctionalGroupsSequence[frame].PlanePositionSequence[0]
+        return image, frame, np.array(place.ImagePositionPatient, float)
 
 
 def read_source(series: SeriesInfo | None, files: Iterable[Path] | None = None) -> SourceImages:

@@ -15,12 +15,12 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.core.labels import TUMOR
-from nnunet_livseg.data.dicom.headers import pydicom_module
+from nnunet_livseg.data.dicom.headers import highdicom_module, pydicom_module
 from nnunet_livseg.patient.segmentation import Lesion, Provenance, Segmentation, StructureSize
 from nnunet_livseg.report import dicom_codes as codes
 from nnunet_livseg.report.dicom_seg import SERIES_OFFSET
 from nnunet_livseg.report.dicom_segments import Segment, segment_map
-from nnunet_livseg.report.dicom_source import highdicom_module, nameless, set_identity
+from nnunet_livseg.report.dicom_source import nameless, set_identity
 
 
 def write_sr(result: Segmentation, path: str | Path, *, seg: str | Path) -> Path:

@@ -26,7 +26,7 @@ _EMPTY_COUNTS = {
     "n_false_alarm": "false alarm",
     "n_both_empty": "without it on both sides",
 }
-_FEW = 3  # below, distributions and limits of agreement are no pictures of anything
+_FEW = 3  # below, distributions and limits of agreement show nothing
 _OPEN_UP_TO = 60  # cases; longer tables are folded
 
 
@@ -79,7 +79,7 @@ def _key_figures(result: FolderResult) -> list[tuple[str, str, str]]:
 
 
 def left_out(*results: FolderResult) -> str:
-    """The box that names every case that was left out."""
+    """The box that names every skipped case."""
     named = [
         (p.case if len(results) == 1 else f"{result.method}: {p.case}", p.reason)
         for result in results

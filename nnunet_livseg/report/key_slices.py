@@ -31,7 +31,7 @@ LIVER_COLOR, LESION_COLOR = PALETTE[4], PALETTE[5]
 N_PICTURED = 12  # lesions with pictures; the others are in the table
 _THINNEST = 2  # slices, rows or columns below which a liver has no shape
 _NAMES = {AXIAL: "axial", CORONAL: "coronal"}
-_OWN_NAMES = ("slice", "row", "column")  # along the axes of the image's own array
+OWN_NAMES = ("slice", "row", "column")  # along the axes of the image's own array
 _SURROUNDINGS_MM = 18.0
 _AIR_BELOW_HU = -200  # a CT shows air or at least lung; an image without such values is not in HU
 _SPARSE = 3  # every third voxel along each axis says enough about the range of values
@@ -116,20 +116,32 @@ class KeySlices:
 
     def of_lesion(self, lesion: Lesion) -> Iterator[KeySlice]:
         """The slice in which a lesion's diameter was measured, and across the other axis that of its largest area."""
-        box = self.view.box(lesion.box)
-        mask = self.lesions[box] == lesion.number
         for axis in self.axes:
-            measured = lesion.axial_diameter.slice_index if self.view.order[axis] == 0 else None
-            position = _largest(mask, box, axis) if measured is None else self.view.index(axis, measured)
-            yield self._draw(SlicePlane(axis, position, self.box), focus=lesion)
+            yield self._draw(SlicePlane(axis, self.position_of_lesion(lesion, axis), self.box), focus=lesion)
 
     def of_liver(self) -> Iterator[KeySlice]:
         """The slices of the largest liver area, or the middle ones of the image where there is no liver."""
-        box = self.view.box(self.own_box) if self.own_box else None
-        mask = mask_of(self.labels[box], self.result.structures[LIVER]) if box else None
         for axis in self.axes:
-            position = _largest(mask, box, axis) if box else self.view.shape[axis] // 2
-            yield self._draw(SlicePlane(axis, position, self.box))
+            yield self._draw(SlicePlane(axis, self._position_of_liver(axis), self.box))
+
+    def position_of_lesion(self, lesion: Lesion, axis: int) -> int:
+        """Index in the view of the slice across ``axis`` that shows a lesion best: the measured one, or the largest."""
+        if self.view.order[axis] == 0 and lesion.axial_diameter.slice_index is not None:
+            return self.view.index(axis, lesion.axial_diameter.slice_index)
+        box = self.view.box(lesion.box)
+        return _largest(self.lesions[box] == lesion.number, box, axis)
+
+    def _position_of_liver(self, axis: int) -> int:
+        values = self.result.structures.get(LIVER) or self.result.structures.get(TUMOR, ())
+        if self.own_box is None:
+            return self.view.shape[axis] // 2
+        box = self.view.box(self.own_box)
+        return _largest(mask_of(self.labels[box], values), box, axis)
+
+    @property
+    def first_axial(self) -> int:
+        """Index in the view of the axial slice to show first: of the largest lesion, or of the liver."""
+        return self.position_of_lesion(self.pictured[0], AXIAL) if self.pictured else self._position_of_liver(AXIAL)
 
     def most_uncertain_slice(self) -> KeySlice | None:
         """The axial slice that holds most uncertainty, in color over the CT; None where there is none to see."""
@@ -160,7 +172,7 @@ class KeySlices:
             sides=("R", "L"),
             scale_bar=True,
         )
-        own_name = _OWN_NAMES[self.view.order[plane.axis]]
+        own_name = OWN_NAMES[self.view.order[plane.axis]]
         return KeySlice(picture, f"{_NAMES[plane.axis]}, {own_name} {self.view.index(plane.axis, plane.position)}")
 
     def _lesions_in(self, plane: SlicePlane, focus: Lesion | None) -> dict[int, np.ndarray]:

@@ -206,14 +206,17 @@ class MarkedImage:
             yield from (Stroke((ends,), color, width) for color, width in ((self.halo, 4), (self.ink, 1.8)))
             yield Text(f"{length_mm} mm", y - 5, 7, 9, "start", on_line=True)
 
-    def svg(self) -> str:
-        """The picture as an SVG element."""
-        data = base64.b64encode(png(self.pixels)).decode()
-        box = f'width="{WIDTH}" height="{self.height:.1f}" preserveAspectRatio="none"'
-        drawn = [f'<image {box} href="data:image/png;base64,{data}"/>']
+    def svg(self, *, below: str | None = None) -> str:
+        """The picture as an SVG element; ``below`` is SVG to draw under the marks in place of the pixels."""
+        drawn = [self._image() if below is None else below]
         drawn += [self._text(mark) if isinstance(mark, Text) else _stroke(mark) for mark in self.marks()]
         head = f'viewBox="0 0 {WIDTH} {self.height:.1f}" role="img" aria-label="{escape(self.description)}"'
         return f'<svg {head} xmlns="http://www.w3.org/2000/svg">{"".join(drawn)}</svg>'
+
+    def _image(self) -> str:
+        data = base64.b64encode(png(self.pixels)).decode()
+        box = f'width="{WIDTH}" height="{self.height:.1f}" preserveAspectRatio="none"'
+        return f'<image {box} href="data:image/png;base64,{data}"/>'
 
     def _text(self, mark: Text) -> str:
         paint = f'fill="{self.ink}" stroke="{self.halo}" stroke-width="2.6" paint-order="stroke"'

@@ -1,9 +1,11 @@
 """The pieces every report is built of: a page, sections, tables, key figures, a grid of figures.
 
-All functions return HTML text; what comes from outside passes ``escape``. A page needs nothing but itself: no script,
-no font, no picture from elsewhere.
+All functions return HTML text; what comes from outside passes ``escape``. A page needs nothing but itself, and its
+policy (Content-Security-Policy) forbids the browser to fetch anything or to run any script but the page's own.
 """
 
+import base64
+import hashlib
 import html
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +20,7 @@ def escape(text: object) -> str:
     return html.escape(str(text))
 
 
-def page(title: str, *, kicker: str, facts: Iterable[str], body: Iterable[str], footer: str) -> str:
+def page(title: str, *, kicker: str, facts: Iterable[str], body: Iterable[str], footer: str, script: str = "") -> str:
     """A whole document.
 
     Args:
@@ -27,24 +29,37 @@ def page(title: str, *, kicker: str, facts: Iterable[str], body: Iterable[str], 
         facts: Short facts below it, plain text.
         body: Sections, HTML.
         footer: Last line, plain text.
+        script: JavaScript that runs when the page is open.
     """
     css = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     facts = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     header = f'<p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1><ul class="facts">{facts}</ul>'
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
         f"<header>{header}</header>\n"
         + "\n".join(part for part in body if part)
-        + f"\n<footer>{escape(footer)}</footer>\n</main>\n</body>\n</html>\n"
+        + f"\n<footer>{escape(footer)}</footer>\n</main>\n"
+        + (f"<script>{script}</script>\n" if script else "")
+        + "</body>\n</html>\n"
     )
 
 
-def section(title: str, *parts: str, lead: str = "") -> str:
-    """A headed section; ``lead`` is a plain sentence below the heading."""
+def _policy(script: str) -> str:
+    """What the browser may load: pictures inside the page, its styles, and this one script."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+
+
+def section(title: str, *parts: str, lead: str = "", name: str = "") -> str:
+    """A headed section; ``lead`` is a plain sentence below the heading, ``name`` what links call it."""
     lead = f'<p class="lead">{escape(lead)}</p>' if lead else ""
-    return f"<section><h2>{escape(title)}</h2>{lead}\n" + "\n".join(part for part in parts if part) + "\n</section>"
+    name = f' id="{escape(name)}"' if name else ""
+    content = "\n".join(part for part in parts if part)
+    return f"<section{name}><h2>{escape(title)}</h2>{lead}\n{content}\n</section>"
 
 
 def key_figures(figures: Iterable[tuple[str, str, str]]) -> str:
@@ -71,9 +86,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
     return f'<div class="scroll"><table{dense}>{caption}{rows}</table></div>'
 
 
+def folded(title: str, *parts: str) -> str:
+    """Something that opens with a click on its plain title; printed open."""
+    return f"<details><summary>{escape(title)}</summary>{''.join(parts)}</details>"
+
+
 def rich(cell: str) -> str:
-    """A Markdown cell as HTML: ``**bold**``, what follows a ± in gray, the number of infinite values below."""
+    """A Markdown cell as HTML: ``**bold**``, ``[7](#name-57)`` as a link within the page, what follows a ± in gray,
+    the number of infinite values below.
+    """
     text = re.sub(r"\*\*(.+)\*\*", r"<b>\1</b>", escape(cell))
+    text = re.sub(r"\[(\d+)\]\((#[a-z]+-\d+)\)", r'<a href="\2">\1</a>', text)
     text = re.sub(r" \((\d+ inf)\)", r"<small>\1</small>", text)
     return re.sub(r"( ± [^<(]+)", r"<i>\1</i>", text)
 

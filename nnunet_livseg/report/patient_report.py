@@ -22,6 +22,7 @@ from nnunet_livseg.report.patient_pictures import (
 )
 from nnunet_livseg.report.patient_tables import definitions, lesion_section, millilitres, structure_section
 from nnunet_livseg.report.preview import preview_png
+from nnunet_livseg.report.slice_viewer import lesion_links, script, viewer_section
 
 NOT_FOR_CLINICAL_USE = "Not for clinical use."
 
@@ -48,7 +49,7 @@ def write_report(
 
 
 def write_preview(result: Segmentation, path: str | Path, *, slices: KeySlices | None = None) -> Path:
-    """Write a picture of the result (``preview.png`` in a folder) and return its path. It names nobody."""
+    """Write a picture of the result (``preview.png`` in a folder) and return its path. It has no identifiers."""
     path = _file(path, "preview.png")
     with atomic_path(path) as temporary:
         temporary.write_bytes(preview_png(preview_pictures(slices or KeySlices(result))))
@@ -69,7 +70,8 @@ def report_html(
         _identity_section(result, identifiers),
         page.key_figures(_key_figures(result)),
         _caution(result, is_ct=slices.is_ct),
-        lesion_section(result, axial=slices.view.slices_are_axial),
+        lesion_section(result, axial=slices.view.slices_are_axial, links=lesion_links(slices)),
+        viewer_section(slices),
         projection_section(slices),
         slice_section(slices),
         uncertainty_section(slices),
@@ -78,7 +80,7 @@ def report_html(
     ]
     kicker = "Liver and liver tumors in CT" if TUMOR in result.structures else "Liver in CT"
     footer = f"nnunet-livseg {__version__}. {NOT_FOR_CLINICAL_USE}"
-    return page.page(result.name, kicker=kicker, facts=_facts(result), body=body, footer=footer)
+    return page.page(result.name, kicker=kicker, facts=_facts(result), body=body, footer=footer, script=script())
 
 
 def _facts(result: Segmentation) -> Iterator[str]:
@@ -115,7 +117,7 @@ def _caution(result: Segmentation, *, is_ct: bool) -> str:
     """The box of what limits the numbers."""
     found = result.measurements
     items = [
-        (f"{name.capitalize()} cut off:", "touches the border of the image and may go on outside the image.")
+        (f"{name.capitalize()} cut off:", "touches the border of the image and may continue outside it.")
         for name in found.truncated
     ]
     if found.liver_ml is None:
@@ -123,12 +125,12 @@ def _caution(result: Segmentation, *, is_ct: bool) -> str:
     elif not found.liver_ml:
         items.append(("No liver found:", "is this a CT of the abdomen, in Hounsfield units?"))
     if found.lesions is None:
-        items.append(("No label for tumors:", "the model does not segment them, so nothing is said about them."))
+        items.append(("No label for tumors:", "the model does not segment them, so the report has none."))
     if not is_ct:
-        items.append(("Probably not in Hounsfield units:", "the image holds no air; models for CT may fail on it."))
+        items.append(("Probably not in Hounsfield units:", "the image contains no air; models for CT may fail on it."))
     read = result.series.notes if result.series is not None else ()
     items += [("Note:", note) for note in dict.fromkeys([*read, *result.notes])]
-    return page.warning("To be kept in mind", items) if items else ""
+    return page.warning("Keep in mind", items) if items else ""
 
 
 def _making_section(result: Segmentation) -> str:

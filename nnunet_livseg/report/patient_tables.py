@@ -1,11 +1,13 @@
 """The tables of a patient's report, and what their numbers mean."""
 
 import math
+from collections.abc import Mapping
 
 from nnunet_livseg.core.tables import number
 from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion, Point, Segmentation
 from nnunet_livseg.report import page
 
+_OPEN = 20  # lesions in sight; smaller ones are folded away
 _CERTAINTIES = ("confidence", "agreement")
 _DEFINITIONS = {
     "liver": "everything labeled liver or tumor",
@@ -22,12 +24,13 @@ _DEFINITIONS = {
 }
 
 
-def lesion_section(result: Segmentation, *, axial: bool) -> str:
+def lesion_section(result: Segmentation, *, axial: bool, links: Mapping[int, str] | None = None) -> str:
     """All lesions in numbers; empty where the model has no label for them.
 
     Args:
         result: What was measured.
         axial: Whether the image's slices are axial ones.
+        links: Number of a lesion to the place in the page that shows it.
     """
     lesions = result.measurements.lesions
     if lesions is None:
@@ -39,8 +42,13 @@ def lesion_section(result: Segmentation, *, axial: bool) -> str:
     known = [name for name in _CERTAINTIES if any(getattr(lesion, name) is not None for lesion in lesions)]
     listed = lesions[:LISTED_LESIONS]
     rows = [[*_lesion_row(lesion), *(_percent(getattr(lesion, name)) for name in known)] for lesion in listed]
+    for row in rows:
+        if place := (links or {}).get(int(row[0])):
+            row[0] = f"[{row[0]}](#{place})"
+    first, rest = (page.table([*header, *known], part, left=0) for part in (rows[:_OPEN], rows[_OPEN:]))
+    more = page.folded(f"Lesions {_OPEN + 1} to {len(rows)}", rest) if len(rows) > _OPEN else ""
     lead = f"The {len(listed)} largest of {len(lesions):,} lesions." if len(listed) < len(lesions) else ""
-    return page.section("Lesions", page.table([*header, *known], rows, left=0), lead=lead)
+    return page.section("Lesions", first, more, lead=lead)
 
 
 def structure_section(result: Segmentation) -> str:

@@ -1,4 +1,4 @@
-"""The folder of one segmented CT: made in a hidden folder inside first, so that nobody finds half of it.
+"""The folder of one segmented CT: made in a hidden folder inside it first, so that it is never seen half-written.
 
 Label map and measurements come first and stay, whatever becomes of the extras (DICOM objects, report, preview).
 """
@@ -6,7 +6,7 @@ Label map and measurements come first and stay, whatever becomes of the extras (
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache, partial
@@ -15,22 +15,31 @@ from pathlib import Path
 from nnunet_livseg.core.clock import stage, stage_clock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json, write_text
-from nnunet_livseg.core.names import file_name, numbered_names
+from nnunet_livseg.core.names import did_you_mean, file_name, numbered_names
 from nnunet_livseg.data.dicom.identifiers import read_identifiers
 from nnunet_livseg.imaging.images import write_volume
 from nnunet_livseg.patient.measurements_json import as_record, lesion_csv
 from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Segmentation
+from nnunet_livseg.report.dicom_rtstruct import write_rtstruct
 from nnunet_livseg.report.dicom_seg import write_seg
 from nnunet_livseg.report.dicom_sr import write_sr
 from nnunet_livseg.report.key_slices import KeySlices
 from nnunet_livseg.report.patient_report import write_preview, write_report
+from nnunet_livseg.report.viewer_files import write_itksnap_labels, write_seg_nrrd
 
 RECORD = "measurements.json"  # written last: where it is, the result is whole
 LABELS, LESIONS, UNCERTAINTY = "segmentation.nii.gz", "lesions.nii.gz", "uncertainty.nii.gz"
 LESION_TABLE = "lesions.csv"
 REPORT, PREVIEW, SEG, SR = "report.html", "preview.png", "segmentation.dcm", "report.dcm"
-OURS = (RECORD, LABELS, LESIONS, LESION_TABLE, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW, SEG, SR)
+RTSTRUCT, SEG_NRRD, ITKSNAP = "rtstruct.dcm", "segmentation.seg.nrrd", "segmentation_labels.txt"
+OURS = (
+    *(RECORD, LABELS, LESIONS, LESION_TABLE, UNCERTAINTY, "probability_*.nii.gz", REPORT, PREVIEW),
+    *(SEG, SR, RTSTRUCT, SEG_NRRD, ITKSNAP),
+)
 STAGING = ".incomplete-"  # how the hidden folder's name begins
+FORMATS = {"seg": SEG, "sr": SR, "rtstruct": RTSTRUCT, "nrrd": SEG_NRRD, "itksnap": ITKSNAP}
+DEFAULT_FORMATS = ("seg", "sr")
+_OF_DICOM = ("seg", "sr", "rtstruct")  # need a DICOM series as input
 
 
 @dataclass(frozen=True)
@@ -39,13 +48,28 @@ class ResultFiles:
 
     Args:
         report: HTML report and preview.
-        dicom: DICOM SEG and structured report, where the input was DICOM.
+        formats: Further files of ``FORMATS``; ``seg``, ``sr`` and ``rtstruct`` only where the input was DICOM.
         identifiers: Patient identifiers of a DICOM input, in record, report and DICOM objects.
+
+    Raises:
+        UserError: An unknown format, or ``sr`` without ``seg``.
     """
 
     report: bool = True
-    dicom: bool = True
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     identifiers: bool = False
+
+    def __post_init__(self) -> None:
+        for unknown in set(self.formats) - FORMATS.keys():
+            raise UserError(
+                f"there is no format {unknown!r}.{did_you_mean(unknown, FORMATS)}\n  Known: {', '.join(FORMATS)}."
+            )
+        if "sr" in self.formats and "seg" not in self.formats:
+            raise UserError(
+                "the format sr is a report on the segments of the DICOM SEG, which is not among the formats.\n"
+                "  Ask for both: seg sr."
+            )
+        object.__setattr__(self, "formats", tuple(name for name in FORMATS if name in self.formats))
 
 
 def write_result(
@@ -82,14 +106,16 @@ def write_result(
                 result = replace(result, notes=(*result.notes, *_unlisted(result, files)))
                 _write_images(result, staging)
                 identifiers = read_identifiers(result.series) if files.identifiers and result.series else None
-                has_dicom = files.dicom and result.series is not None
+                formats = [
+                    name for name in FORMATS if name in files.formats and (result.series or name not in _OF_DICOM)
+                ]
                 record = as_record(result, identifiers=identifiers)
                 write_json(staging / RECORD, record | {"request": "", "input": given})
                 moved = _move(staging, folder)
             extras = _Extras(on_failure or _warn)
-            if has_dicom:
-                with stage("DICOM"):
-                    result = extras.write_dicom(result, staging, identifiers=files.identifiers)
+            if formats:
+                with stage("formats"):
+                    result = extras.write_formats(result, staging, formats=formats, identifiers=files.identifiers)
             if files.report:
                 with stage("report"):
                     extras.write_pages(result, staging, identifiers=identifiers)
@@ -138,17 +164,26 @@ class _Extras:
             return False
         return True
 
-    def write_dicom(self, result: Segmentation, folder: Path, *, identifiers: bool) -> Segmentation:
-        """Both DICOM objects; or the result with a note why its series can have none."""
-        seg, sr = folder / SEG, folder / SR
+    def write_formats(
+        self, result: Segmentation, folder: Path, *, formats: Sequence[str], identifiers: bool
+    ) -> Segmentation:
+        """All files of ``formats``; or the result with a note why its series can have no DICOM objects."""
+        paths = {name: folder / file for name, file in FORMATS.items() if name in formats}
+        seg, sr, rtstruct = (paths.get(name) for name in _OF_DICOM)
         try:
-            if self.write_or_refuse(SEG, lambda: write_seg(result, seg, identifiers=identifiers)):
+            if seg and self.write_or_refuse(SEG, lambda: write_seg(result, seg, identifiers=identifiers)) and sr:
                 self.write_or_refuse(SR, lambda: write_sr(result, sr, seg=seg))
+            if rtstruct:
+                self.write_or_refuse(RTSTRUCT, lambda: write_rtstruct(result, rtstruct, identifiers=identifiers))
         except UserError as error:
-            for path in (seg, sr):
+            for path in filter(None, (seg, sr, rtstruct)):
                 path.unlink(missing_ok=True)
             reason = " ".join(str(error).split())
-            return replace(result, notes=(*result.notes, f"no DICOM objects were written: {reason}"))
+            result = replace(result, notes=(*result.notes, f"no DICOM objects were written: {reason}"))
+        if "nrrd" in paths:
+            self.write(SEG_NRRD, lambda: write_seg_nrrd(result, paths["nrrd"]))
+        if "itksnap" in paths:
+            self.write(ITKSNAP, lambda: write_itksnap_labels(result, paths["itksnap"]))
         return result
 
     def write_pages(self, result: Segmentation, folder: Path, *, identifiers: Mapping[str, str] | None) -> None:
@@ -175,13 +210,17 @@ class _Extras:
 
 
 def _unlisted(result: Segmentation, files: ResultFiles) -> list[str]:
-    """A note where report and DICOM objects do not list every lesion."""
+    """Notes where report and segmentations do not list every lesion, and where a format needs a DICOM series."""
     count = len(result.measurements.lesions or ())
-    if count <= LISTED_LESIONS or not (files.report or (files.dicom and result.series)):
-        return []
+    notes = []
+    if "rtstruct" in files.formats and not result.series:
+        notes.append(f"no {RTSTRUCT} was written: the input was not DICOM, so contours could refer to no series")
+    if count <= LISTED_LESIONS or not (files.report or "nrrd" in files.formats or (files.formats and result.series)):
+        return notes
     return [
+        *notes,
         f"{count:,} lesions: the {LISTED_LESIONS} largest are listed one by one in the report and in DICOM objects,"
-        f" where the others are one segment; {LESION_TABLE} and {RECORD} hold all"
+        f" where the others are one segment; {LESION_TABLE} and {RECORD} hold all",
     ]
 
 

@@ -49,7 +49,9 @@ def _case_pictures(result: FolderResult, case: CaseResult, focus: str) -> str:
 
 def _view(result: FolderResult, case: CaseResult, focus: str) -> CaseView:
     paths = next(paths for paths in result.inputs.cases if paths.case == case.case)
-    predicted, reference, _ = read_on_one_grid(paths.predicted, paths.reference, result.options)
+    predicted, reference, _ = read_on_one_grid(
+        paths.predicted, paths.reference, result.options, result.inputs.structures
+    )
     ct = None
     if paths.image is not None:
         image = read_image(paths.image).image

@@ -5,7 +5,7 @@ compared: their size follows from spacing and size before resampling, which are 
 channels from ``dataset.json``; their range of values from the normalization. Only what cannot be is refused.
 """
 
-import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_livseg.core.dataset_json import channel_names, declared_values
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.names import dataset_number
 from nnunet_livseg.plans import KEY
 
 MOST_CASES = 5
 MOST_VOXELS = 2**25  # of one channel, whose values are looked at
 RESAMPLING = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet", "resample_torch_simple")  # give a known size
+_PLAN_AGAIN = "Whether the preprocessed data belong to these plans is not checked. Plan again, or remove the file."
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,11 @@ def _owner(folder: Path, ours: _Made) -> _Made | None:
         if path.stem == ours.plans.plans_name:
             return None
         try:
-            plans = PlansManager(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError:  # damaged: they own nothing
+            plans = PlansManager(read_json(path, keys=("configurations",), remedy=_PLAN_AGAIN))
+        except UserError as error:  # a training with other plans does not need them
+            warnings.warn(str(error), stacklevel=2)
             continue
-        for name in plans.plans.get("configurations", {}):
+        for name in plans.plans["configurations"]:
             if plans.get_configuration(name).configuration.get("data_identifier") == folder.name:
                 return _Made(plans, name)
     return None

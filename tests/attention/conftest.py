@@ -17,6 +17,11 @@ PATCH = (16, 32, 48)  # unequal sizes: a swapped axis cannot pass
 WIDTHS = (4, 6, 8, 10, 12)
 
 
+@pytest.fixture(autouse=True)
+def _narrow(narrow_networks):
+    """Every network here is small."""
+
+
 @pytest.fixture(params=ROWS, ids=lambda row: f"{row[0].name}-{row[1]}d")
 def row(request):
     """A variant and a number of dimensions that it exists in."""

@@ -25,7 +25,7 @@ from nnunet_livseg.data.check_dataset import _rules
 from nnunet_livseg.data.convert.source_cases import our_values
 from nnunet_livseg.data.liver_crop_dataset import require_liver
 from nnunet_livseg.data.raw_dataset import RawDataset
-from nnunet_livseg.evaluation.pairing import find_structures
+from nnunet_livseg.evaluation.label_meaning import find_structures
 from nnunet_livseg.inference.trained_model import TrainedModel
 from nnunet_livseg.losses.weighted_ce import TUMOR_WEIGHT, WeightedCrossEntropy, weighted_ce
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import RunRecord, require_folder
 
 
 @pytest.fixture
@@ -65,3 +65,36 @@ def test_what_is_allowed(place, folder, options):
     before = sorted(place.rglob("*"))
     assert str(require_folder(folder, **options)) == folder
     assert sorted(place.rglob("*")) == before
+
+
+def open_record(folder, **settings):
+    return RunRecord.open(folder / "run.json", {"size": (1, 2), **settings}, key="done", remedy="Delete it.")
+
+
+def test_a_record_is_whole_after_each_result_and_knows_other_settings(tmp_path):
+    record = open_record(tmp_path)
+    assert not record.path.exists()
+    record.add("a", [1])
+    again = open_record(tmp_path)
+    assert again.entries == {"a": [1]} and again.differing({"size": (1, 2)}) == []
+    assert again.differing({"size": (1, 3), "mode": "mask"}) == ["size", "mode"]
+
+
+def test_a_result_is_done_while_its_files_are_there(tmp_path):
+    record, file = open_record(tmp_path), tmp_path / "a.nii.gz"
+    file.touch()
+    assert not record.is_done("a", [file])
+    record.add("a", {})
+    assert record.is_done("a", [file])
+    file.unlink()
+    assert not record.is_done("a", [file])
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [("{", "line 1"), ('{"size": 1, "done": []}', "done is no object"), ('{"done": {}}', "no 'size'")],
+)
+def test_a_damaged_record_is_refused_with_the_remedy(tmp_path, text, wrong):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=rf"run.json is damaged: .*{wrong}(.|\n)*Delete it\.$"):
+        open_record(tmp_path)

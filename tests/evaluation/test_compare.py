@@ -167,7 +167,7 @@ def test_ranks_of_the_bootstrap():
 
 
 def test_what_cannot_be_compared():
-    with pytest.raises(UserError, match="not one case in common"):
+    with pytest.raises(UserError, match="no cases in common"):
         compare_results([method("a", [0.5], cases=["x"]), method("b", [0.5], cases=["y"])])
     with pytest.raises(UserError, match="different options"):
         compare_results([method("a", BASE), method("b", BASE, options=Options(hd95="pooled"))])

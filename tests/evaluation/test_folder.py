@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import with_floats
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
+from nnunet_livseg.evaluation.label_meaning import LabelValues
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import find_inputs
 from nnunet_livseg.evaluation.summary import stratum_names, stratum_of
@@ -201,7 +202,7 @@ def test_one_damaged_file_of_one_is_an_error(study):
     for path in study[0].glob("[b-e]*.nii.gz"):
         path.unlink()
     (study[0] / "a_good.nii.gz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"not one case could be evaluated:\n  a_good"):
+    with pytest.raises(UserError, match=r"no case could be evaluated:\n  a_good"):
         run(study)
 
 
@@ -216,10 +217,9 @@ def test_missing_and_empty_folders_are_explained(study, tmp_path):
         run((study[0], tmp_path / "other", study[2]))
 
 
-def test_without_a_dataset_json_the_labels_must_be_named(study):
+def test_without_a_dataset_json_the_labels_are_named_or_guessed(study):
     (study[0] / "dataset.json").unlink()
-    with pytest.raises(UserError, match="--liver 1 --tumor 2"):
-        run(study)
+    assert run(study).inputs.guess
     assert run(study, liver=(1,), tumor=(2,)).summary["structures"]["tumor"]["n_missed"] == 1
 
 
@@ -374,7 +374,7 @@ def test_damaged_splits_and_plans_are_named(tmp_path, draw, monkeypatch):
 
 def test_predictions_and_references_must_mean_the_same(study):
     (study[1] / "dataset.json").write_text(json.dumps(DATASET | {"labels": {"background": 0, "tumor": 1, "liver": 2}}))
-    with pytest.raises(UserError, match=r"label 1 is liver in .*dataset\.json, but tumor in .*do not mean the same"):
+    with pytest.raises(UserError, match="says that 2 is the liver and 1 the tumor, but in the references"):
         run(study)
 
 
@@ -421,13 +421,13 @@ def test_fold_all_is_left_out_beside_real_folds(tmp_path, draw, monkeypatch):
     for fold in ("fold_0", "fold_1"):
         shutil.rmtree(folder / fold)
     for place in (folder, folder / "fold_all"):
-        assert "these figures are not those on new cases" in find_inputs(place).notes[0]
+        assert "these are not the scores on new cases" in find_inputs(place).notes[0]
 
 
 def test_label_values_that_the_dataset_does_not_know_are_refused(tmp_path, draw, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
     with pytest.raises(UserError, match="knows no label 7, only 0, 1, 2"):
-        find_inputs(training(tmp_path, draw), liver=(7,), tumor=(8,))
+        find_inputs(training(tmp_path, draw), values=LabelValues((7,), (8,)))
 
 
 def test_a_training_whose_references_are_nowhere(tmp_path, draw, monkeypatch):

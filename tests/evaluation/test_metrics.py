@@ -175,8 +175,8 @@ def test_every_metric_says_what_it_is():
         ({"mode": "kits"}, "mode is 'kits', but must be one of 'default', 'lits'"),
         ({"surface_connectivity": 4}, "surface_connectivity is 4"),
         ({"hd95": "min"}, "hd95 is 'min'"),
-        ({"tolerances": (-1,)}, "cannot be negative"),
-        ({"diameter_edges": (20, 10)}, "must rise"),
+        ({"tolerances": (-1,)}, "must not be negative, but are"),
+        ({"diameter_edges": (20, 10)}, "must increase, but are"),
         ({"mode": "lits", "surface_connectivity": 6}, "2017 scorer"),
     ],
 )
@@ -188,7 +188,7 @@ def test_wrong_options_are_explained(choice, message):
 @pytest.mark.parametrize(
     ("shape", "spacing", "message"),
     [
-        ((5, 6, 8), (1, 1, 1), "not one grid"),
+        ((5, 6, 8), (1, 1, 1), "the grids differ"),
         ((5, 6, 7), (1, 1), "one positive"),
         ((5, 6, 7), (1, 0, 1), "one positive"),
     ],

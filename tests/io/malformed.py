@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "segment")]  # io_samples, known_model
+sys.path += [str(Path(__file__).parents[1] / part) for part in ("io", "segment", "report")]  # the samples of each
 from io_samples import as_image, compress_files, ct_array, dicom_slices, enhanced, label_array, save_slices, write
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/inputs.md"
@@ -608,6 +608,143 @@ def _(folder):
 def _(folder):
     study(folder)
     return ["dicom", "convert", folder / "study", "-o", folder / "out.dcm"]
+
+
+# --- livseg convert: segmentations with names
+
+
+def segmented(folder: Path, name: str, change: Callable = lambda seg: None, *, study: bool = True) -> list:
+    """A case of a CT and of its segmentation, which ``change`` may break; ``study``: the CT is its DICOM series."""
+    import pydicom
+    from dicom_samples import result, series
+
+    from nnunet_livseg.report.dicom_rtstruct import write_rtstruct
+    from nnunet_livseg.report.dicom_seg import write_seg
+    from nnunet_livseg.report.viewer_files import write_seg_nrrd
+
+    image, info = series(folder / "src/study")
+    made, path = result(image, info, label_array()), folder / "src" / name
+    {"seg.dcm": write_seg, "rt.dcm": write_rtstruct, "a.seg.nrrd": write_seg_nrrd}[name](made, path)
+    if name.endswith(".dcm"):
+        seg = pydicom.dcmread(path)
+        if change(seg) is None:
+            seg.save_as(path)
+    write(image, folder / "src/ct.nii.gz")
+    (folder / "src/cases.csv").write_text(f"image,label,case\n{'study' if study else 'ct.nii.gz'},{name},p1\n")
+    return ["convert", "folder", folder / "src/cases.csv", "--id", 3, "--workers", 1, "--out", folder / "raw"]
+
+
+def moved(seg, distance_mm: float) -> None:
+    for roi in seg.ROIContourSequence:
+        for contour in roi.ContourSequence:
+            points = np.reshape(contour.ContourData, (-1, 3)).astype(float) + np.array([0, 0, distance_mm])
+            contour.ContourData = points.round(3).ravel().tolist()
+
+
+@malformed("Segmentation: DICOM SEG over a DICOM series, tumor-free slices missing", works=True)
+def _(folder):
+    return segmented(folder, "seg.dcm")
+
+
+@malformed("Segmentation: RT structure set and a volume made from its series", works=True)
+def _(folder):
+    return segmented(folder, "rt.dcm", study=False)
+
+
+@malformed("Segmentation: 3D Slicer numbers the tumor 1 and the liver 2", works=True)
+def _(folder):
+    command = segmented(folder, "a.seg.nrrd")
+    path = folder / "src/a.seg.nrrd"
+    image = sitk.ReadImage(str(path))
+    labels = sitk.GetImageFromArray(np.array([0, 2, 1], np.uint8)[sitk.GetArrayFromImage(image)])
+    labels.CopyInformation(image)
+    for index, (name, value) in enumerate((("Tumor", 1), ("Liver", 2))):
+        labels.SetMetaData(f"Segment{index}_Name", name)
+        labels.SetMetaData(f"Segment{index}_LabelValue", str(value))
+    sitk.WriteImage(labels, str(path))
+    return command
+
+
+@malformed("Segmentation: DICOM SEG whose frames are cut short")
+def _(folder):
+    return segmented(folder, "seg.dcm", lambda seg: setattr(seg, "PixelData", seg.PixelData[:50]))
+
+
+@malformed("Segmentation: DICOM SEG in big endian")
+def _(folder):
+    def change(seg):
+        import pydicom
+
+        list(seg.iterall())
+        seg.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+        target = folder / "src/seg.dcm"
+        pydicom.dcmwrite(target, seg, implicit_vr=False, little_endian=False, force_encoding=True)
+        return True
+
+    return segmented(folder, "seg.dcm", change)
+
+
+@malformed("Segmentation: DICOM SEG of another place in the patient")
+def _(folder):
+    def change(seg):
+        for frame in seg.PerFrameFunctionalGroupsSequence:
+            x, y, z = frame.PlanePositionSequence[0].ImagePositionPatient
+            frame.PlanePositionSequence[0].ImagePositionPatient = [x, y, float(z) + 250]
+
+    return segmented(folder, "seg.dcm", change)
+
+
+@malformed("Segmentation: no segment is named liver or tumor")
+def _(folder):
+    def change(seg):
+        for item, name in zip(seg.StructureSetROISequence, ("PTV", "Bowel"), strict=False):
+            item.ROIName = name
+        del seg.RTROIObservationsSequence
+
+    return segmented(folder, "rt.dcm", change)
+
+
+@malformed("Segmentation: a segment that is neither liver nor tumor")
+def _(folder):
+    def change(seg):
+        lesion = seg.SegmentSequence[1]
+        lesion.SegmentLabel = lesion.SegmentedPropertyTypeCodeSequence[0].CodeMeaning = "Cyst"
+
+    return segmented(folder, "seg.dcm", change)
+
+
+@malformed("Segmentation: RT structure set with contours between the slices")
+def _(folder):
+    return segmented(folder, "rt.dcm", lambda seg: moved(seg, 1.2))
+
+
+@malformed("Segmentation: RT structure set of another place in the patient")
+def _(folder):
+    return segmented(folder, "rt.dcm", lambda seg: moved(seg, 250))
+
+
+@malformed("Segmentation: RT structure set with points only")
+def _(folder):
+    def change(seg):
+        for roi in seg.ROIContourSequence:
+            set_all(roi.ContourSequence, ContourGeometricType="POINT")
+
+    return segmented(folder, "rt.dcm", change)
+
+
+@malformed("Segmentation: DICOM SEG of a series that is not in the study")
+def _(folder):
+    def change(seg):
+        seg.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
+
+    return segmented(folder, "seg.dcm", change)
+
+
+@malformed("Segmentation: a slice of the CT in place of it")
+def _(folder):
+    command = segmented(folder, "seg.dcm")
+    shutil.copy(next((folder / "src/study").iterdir()), folder / "src/seg.dcm")
+    return command
 
 
 # --- livseg align

@@ -33,7 +33,7 @@ def own(tmp_path):
     [
         (("--id", 0), "dataset numbers begin at 1"),
         (("--id", 3, "--name", "My__Set"), "use letters, digits, - and single _ only"),
-        (("--id", 3, "--map", "3"), "write pairs of whole numbers"),
+        (("--id", 3, "--map", "3"), "write pairs such as"),
         (("--id", 3, "--map", "3=7"), "7 is not a label of the dataset"),
         (("--id", 3, "--exclude", "c"), "--exclude c: there is no such case. Cases are named like a, b"),
         (("--id", 3, "--cv-folds", 3), "there are only 2 patients"),

@@ -1,15 +1,14 @@
 """Splits by patient: no leak, balanced, repeatable, and read by nnU-Net itself."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from io_samples import ct_array, label_array, write
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.splits import cross_validation_splits, train_val_test_split
+
+from ..matrix.nnunet import ENVIRONMENT, PLANNER, run
 
 PATIENT_OF = {f"case_{n:03d}": f"patient_{n // 2:02d}" for n in range(46)}  # two CTs each
 TUMOR = {case: int(case[5:]) % 8 < 2 for case in PATIENT_OF}  # a quarter of the patients
@@ -110,17 +109,12 @@ def test_other_splits_in_the_preprocessed_folder_are_pointed_out(tmp_path, livse
 
 @pytest.mark.slow
 def test_nnunet_accepts_the_dataset_and_its_planner_takes_the_splits(tmp_path, livseg):
-    """nnU-Net's own integrity check, fingerprint and planning, in a fresh process."""
+    """nnU-Net's own integrity check, fingerprint and planning."""
     raw, preprocessed = tmp_path / "raw", tmp_path / "pre"
     assert livseg("convert", "lits", lits(tmp_path / "src", 4), "--id", 3, "--cv-folds", 2, "--out", raw)[0] == 0
     folders = {"nnUNet_raw": str(raw), "nnUNet_preprocessed": str(preprocessed), "nnUNet_results": str(tmp_path)}
-    code = (
-        "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as f; f()"
-    )
     options = ["-d", "3", "--verify_dataset_integrity", "--no_pp", "-npfp", "1"]
-    command = [sys.executable, "-c", code, *options]
-    done = subprocess.run(command, env={**os.environ, **folders}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run(["nnUNetv2_plan_and_preprocess", *options], ENVIRONMENT | PLANNER | folders, tmp_path / "log.txt")
     copied = json.loads((preprocessed / "Dataset003_LiTS/splits_final.json").read_text())
     assert copied == json.loads((raw / "Dataset003_LiTS/splits_final.json").read_text())
     plans = json.loads((preprocessed / "Dataset003_LiTS/nnUNetPlans.json").read_text())

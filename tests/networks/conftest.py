@@ -11,6 +11,11 @@ SHALLOW, SHALLOW_SIZE = 4, (16, 24, 32)  # as few stages and voxels as every row
 ROWS = [(variant, dim) for variant in VARIANTS for dim in variant.dims]
 
 
+@pytest.fixture(autouse=True)
+def _narrow(narrow_networks):
+    """Every network here is small."""
+
+
 @pytest.fixture(params=ROWS, ids=lambda row: f"{row[0].name}-{row[1]}d")
 def row(request):
     """A variant and a number of dimensions that it exists in."""
@@ -32,9 +37,13 @@ def configuration(dim):
     return small_configuration(dim)
 
 
-def small_configuration(dim, stages=5, size=SIZE):
+def small_configuration(dim, stages=5, size=SIZE, *, convolutions=2):
     widths = (4, 6, 8, 10, 12, 12, 12, 12)[:stages]
-    return stock_configuration(dim, patch=size[:dim], features=widths)
+    configuration = stock_configuration(dim, patch=size[:dim], features=widths)
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    for name in ("n_conv_per_stage", "n_conv_per_stage_decoder"):
+        kwargs[name] = [convolutions] * len(kwargs[name])
+    return configuration
 
 
 @pytest.fixture

@@ -127,13 +127,13 @@ def test_unknown_options_are_refused(option):
 
 def saved_bytes(network, x):
     """Bytes that one training step keeps for its backward pass, without the parameters."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept = {}
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -143,9 +143,10 @@ def saved_bytes(network, x):
 
 def test_keeps_at_most_a_fifth_more_than_the_stock_network():
     configuration = stock_configuration(3)
-    x = torch.randn(1, 1, 64, 64, 64)
-    stock = saved_bytes(build(configuration), x)
-    assert saved_bytes(build(configuration, find_variant("dpcnet")), x) <= 1.2 * stock
+    with torch.device("meta"):  # sizes without numbers
+        x = torch.randn(1, 1, 64, 64, 64)
+        ours, stock = (build(configuration, row, initialize=False) for row in (find_variant("dpcnet"), None))
+    assert 0 < saved_bytes(ours, x) <= 1.2 * saved_bytes(stock, x)
 
 
 def test_is_a_module_of_its_own_name():

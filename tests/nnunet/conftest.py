@@ -20,7 +20,7 @@ from filelock import FileLock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.phantom import write_dataset
 
-from ..matrix.nnunet import ENVIRONMENT, CommandFailed
+from ..matrix.nnunet import ENVIRONMENT, PLANNER, CommandFailed
 from ..matrix.nnunet import Workplace as QuickWorkplace
 
 SHORT = {"epochs": 2, "iterations": 2, "validation_iterations": 1}
@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items):
 
 
 def for_planner(command):
-    """nnU-Net's planner hands the number of its workers to torch, which refuses 0 threads."""
-    return {"nnUNet_n_proc_DA": "1"} if command.startswith("nnUNetv2_plan") else {}
+    """What its planner needs."""
+    return PLANNER if command.startswith("nnUNetv2_plan") else {}
 
 
 @dataclass
@@ -53,7 +53,10 @@ class Workplace:
             **{f"nnUNet_{name}": str(self.folder / name) for name in ("raw", "preprocessed", "results")},
             **ENVIRONMENT,  # a worker that nnU-Net starts imports torch again, which takes longer than these trainings
             "OMP_WAIT_POLICY": "passive",  # tiny networks on few cores: waiting threads must not spin
+            "MATPLOTLIBRC": str(self.folder / "matplotlibrc"),
         }
+        # nnU-Net draws the progress of every epoch in 16 megapixels
+        (self.folder / "matplotlibrc").write_text("figure.dpi: 10\n")
         del self.env["PYTHONWARNINGS"]
         self.env.pop("nnUNet_extTrainer", None)  # the start-up file must set it in the child
 
@@ -96,9 +99,9 @@ class Workplace:
             place.run(command, *args, **for_planner(command))
         except (UserError, CommandFailed) as error:
             if any(str(error).endswith(f"SystemExit: {status}") for status in statuses):
-                return place.log.read_text()
+                return place.said()
             raise AssertionError(f"{error}\n{place.log.read_text()[-4000:]}") from error
-        return place.log.read_text()
+        return place.said()
 
     def shorten(self, dataset, **recipe):
         """Make the stock plans small and give them a short recipe; the network in them stays nnU-Net's."""
@@ -108,7 +111,9 @@ class Workplace:
             if "architecture" in configuration:
                 configuration["batch_size"] = 2
                 kwargs = configuration["architecture"]["arch_kwargs"]
-                kwargs["features_per_stage"] = [min(width, 16) for width in kwargs["features_per_stage"]]
+                kwargs["features_per_stage"] = [min(width, 8) for width in kwargs["features_per_stage"]]
+                for name in ("n_conv_per_stage", "n_conv_per_stage_decoder"):
+                    kwargs[name] = [1] * len(kwargs[name])
 
         self._change_stock_plans(dataset, change)
 
@@ -123,6 +128,10 @@ class Workplace:
             change(configuration)
         path.write_text(json.dumps(content))
 
+    def slow_down(self):
+        """Let the epochs of fresh processes last as long as nnU-Net's drawing takes, for tests that interrupt them."""
+        del self.env["MATPLOTLIBRC"]
+
     def with_dataset(self, other, dataset):
         """Copy a dataset's raw and preprocessed data from another workplace."""
         for part in ("raw", "preprocessed"):
@@ -130,7 +139,7 @@ class Workplace:
         return self
 
 
-def prepare(folder, dataset, *, run=Workplace.run, configurations=("2d", "3d_fullres"), **phantom):
+def prepare(folder, dataset, *, configurations=("2d", "3d_fullres"), **phantom):
     """A phantom dataset, planned and preprocessed by nnU-Net."""
     place = Workplace(folder)
     write_dataset(
@@ -139,7 +148,7 @@ def prepare(folder, dataset, *, run=Workplace.run, configurations=("2d", "3d_ful
     )
     identifier = str(int(dataset[7:10]))
     few = ("-np", 1, "-npfp", 1, "-c", *configurations)
-    run(place, "nnUNetv2_plan_and_preprocess", "-d", identifier, *few, "--verify_dataset_integrity")
+    place.quick("nnUNetv2_plan_and_preprocess", "-d", identifier, *few, "--verify_dataset_integrity")
     return place
 
 

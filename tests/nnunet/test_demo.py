@@ -9,7 +9,7 @@ from nnunet_livseg.diagnostics import demo
 def test_demo_ends_with_dice_and_pictures_and_goes_on_where_it_stopped(workplace, tmp_path):
     folder = tmp_path / "demo"
     command = ("livseg", "demo", "--out", folder, "--cases", 2, "--epochs", 1, "--iterations", 2, "-device", "cpu")
-    said = workplace.run(*command)
+    said = workplace.quick(*command)
     assert re.search(r"a training step takes [\d.]+ s here: about \d+ min in all", said)
     rows = re.findall(r"\| unseen_00\d \| (0\.\d+) \| (0\.\d+|nan) \|", said)
     assert len(rows) == 2
@@ -23,7 +23,7 @@ def test_demo_ends_with_dice_and_pictures_and_goes_on_where_it_stopped(workplace
     trained_one = (plans["patch_size"], plans["batch_size"], plans["architecture"]["arch_kwargs"]["features_per_stage"])
     assert trained_one == (list(demo.SIZE), demo.BATCH, list(demo.FEATURES)), "the forecast measures another network"
     trained = (model / "checkpoint_final.pth").stat().st_mtime_ns
-    assert len(re.findall(r"\| unseen_00\d \|", workplace.run(*command))) == 2
+    assert len(re.findall(r"\| unseen_00\d \|", workplace.quick(*command))) == 2
     assert (model / "checkpoint_final.pth").stat().st_mtime_ns == trained, "a finished training must not run again"
 
 

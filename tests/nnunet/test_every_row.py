@@ -9,20 +9,15 @@ import json
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.variants import VARIANTS
 
-from .conftest import SIZE, SPACING_MM
+SIZE, SPACING_MM = (16, 32, 32), (14.0, 10.0, 10.0)
 
 SCRIPT = """
-import json, matplotlib, multiprocessing, os, sys, torch
+import json, sys, torch
 from pathlib import Path
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunet_livseg.variants import VARIANTS
 
-fork = multiprocessing.get_context("fork")
-multiprocessing.get_context = lambda method=None: fork  # where nnU-Net exports from new interpreters
-os.cpu_count = lambda: 1  # threads of torch would not survive the fork
-torch.set_num_threads(1)
-matplotlib.rcParams["figure.dpi"] = 10  # nnU-Net draws the progress of every epoch in 16 megapixels
 dataset, images, out = sys.argv[1:4]
 plans_file = Path(sys.argv[4])
 for variant in VARIANTS:
@@ -45,7 +40,7 @@ for variant in VARIANTS:
 """
 
 
-def test_every_row(workplace, tmp_path):
+def test_every_row(workplace, narrow_networks, tmp_path):
     """Two phases, because some rows need them; few workers and one epoch at a time keep it short."""
     dataset = "Dataset904_Rows"
     write_dataset(
@@ -55,10 +50,9 @@ def test_every_row(workplace, tmp_path):
     workplace.shorten(dataset, iterations=1)
     splits = [{"train": ["phantom_000", "phantom_001"], "val": ["phantom_002"]}]
     (workplace.preprocessed / dataset / "splits_final.json").write_text(json.dumps(splits))
-    workplace.env["PYTHONWARNINGS"] = "ignore"
     plans = workplace.preprocessed / dataset / "nnUNetPlans.json"
     images = workplace.raw / dataset / "imagesTs"
-    said = workplace.run("python", "-c", SCRIPT, dataset, images, tmp_path / "out", plans)
+    said = workplace.quick("python", "-c", SCRIPT, dataset, images, tmp_path / "out", plans)
     for variant in VARIANTS:
         assert f"trained and predicted: {variant.name}\n" in said
         assert len(list((tmp_path / "out" / variant.name).glob("*.nii.gz"))) == 1

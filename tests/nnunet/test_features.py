@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from .conftest import SHORT, Workplace, assert_segment_agrees, prepare
+from .conftest import SHORT, assert_segment_agrees, prepare
 
 
 def labels_in(folder):
@@ -18,7 +18,7 @@ def labels_in(folder):
 def test_regions_and_ignore_label(style, heads, tmp_path):
     """Trained, continued and predicted; as many heads as nnU-Net wants, and the ignore label is never predicted."""
     dataset = "Dataset902_Labels"
-    place = prepare(tmp_path, dataset, run=Workplace.quick, configurations=["2d"], label_style=style)
+    place = prepare(tmp_path, dataset, configurations=["2d"], label_style=style)
     place.shorten(dataset, epochs=1)
     train = ("nnUNetv2_train", 902, "2d", 0, "-tr", "DPCNetTrainer", "-device", "cpu")
     place.quick(*train)
@@ -73,7 +73,7 @@ def test_cascade(prepared, workplace, tmp_path):
 def test_residual_encoder_plans_and_two_phases(tmp_path):
     """nnU-Net's recommended planner, and a dataset with two channels."""
     dataset = "Dataset903_Phases"
-    place = prepare(tmp_path, dataset, run=Workplace.quick, configurations=["3d_fullres"], phases=2)
+    place = prepare(tmp_path, dataset, configurations=["3d_fullres"], phases=2)
     place.quick(
         "nnUNetv2_plan_experiment",
         "-d",

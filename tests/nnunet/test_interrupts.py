@@ -52,6 +52,7 @@ def left_by_a_killed_process(folder):
 
 def test_usr1_term_and_kill_of_the_whole_job_cost_an_epoch_each(workplace):
     workplace.shorten(DATASET, epochs=EPOCHS, iterations=2, validation_iterations=1, checkpoint_minutes=0)
+    workplace.slow_down()
     fold = workplace.results / DATASET / "DPCNetUNetTrainer__nnUNetPlans__2d" / "fold_0"
     for number, name, more in ((signal.SIGUSR1, "SIGUSR1", ()), (signal.SIGTERM, "SIGTERM", ("--c",))):
         process, said = interrupt(workplace, fold, number, *more)
@@ -67,7 +68,7 @@ def test_usr1_term_and_kill_of_the_whole_job_cost_an_epoch_each(workplace):
     assert torch.load(fold / "checkpoint_latest.pth", weights_only=False)["current_epoch"] >= killed_in - 1
     left = left_by_a_killed_process(fold)
     time.sleep(1)  # logs are named by the second
-    workplace.run(*TRAIN, "--c")
+    workplace.quick(*TRAIN, "--c")
     assert epochs_begun(fold)[0] in (killed_in - 1, killed_in)
     final = torch.load(fold / "checkpoint_final.pth", weights_only=False)
     assert {len(values) for values in final["logging"].values()} == {final["current_epoch"]} == {EPOCHS}

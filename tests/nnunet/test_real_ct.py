@@ -22,16 +22,18 @@ def test_dpcnet_learns_the_liver_of_a_real_ct(real_data, tmp_path):
     labels = {"background": 0, "liver": 1, "tumor": 2}
     content = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
     (raw / "dataset.json").write_text(json.dumps(content))
-    place.run("livseg", "check", "17")
-    place.run("nnUNetv2_plan_and_preprocess", "-d", 17, "-c", "3d_fullres", "--no_pp", "-npfp", 1)
-    place.run(
+    place.quick("livseg", "check", "17")
+    place.quick("nnUNetv2_plan_and_preprocess", "-d", 17, "-c", "3d_fullres", "--no_pp", "-npfp", 1)
+    place.quick(
         *("livseg", "plan", "-d", 17, "-m", "dpcnet", "-c", "3d_fullres", "--spacing", 6, 6, 6, "--patch", 32, 48, 48),
         *("--features", 8, 16, 32, 64, "--batch", 2, "--learning-rate", 3e-3),
         *("--epochs", 5, "--iterations", 10, "--validation-iterations", 1),
     )
-    place.run("nnUNetv2_preprocess", "-d", 17, "-plans_name", "DPCNetPlans", "-c", "3d_fullres", "-np", 1)
-    place.run("nnUNetv2_train", 17, "3d_fullres", "all", "-tr", "DPCNetTrainer", "-p", "DPCNetPlans", "-device", "cpu")
-    place.run(
+    place.quick("nnUNetv2_preprocess", "-d", 17, "-plans_name", "DPCNetPlans", "-c", "3d_fullres", "-np", 1)
+    place.quick(
+        "nnUNetv2_train", 17, "3d_fullres", "all", "-tr", "DPCNetTrainer", "-p", "DPCNetPlans", "-device", "cpu"
+    )
+    place.quick(
         *("nnUNetv2_predict", "-i", raw / "imagesTr", "-o", tmp_path / "out", "-device", "cpu", "--disable_tta"),
         *("-d", 17, "-c", "3d_fullres", "-f", "all", "-tr", "DPCNetTrainer", "-p", "DPCNetPlans"),
     )

@@ -139,7 +139,7 @@ def test_wrong_folders_are_explained(drawn, tmp_path, capsys):
     assert "has no folder fold_X/validation" in fails(capsys, "tune", "-m", drawn / "fold_0")
     arguments = ("-i", drawn / "fold_0" / "validation", "-o", tmp_path / "o")
     error = fails(capsys, "apply", *arguments, "-m", drawn)
-    assert "nobody has tried which post-processing helps this model" in error and f"tune -m {drawn}" in error
+    assert "postprocessing has not been tuned for this model" in error and f"tune -m {drawn}" in error
     assert "Did you mean largest-liver" in fails(capsys, "apply", *arguments, "--steps", "largest_liver")
     (tmp_path / "file").write_text("")
     error = fails(capsys, "apply", *arguments[:2], "-o", tmp_path / "file" / "o", "--steps", "largest-liver")

@@ -128,19 +128,27 @@ def test_what_was_changed_is_written_down(predictions):
 
 def test_results_of_other_steps_are_not_mixed(predictions):
     run(predictions)
-    with pytest.raises(UserError, match=r"holds label maps after other steps than smallest-lesion=4 .*mixed"):
+    with pytest.raises(UserError, match=r"contains label maps after other steps than smallest-lesion=4 .*told apart"):
         run(predictions, (SmallestLesion(4.0),))
 
 
 def test_results_of_other_structures_are_not_mixed(predictions):
     run(predictions)
     out = predictions.parent / "out"
-    with pytest.raises(UserError, match=r"holds label maps made with other label values than liver 3 .*mixed"):
+    with pytest.raises(UserError, match=r"contains label maps made with other label values than liver 3 .*told apart"):
         apply_to_folder(predictions, out, steps=ONLY_LARGEST, structures=structures_from_values((3,)))
 
 
-@pytest.mark.parametrize("files", [[], {"c0.nii.gz": {"changes": []}}, {"c0.nii.gz": None}])
-def test_a_damaged_record_is_as_none(predictions, files):
+def test_a_damaged_record_is_named(predictions):
+    run(predictions)
+    path = predictions.parent / "out" / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": []}))
+    with pytest.raises(UserError, match=r"is damaged: files is no object.\n  Delete it to process every file again"):
+        run(predictions)
+
+
+@pytest.mark.parametrize("files", [{"c0.nii.gz": {"changes": []}}, {"c0.nii.gz": None}])
+def test_a_damaged_entry_is_as_none(predictions, files):
     first = run(predictions)
     path = predictions.parent / "out" / RECORD
     whole = json.loads(path.read_text())
@@ -165,7 +173,7 @@ def test_fractions_are_no_labels(tmp_path):
 def test_folders_without_label_maps_are_named(tmp_path):
     with pytest.raises(UserError, match="there is no label map in"):
         run(tmp_path)
-    with pytest.raises(UserError, match="nowhere is no folder of label maps"):
+    with pytest.raises(UserError, match="nowhere is not a folder of label maps"):
         run(tmp_path / "nowhere")
 
 

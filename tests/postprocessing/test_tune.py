@@ -230,6 +230,16 @@ def test_nnunets_own_postprocessing_is_named_with_the_order(training, functions,
     assert ("use one of them; where you use both, nnU-Net's comes first" in notes) == named
 
 
+@pytest.mark.parametrize("content", ['{"postprocessing_fns": ', "[]"])
+def test_a_damaged_postprocessing_of_nnunet_is_named_and_costs_nothing(training, content):
+    folder = training([(scan(), scan())] * 2)
+    own = folder / "crossval_results_folds_0_1" / "postprocessing.json"
+    own.parent.mkdir()
+    own.write_text(content)
+    [note] = [note for note in tune(folder).notes if str(own) in note]
+    assert "is damaged" in note and note.endswith("nnUNetv2_determine_postprocessing writes it again.")
+
+
 def test_references_are_taken_from_the_preprocessed_data_too(training, tmp_path):
     folder = training([(scan(piece=1), scan())] * 2)
     (tmp_path / "preprocessed").mkdir()
@@ -246,12 +256,12 @@ def test_cases_that_cannot_be_used_are_left_out_and_named(training, tmp_path):
     assert tuning.n_cases == 2 and tuning.steps == (LargestLiver(),)
     reasons = {problem.case: problem.reason for problem in tuning.left_out}
     assert reasons["c0"] == "has a prediction, but no reference"
-    assert reasons["c3"].startswith("prediction and reference lie on different grids: shape")
+    assert reasons["c3"].startswith("prediction and reference are on different grids: shape")
 
 
 def test_no_usable_case_is_an_error(training):
     folder = training([(scan()[:, :, :20], scan())] * 2)
-    with pytest.raises(UserError, match="c0 cannot be scored: prediction and reference lie on different grids"):
+    with pytest.raises(UserError, match="c0 cannot be scored: prediction and reference are on different grids"):
         tune(folder)
 
 

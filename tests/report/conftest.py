@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
+from nnunet_livseg.report import slice_viewer
 
 from . import virtual_patient
 
@@ -66,6 +67,7 @@ def result(study):
 
 
 VOID = {"meta"}
+DATA = r'<script type="application/json" id="slice-data">[^<]*</script>'
 
 
 class Checker(HTMLParser):
@@ -76,7 +78,7 @@ class Checker(HTMLParser):
         self.open, self.wrong, self.fetched, self.text = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
-        self.fetched += [v for k, v in attrs if k in ("src", "href") and not v.startswith("data:")]
+        self.fetched += [v for k, v in attrs if k in ("src", "href") and not v.startswith(("data:", "#"))]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -93,7 +95,12 @@ class Checker(HTMLParser):
 
 
 def _check(html):
-    """The text of a page that is whole and needs nothing but itself."""
+    """The text of a page that is whole and needs nothing but itself; its only script is ours, at the end."""
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '" in html
+    html, n_data = re.subn(DATA, "", html)
+    ours = f"<script>{slice_viewer.script()}</script>\n</body>"
+    assert html.count(ours) == n_data <= 1
+    html = html.replace(ours, "</body>")
     checker = Checker()
     checker.feed(html)
     assert checker.wrong == []

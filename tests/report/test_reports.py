@@ -92,7 +92,7 @@ def test_the_comparison_is_whole_and_says_what_it_shows(check, comparison):
     text = check(comparison_html(comparison))
     assert "pred and other" in text
     assert "ranking" in text
-    assert "no evidence, significant or not" in text
+    assert "not evidence, significant or not" in text
     assert "4 common cases" in text
     assert "<b>" not in comparison_html(comparison).split("<h2>Liver")[0].split("<h2>Tumor")[1]  # 4 cases prove nothing
 

@@ -6,7 +6,7 @@ import torch
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_livseg.training.ct_augmentation import (
+from nnunet_livseg.training.augmentation import (
     Contrast,
     CutFieldOfView,
     ScannerNoise,

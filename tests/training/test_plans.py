@@ -225,7 +225,7 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
         (["-m", "DPCNetTrainr"], r"there is no variant 'DPCNetTrainr'. Did you mean DPCNetTrainer"),
         (
             ["-m", "dpcnet", "--preset", "papr"],
-            r"has no preset 'papr'; it has default, paper, table4, starter. Did you mean paper\?",
+            r"has no preset 'papr'; it has default, paper, table4, starter, tumors. Did you mean paper\?",
         ),
         (["-m", "sfan", "--loss", "dce"], r"there is no loss 'dce'; known are dice_ce, ce, .*\. Did you mean .*\bce\b"),
         (["-m", "dpcnet", "--epochs", "0"], r"epochs is 0, but a training needs"),

@@ -179,6 +179,12 @@ def test_plans_that_nnunet_has_only_planned_again_leave_the_data_right(place):
     check(place, owned())
 
 
+def test_damaged_plans_of_the_owner_are_named_and_stop_no_training(place):
+    (place / "nnUNetPlans.json").write_text('{"configurations": ')
+    with pytest.warns(UserWarning, match=r"nnUNetPlans.json is damaged(.|\n)*is not checked. Plan again"):
+        check(place, owned())
+
+
 def test_the_command_never_replaces_the_data_of_other_plans(place):
     """With plans_name DPCNetPlans nnU-Net would overwrite the data of nnUNetPlans."""
     with pytest.raises(UserError) as said:

@@ -15,7 +15,7 @@ from nnunet_livseg.plans import KEY, Overrides, make_plans
 from nnunet_livseg.recipes import Recipe
 from nnunet_livseg.reference_networks import stock_configuration
 from nnunet_livseg.trainers import TRAINERS, LivSegTrainer
-from nnunet_livseg.training.elastic_deformation import deform_elastically
+from nnunet_livseg.training.augmentation import deform_elastically
 from nnunet_livseg.variants import find_variant
 
 DATASET = "Dataset901_Sampling"

@@ -123,7 +123,7 @@ def test_a_subclass_of_ours_does_what_one_of_nnunets_does(place, parts):
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_every_network_trains_without_deep_supervision(place, variant):
+def test_every_network_trains_without_deep_supervision(place, narrow_networks, variant):
     dim, channels = min(variant.dims), max(1, variant.phases)
     content = plans(channels=channels)
     configuration = stock_configuration(dim, patch=(32,) * dim, features=(4, 6, 8, 10, 12))

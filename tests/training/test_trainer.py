@@ -289,6 +289,7 @@ def test_validation_works_with_regions_and_ignore_label(make_trainer, labels):
 
 DDP_STEP = """
 import os, sys, torch, torch.distributed as dist
+from pydoc import locate
 from torch.nn.parallel import DistributedDataParallel as DDP
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
 from nnunet_livseg.reference_networks import build, stock_configuration
@@ -300,7 +301,9 @@ dist.init_process_group("gloo", init_method=sys.argv[2], rank=int(sys.argv[1]), 
 labels = LabelManager({"background": 0, "liver": 1, "tumor": 2}, None)
 for variant in VARIANTS:
     torch.manual_seed(0)
-    configuration = stock_configuration(min(variant.dims), patch=(32, 32), features=(4, 6, 8, 10, 12))
+    widths = locate(variant.network).__init__.__kwdefaults__
+    widths |= {"width": 8} if "width" in widths else {}  # whatever the plans say
+    configuration = stock_configuration(min(variant.dims), patch=(32, 32), features=(4, 6, 8, 10))
     bare = build(configuration, variant, channels=2)
     outputs = bare.training_outputs()
     loss = MultiOutputLoss(LOSSES[variant.loss](labels, True, True), outputs)

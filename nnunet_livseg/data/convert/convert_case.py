@@ -1,6 +1,5 @@
 """Convert one case: read, check, reconcile, then link, copy or write."""
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,15 +9,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.core.files import atomic_path, digest, stamps
 from nnunet_livseg.core.names import ending
 from nnunet_livseg.data.align import align
 from nnunet_livseg.data.align.agreement import picture
 from nnunet_livseg.data.align.registration import TUMOR_CENTER
 from nnunet_livseg.data.convert.reconcile_labels import clean_labels, label_on_image
-from nnunet_livseg.data.convert.source_cases import SourceCase, VolumeSource
+from nnunet_livseg.data.convert.source_cases import NamedSource, SourceCase, VolumeSource
 from nnunet_livseg.imaging.hounsfield import require_hounsfield, shifted_hu
-from nnunet_livseg.imaging.images import write_volume
+from nnunet_livseg.imaging.images import LoadedImage, write_volume
 from nnunet_livseg.imaging.orientation import mirrored_axes, orientation_code
 
 
@@ -29,13 +28,13 @@ class ConversionOptions:
     Args:
         link: Link to source files that nnU-Net can read as they are, instead of copying them.
         offset_hu: Added to every image, for sources whose intercept is lost.
-        label_map: Source label value -> 0, 1 or 2.
+        label_map: Source label value, or name of a segment -> 0, 1 or 2.
         align: How further phases are registered, one of ``align.METHODS``.
     """
 
     link: bool = True
     offset_hu: float = 0.0
-    label_map: Mapping[int, int] = field(default_factory=dict)
+    label_map: Mapping[int | str, int] = field(default_factory=dict)
     align: str = "rigid"
 
 
@@ -68,8 +67,8 @@ def convert_case(case: SourceCase, target: Target, settings: ConversionOptions) 
     record = {"case": case.identifier, "patient": case.patient, "part": target.part, **_geometry(image)}
     label = None
     if case.label is not None:
-        label_volume = case.label.read()
-        label, label_notes = clean_labels(label_volume.image, settings.label_map, str(case.label.path))
+        label_volume, values = _read_labels(case.label, image, settings.label_map)
+        label, label_notes = clean_labels(label_volume.image, values, str(case.label.path))
         label, moved = label_on_image(image, label, f"{case.image.path} and {case.label.path}")
         label_notes = [
             *(f"label: {repair}" for repair in label_volume.notes),
@@ -87,6 +86,15 @@ def convert_case(case: SourceCase, target: Target, settings: ConversionOptions) 
         record["notes"] += phase_notes
     record["fingerprint"] = fingerprint(case, settings, target)
     return record
+
+
+def _read_labels(
+    source: VolumeSource, image: sitk.Image, mapping: Mapping[int | str, int]
+) -> tuple[LoadedImage, Mapping]:
+    """Labels as they are stored, and the values in them that are still to be changed."""
+    if isinstance(source, NamedSource):
+        return source.read_on(image, mapping)
+    return source.read(), mapping
 
 
 def _add_phase(
@@ -117,12 +125,8 @@ def _add_phase(
 
 def fingerprint(case: SourceCase, settings: ConversionOptions, target: Target) -> str:
     """Changes whenever a source file, the settings or the place of the result change."""
-    parts = [repr(asdict(settings)), target.part, target.file_ending, case.patient]
-    for source in case.sources():
-        for path in [source.path, *sorted(source.path.rglob("*"))] if source.path.is_dir() else [source.path]:
-            state = path.stat()
-            parts.append(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    paths = [path for source in case.sources() for path in [source.path, *sorted(source.path.rglob("*"))]]
+    return digest([asdict(settings), target.part, target.file_ending, case.patient, stamps(paths)])[:16]
 
 
 def in_hounsfield(image: sitk.Image, offset_hu: float, path: Path) -> tuple[sitk.Image, list[str], tuple[str, ...]]:

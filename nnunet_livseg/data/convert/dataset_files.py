@@ -1,7 +1,5 @@
 """The files around the volumes of a raw dataset: ``dataset.json``, ``cases.csv``, ``splits_final.json``, record."""
 
-import csv
-import io
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from nnunet_livseg.core.files import read_json, write_json, write_text
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR
 from nnunet_livseg.core.names import share_a_number
 from nnunet_livseg.core.nnunet_folders import folder as nnunet_folder
+from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.data.convert.convert_case import files_of
 from nnunet_livseg.data.convert.source_cases import SourceDataset
 from nnunet_livseg.data.splits import Split
@@ -21,24 +20,6 @@ from nnunet_livseg.data.splits import Split
 _PREPROCESSED = "nnUNet_preprocessed"
 RECORD = "conversion.json"
 _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
-_COLUMNS = (
-    "case",
-    "patient",
-    "part",
-    "fold",
-    "slices",
-    "rows",
-    "columns",
-    "spacing_z_mm",
-    "spacing_y_mm",
-    "spacing_x_mm",
-    "orientation",
-    "liver_ml",
-    "tumor_ml",
-    "image",
-    "label",
-    "notes",
-)
 
 
 def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
@@ -95,7 +76,7 @@ def finish(folder: Path, records: Sequence[dict], splits: list[Split], source: S
     """Remove what an earlier run with other choices left, then write tables, splits and last ``dataset.json``."""
     _remove_leftovers(folder, records, {case.identifier for case in source.cases})
     write_records(folder, records)
-    write_text(folder / "cases.csv", _table(records, splits))
+    write_text(folder / "cases.csv", csv_text(_table(records, splits)))
     if splits:
         write_json(folder / "splits_final.json", splits)
     else:  # one patient, who can only be trained on
@@ -127,32 +108,30 @@ def _dataset_json(folder: Path, records: Sequence[dict], source: SourceDataset, 
     }
 
 
-def _table(records: Sequence[dict], splits: list[Split]) -> str:
+def _table(records: Sequence[dict], splits: list[Split]) -> list[dict]:
     fold_of = {case: fold for fold, split in enumerate(splits) for case in split["val"]}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    rows = []
     for record in records:
         single = "val" if record["case"] in fold_of else "train"
         part = "test" if record["part"] == "Ts" else single if len(splits) == 1 else "train"
         fold = fold_of.get(record["case"], "") if len(splits) > 1 else ""
-        writer.writerow(
-            [
-                record["case"],
-                record["patient"],
-                part,
-                fold,
-                *record["shape"],
-                *record["spacing_mm"],
-                record["orientation"],
-                record.get("liver_ml", ""),
-                record.get("tumor_ml", ""),
-                record["image"]["how"],
-                record.get("label", {}).get("how", ""),
-                "; ".join(record["notes"]),
-            ]
+        rows.append(
+            {
+                "case": record["case"],
+                "patient": record["patient"],
+                "part": part,
+                "fold": fold,
+                **dict(zip(("slices", "rows", "columns"), record["shape"], strict=True)),
+                **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), record["spacing_mm"], strict=True)),
+                "orientation": record["orientation"],
+                "liver_ml": record.get("liver_ml"),
+                "tumor_ml": record.get("tumor_ml"),
+                "image": record["image"]["how"],
+                "label": record.get("label", {}).get("how"),
+                "notes": "; ".join(record["notes"]),
+            }
         )
-    return text.getvalue()
+    return rows
 
 
 def conflicting_splits(dataset_name: str, splits: list[Split]) -> Path | None:

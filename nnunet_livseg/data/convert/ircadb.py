@@ -22,7 +22,7 @@ from nnunet_livseg.data.dicom.listing import choose, list_series
 from nnunet_livseg.data.dicom.pixels import PixelReader
 from nnunet_livseg.data.dicom.reading import read_listed
 from nnunet_livseg.data.dicom.study_files import opened_folder
-from nnunet_livseg.imaging.images import Volume
+from nnunet_livseg.imaging.images import LoadedImage
 
 _PATIENT = re.compile(r"3Dircadb1\.(\d+)(\.zip)?", re.IGNORECASE)
 _TUMOR = re.compile(r"(liver[ _]?)?tumou?rs?[ _]?\d*|livertumou?rs?\w*", re.IGNORECASE)
@@ -66,10 +66,10 @@ class PatientCT:
 
     path: Path
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         with _part(self.path, "PATIENT_DICOM") as folder:
             image, info = read_listed(choose(list_series(path for path in folder.rglob("*") if path.is_file())))
-            return Volume(image, list(info.notes))
+            return LoadedImage(image, list(info.notes))
 
     def linkable(self) -> bool:
         return False
@@ -81,7 +81,7 @@ class PatientMasks:
 
     path: Path
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         with _part(self.path, "MASKS_DICOM") as folder:
             structures = {path.name.lower(): path for path in sorted(folder.rglob("*")) if path.is_dir()}
             if "liver" not in structures:
@@ -97,7 +97,7 @@ class PatientMasks:
                     raise UserError(f"{self.path}: mask {name} has shape {mask.shape}, liver has {labels.shape}.")
                 labels[mask] = LIVER_AND_TUMOR["tumor"]
         merged = [f"masks merged: liver, {', '.join(tumors)}" if tumors else "mask: liver; no tumor masks"]
-        return Volume(_on(geometry, labels), merged + [f"mask {name} not merged" for name in others])
+        return LoadedImage(_on(geometry, labels), merged + [f"mask {name} not merged" for name in others])
 
     def linkable(self) -> bool:
         return False

@@ -3,12 +3,16 @@
 import re
 from collections import Counter
 from pathlib import Path
+from zipfile import is_zipfile
 
 from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import ENDINGS, ending, stem
 from nnunet_livseg.core.tables import read_csv
-from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, our_values
+from nnunet_livseg.data.convert.dicom_cases import DicomSeries, LabelFile
+from nnunet_livseg.data.convert.source_cases import FileVolume, SourceCase, SourceDataset, VolumeSource, our_values
+from nnunet_livseg.data.dicom.referenced_series import find_objects
+from nnunet_livseg.imaging.images import content_kind
 
 _IMAGES, _LABELS = ("images", "imagesTr", "image"), ("labels", "labelsTr", "label", "masks", "segmentations")
 _CHANNEL = re.compile(r"_0000$")
@@ -17,7 +21,8 @@ _CHANNEL = re.compile(r"_0000$")
 def find(source: Path) -> SourceDataset:
     """Find the cases of a folder or of a CSV table.
 
-    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be left out). A table has
+    A folder holds ``images`` and ``labels`` with equal file names (``_0000`` of the image may be left out). An image
+    may be a folder of a DICOM series; a label map a DICOM SEG or RT structure set, or a folder with one. A table has
     the columns ``image`` and ``label`` and may have ``case``, ``patient`` and ``part`` (``train`` or ``test``); its
     paths are relative to the table, and a row without a label is a test case. What label values mean stands in the
     folder's ``dataset.json``, if it has one.
@@ -41,7 +46,7 @@ def _from_folder(source: Path) -> list[SourceCase]:
             f"{source} holds no folders 'images' and 'labels' (found: {_contents(source)}).\n"
             "  Arrange the files so, or give a CSV table with the columns image,label[,patient]."
         )
-    images, labels = (_volumes(folders[kind][0]) for kind in ("images", "labels"))
+    images, labels = _volumes(folders["images"][0]), _volumes(folders["labels"][0], named=True)
     if not images:
         raise UserError(f"{folders['images'][0]} holds no volumes ({', '.join(ENDINGS)}); it holds: "
                         f"{_contents(folders['images'][0])}.")  # fmt: skip
@@ -54,7 +59,10 @@ def _from_folder(source: Path) -> list[SourceCase]:
     unseen = sorted(set(labels) - set(images))
     if unseen:
         raise UserError(f"{labels[unseen[0]]} has no image of the same name in {folders['images'][0]}.")
-    return [SourceCase(_clean(n), _clean(n), FileVolume(images[n]), FileVolume(labels[n])) for n in sorted(images)]
+    return [
+        SourceCase(_clean(name), _clean(name), _image(images[name], labels[name]), LabelFile(labels[name]))
+        for name in sorted(images)
+    ]
 
 
 _KINDS = {"images": _IMAGES, "labels": _LABELS}
@@ -65,15 +73,22 @@ def _contents(folder: Path) -> str:
     return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "nothing"
 
 
-def _volumes(folder: Path) -> dict[str, Path]:
-    paths = (path for path in sorted(folder.iterdir()) if ending(path) and not path.name.startswith("."))
+def _volumes(folder: Path, *, named: bool = False) -> dict[str, Path]:
+    """Volumes by case, and folders of DICOM series; with ``named`` DICOM segmentations, in folders or not."""
     found: dict[str, Path] = {}
-    for path in paths:
-        name = _CHANNEL.sub("", stem(path))
+    for path in sorted(folder.iterdir()):
+        fits = _is_study(path) or ending(path) or (named and path.suffix.lower() == ".dcm")
+        if path.name.startswith(".") or not fits:
+            continue
+        name = _CHANNEL.sub("", path.name if path.is_dir() else stem(path))
         if name in found:
             raise UserError(f"{found[name]} and {path} would become the same case. Remove one.")
-        found[name] = path
+        found[name] = _object_in(path) if named and path.is_dir() else path
     return found
+
+
+def _is_study(folder: Path) -> bool:
+    return folder.is_dir() and any(content_kind(file) == "dicom" for file in folder.rglob("*") if file.is_file())
 
 
 def _from_table(table: Path) -> list[SourceCase]:
@@ -94,11 +109,27 @@ def _row(table: Path, line: int, row: dict[str, str]) -> SourceCase:
     image = table.parent / row["image"]
     label = table.parent / row["label"] if row["label"] else None
     for path in filter(None, (image, label)):
-        if not path.is_file():
+        if not path.exists():
             raise UserError(f"{table}, line {line}: {path} does not exist. Paths are relative to the table.")
     name = _clean(row.get("case") or _CHANNEL.sub("", stem(image)))
-    source = FileVolume(label) if label else None
-    return SourceCase(name, row.get("patient") or name, FileVolume(image), source, test=part == "test")
+    label = _object_in(label) if label and label.is_dir() else label
+    source = LabelFile(label) if label else None
+    return SourceCase(name, row.get("patient") or name, _image(image, label), source, test=part == "test")
+
+
+def _image(path: Path, label: Path | None) -> VolumeSource:
+    return DicomSeries(path, label) if path.is_dir() or is_zipfile(path) else FileVolume(path)
+
+
+def _object_in(folder: Path) -> Path:
+    """The segmentation among the DICOM files of a folder."""
+    found = find_objects(folder)
+    if len(found) != 1:
+        raise UserError(
+            f"{folder} holds {len(found)} DICOM SEGs or RT structure sets, but a case has one label map.\n"
+            "  Name the file that counts in a CSV table with the columns image,label."
+        )
+    return found[0]
 
 
 def _clean(name: str) -> str:

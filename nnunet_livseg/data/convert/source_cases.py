@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import SimpleITK as sitk
 
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR, TUMOR, Structures
 from nnunet_livseg.core.names import ending
-from nnunet_livseg.imaging.images import Volume, read_volume
+from nnunet_livseg.imaging.images import LoadedImage, read_volume
 from nnunet_livseg.imaging.nifti_header import is_packed
 
 
@@ -25,11 +27,21 @@ class VolumeSource(Protocol):
 
     path: Path
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         """Read it; raises UserError with the file that broke an expectation."""
 
     def linkable(self) -> bool:
         """Whether nnU-Net could read ``path`` itself."""
+
+
+@runtime_checkable
+class NamedSource(Protocol):
+    """Something that labels can be read from, by the names of its segments if it has such."""
+
+    path: Path
+
+    def read_on(self, image: sitk.Image, mapping: Mapping[int | str, int]) -> tuple[LoadedImage, Mapping[int, int]]:
+        """The labels for ``image``, and the values that are still to be changed by ``mapping``."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class FileVolume:
 
     path: Path
 
-    def read(self) -> Volume:
+    def read(self) -> LoadedImage:
         return read_volume(self.path)
 
     def linkable(self) -> bool:

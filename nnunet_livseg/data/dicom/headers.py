@@ -9,6 +9,8 @@ from nnunet_livseg.core.errors import UserError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # bits or fractions; label values
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
     *("FrameOfReferenceUID", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
@@ -72,6 +74,15 @@ def pydicom_module():
     except ImportError as error:
         raise UserError("reading DICOM needs pydicom: pip install 'nnunet-livseg[dicom]'") from error
     return pydicom
+
+
+def highdicom_module():
+    """highdicom, or a message that says how to get it."""
+    try:
+        import highdicom
+    except ImportError as error:
+        raise UserError("DICOM segmentations need highdicom: pip install 'nnunet-livseg[dicom]'") from error
+    return highdicom
 
 
 def read_slices(path: Path) -> list[Slice]:

@@ -8,15 +8,13 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json, write_text
+from nnunet_livseg.core.files import as_read, write_json, write_text
 from nnunet_livseg.core.labels import LIVER, LIVER_AND_TUMOR
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import RunRecord, require_folder
 from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.core.workers import run_jobs
 from nnunet_livseg.data.phantom.fields import Vector
 from nnunet_livseg.data.phantom.limits import check_dataset_folder_name, check_options, default_spacing_mm
-from nnunet_livseg.data.phantom.manifest import FILE_NAME as MANIFEST
-from nnunet_livseg.data.phantom.manifest import Manifest
 from nnunet_livseg.data.phantom.phantom_case import PhantomCase, make_case
 from nnunet_livseg.data.phantom.tissues import PHASES, TUMOR_TYPES
 from nnunet_livseg.imaging.nifti import write_nifti
@@ -26,6 +24,8 @@ LABEL_STYLES = {
     "regions": {"labels": {**LIVER_AND_TUMOR, LIVER: [1, 2]}, "regions_class_order": [1, 2]},
     "ignore": {"labels": {**LIVER_AND_TUMOR, "ignore": 3}},
 }
+RECORD = "phantom.json"
+FORMAT = 1  # raise it when the same arguments give other voxels
 IGNORED_SLICES = slice(2, None, 3)  # label style "ignore": every third slice is not annotated
 
 
@@ -97,17 +97,19 @@ def write_dataset(
     check_options(**arguments)
     _check_counts(cases, test_cases, seed, label_style, processes)
     check_dataset_folder_name(folder)
-    require_folder(folder, record=MANIFEST, remedy="Choose another --out.")
-    manifest = Manifest.open(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
+    require_folder(folder, record=RECORD, remedy="Choose another --out.")
+    record = _open_record(folder, {"seed": seed, "label_style": label_style, **arguments}, cases, test_cases)
     jobs = _jobs(folder, cases, test_cases, seed, label_style, arguments)
-    missing = [job for job in jobs if not manifest.has(job.name, _files(job, phases))]
+    missing = [job for job in jobs if not record.is_done(job.name, _files(job, phases))]
     results = run_jobs(_write_case, missing, workers=processes)
     silent = not progress or not missing
     for job, result in tqdm(results, total=len(missing), desc="phantom", unit="case", disable=silent):
         if isinstance(result, Exception):
             raise result
-        manifest.add(job.name, result)
-    _write_tables(folder, manifest, jobs, cases, label_style, phases)
+        record.add(job.name, result)
+    rows = [row for job in jobs for row in record.entries[job.name]]
+    write_text(folder / "cases.csv", csv_text(rows) if rows else "")
+    write_json(folder / "dataset.json", _dataset_json(cases, label_style, phases))
     return folder
 
 
@@ -120,6 +122,42 @@ def _check_counts(cases: int, test_cases: int, seed: int, label_style: str, proc
         raise UserError(f"there is no label style {label_style!r}; choose one of {', '.join(LABEL_STYLES)}.")
     if processes < 1:
         raise UserError(f"{processes} processes were asked for; give at least 1.")
+
+
+def _open_record(folder: Path, arguments: dict, cases: int, test_cases: int) -> RunRecord:
+    """``phantom.json``: the arguments, and the finished cases with their rows of the case table.
+
+    Raises:
+        UserError: The folder holds a phantom of other arguments, or more cases than asked for.
+    """
+    remedy = f"It is unknown which cases are finished: remove {folder} and run the command again."
+    settings = as_read({"format": FORMAT, "arguments": arguments})
+    record = RunRecord.open(folder / RECORD, settings, key="finished", remedy=remedy)
+    differing = record.differing(settings)
+    if "format" in differing:
+        raise UserError(
+            f"{folder} was made by another version of the phantom, whose cases differ.\n"
+            "  Choose another --out, or remove the folder."
+        )
+    if differing:
+        old, new = record.content["arguments"], settings["arguments"]
+        listed = "; ".join(
+            f"{key} is {old.get(key)} there and {new[key]} now" for key in new if old.get(key) != new[key]
+        )
+        raise UserError(
+            f"{folder} holds a phantom of other arguments: {listed}.\n"
+            "  Nothing was changed. Choose another --out, or remove the folder."
+        )
+    for kind, wanted, prefix in (("training", cases, "phantom_"), ("test", test_cases, "unseen_")):
+        there = sum(name.startswith(prefix) for name in record.entries)
+        if there > wanted:
+            raise UserError(
+                f"{folder} already holds {there} {kind} cases, more than the {wanted} asked for.\n"
+                f"  Ask for {there}, or choose another --out."
+            )
+    if not record.path.is_file():
+        record.save()
+    return record
 
 
 def _jobs(folder: Path, cases: int, test_cases: int, seed: int, label_style: str, arguments: dict) -> list[_Job]:
@@ -155,14 +193,6 @@ def _styled(case: PhantomCase, label_style: str) -> np.ndarray:
     if label_style == "ignore":
         label[IGNORED_SLICES] = LABEL_STYLES["ignore"]["labels"]["ignore"]
     return label
-
-
-def _write_tables(
-    folder: Path, manifest: Manifest, jobs: list[_Job], cases: int, label_style: str, phases: int
-) -> None:
-    rows = list(manifest.rows([job.name for job in jobs]))
-    write_text(folder / "cases.csv", csv_text(rows) if rows else "")
-    write_json(folder / "dataset.json", _dataset_json(cases, label_style, phases))
 
 
 def _dataset_json(cases: int, label_style: str, phases: int) -> dict:

@@ -1,17 +1,25 @@
-"""Augmentation beside nnU-Net's own, for models that must take CTs of other scanners, protocols and fields of view.
+"""What recipes add to nnU-Net's augmentation.
 
-A recipe's ``augmentation`` ``"ct"`` adds it. All work on intensities that were clipped to a window and then
-scaled, as nnU-Net's CTNormalization does, so no value leaves the window: air stays black.
+``augmentation`` ``"ct"`` adds steps for models that must take CTs of other scanners, protocols and fields of view. They
+work on intensities that were clipped to a window and then scaled, as nnU-Net's CTNormalization does, so no value leaves
+the window: air stays black.
+
+``elastic`` switches on nnU-Net's elastic deformation: how often (``probability``), how smooth (``scale``: the sigma of
+the Gaussian that smooths the random displacements, as a share of the patch's edge) and how far (``magnitude``: the
+largest displacement, as a share of that sigma, so that smoother deformations may reach further; up to about 1 the image
+does not fold).
 """
 
 # Shape letters:  C channels, *S spatial sizes, the first of which is the slice axis
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform, ImageOnlyTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from torch import Tensor
@@ -123,3 +131,42 @@ def with_ct_variation(transforms: BasicTransform, window: Window) -> BasicTransf
         (CutFieldOfView(), 0.3),
     )
     return ComposeTransforms([spatial, *(RandomTransform(transform, p) for transform, p in ours), *others])
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Draws the largest displacement in voxels for one axis; batchgeneratorsv2 calls it."""
+
+    low: float
+    high: float
+
+    def __call__(self, *, patch_size: Sequence[int], dim: int, deformation_scale: float, **_: Any) -> float:
+        """Displacement for axis ``dim`` of a patch whose displacements are smoothed by ``deformation_scale``."""
+        share = np.random.uniform(self.low, self.high)  # noqa: NPY002 - the generator that nnU-Net seeds in its workers
+        return share * deformation_scale * patch_size[dim]
+
+
+def deform_elastically(transforms: BasicTransform, elastic: Mapping[str, Any]) -> int:
+    """Switch elastic deformation on in all spatial transforms among ``transforms``; returns how many there are."""
+    parts = getattr(transforms, "transforms", [transforms])
+    spatial = [part for part in parts if isinstance(part, SpatialTransform)]
+    for part in spatial:
+        part.p_elastic_deform = elastic["probability"]
+        part.elastic_deform_scale = tuple(elastic["scale"])
+        part.elastic_deform_magnitude = Magnitude(*elastic["magnitude"])
+        part.p_synchronize_def_scale_across_axes = 1  # one scale for all axes, as with zooming
+    return len(spatial)
+
+
+def with_elastic(
+    make: Callable[..., BasicTransform], elastic: Mapping[str, Any], log: Callable[[str], None]
+) -> Callable[..., BasicTransform]:
+    """``make``, nnU-Net's ``get_training_transforms``, with elastic deformation in what it returns."""
+
+    def deforming(*args: Any, **kwargs: Any) -> BasicTransform:
+        transforms = make(*args, **kwargs)
+        if not deform_elastically(transforms, elastic):
+            log("The recipe's elastic deformation is left out: this trainer's augmentation has no SpatialTransform.")
+        return transforms
+
+    return deforming
