@@ -302,13 +302,8 @@ class LivSegTrainer(nnUNetTrainer):
             )
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """As nnU-Net's, over the steps that were not skipped.
-
-        These get the mean of the others: DDP joins the lists of all processes, which must be of one length.
-        """
-        losses = [output["loss"] for output in train_outputs]
-        mean = np.mean([loss for loss in losses if np.isfinite(loss)] or losses)
-        super().on_train_epoch_end([o if np.isfinite(o["loss"]) else o | {"loss": mean} for o in train_outputs])
+        """As nnU-Net's, over the steps that were not skipped."""
+        super().on_train_epoch_end([o for o in train_outputs if np.isfinite(o["loss"])] or train_outputs)
 
     def on_epoch_end(self) -> None:
         """As nnU-Net's; the latest checkpoint is never older than the recipe's minutes and an epoch."""
