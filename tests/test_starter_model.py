@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from nnunet_livseg import segment
 from nnunet_livseg.data.phantom import write_dataset
+from nnunet_livseg.inference import starter_model as starter
 from nnunet_livseg.reference_networks import build
 
 from .matrix.nnunet import forked_run
@@ -57,12 +58,12 @@ def test_a_source_that_is_no_dataset(tmp_path):
 
 
 @pytest.mark.slow
-def test_made_from_nothing_and_continued(tmp_path, quick):
+def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     source = write_dataset(tmp_path / "Dataset901_Phantom", cases=5, size=(16, 24, 24), spacing_mm=(14.0, 12.0, 12.0))
-    work = tmp_path / "work"
-    first = quick(source, work)  # cut off before the training
+    work, liver = tmp_path / "work", ("--stages", "liver")
+    first = quick(source, work, options=liver)  # cut off before the training
     assert " nnUNetv2_preprocess " in first and "train_on_cpu" not in first
-    second = quick(source, work, "0")
+    second = quick(source, work, "0", options=liver)
     assert "train_on_cpu" in second and "preprocess" not in second.partition("\non ")[0]
     assert "fold_0: 1 epochs in 0." in second and "on cpu " in second
     (model,) = (work / "nnUNet_results").glob("*/*")
@@ -74,12 +75,22 @@ def test_made_from_nothing_and_continued(tmp_path, quick):
     torch.testing.assert_close(dict(network.state_dict()), dict(trained))
     third = quick(source, work, "0", "all", options=("--ship", tmp_path / "starter"))
     commands = [line for line in third.splitlines() if " -tr " in line]
-    assert len(commands) == 1 and " all " in commands[0], "fold 0 was trained again"
+    trained = [line.partition("train_on_cpu.py --threads 1 ")[2].split()[:3:2] for line in commands]
+    assert trained == [["811", "all"], ["812", "0"], ["812", "all"]], "fold 0 of the liver was trained again"
     assert "Initial weights from" in (work / "logs" / "DPCNetUNetStarterInitPlans_fold_all.log").read_text()
-    (shipped,) = (tmp_path / "starter").iterdir()
-    assert {path.suffix for path in shipped.rglob("*.*")} == {".json", ".safetensors"}
-    assert str(tmp_path) not in (shipped / "plans.json").read_text()
+    folder = tmp_path / "starter"
+    assert {path.suffix for path in folder.rglob("*.*")} == {".json", ".safetensors"}
+    assert not [path for path in folder.rglob("*.json") if str(tmp_path) in path.read_text()]
+    monkeypatch.setattr(starter, "FOLDER", folder)
+    shipped = [starter.starter_liver_model(), starter.starter_model()]
     image = next((source / "imagesTr").iterdir())
-    trained = work / "nnUNet_results" / "Dataset811_LiTSWindow" / shipped.name
-    results = [segment(image, model, folds="all", device="cpu") for model in (trained, shipped)]
-    assert results[0].labels.GetSize() == results[1].labels.GetSize()
+    found = segment(image, shipped[0], device="cpu")
+    again = segment(
+        image, work / "nnUNet_results" / "Dataset811_LiTSWindow" / shipped[0].name, folds="all", device="cpu"
+    )
+    assert found.labels.GetSize() == again.labels.GetSize()
+    both = segment(image, device="cpu")  # finds no liver so early, or looks into its box
+    assert both.provenance.model.endswith(shipped[1].name)
+    assert both.provenance.settings["liver first"].startswith(f"starter/{shipped[0].name}, crop, 30 mm")
+    described = json.loads((shipped[1] / "dataset.json").read_text())["livseg"]
+    assert described["two_stage"] == {"mode": "crop", "margin_mm": 30}, "where patients' livers lie was shipped"
