@@ -11,7 +11,8 @@ long every step took, on which machine, and the Dice of the folds' own patients.
 
 The first stage sees whole CTs at 4 mm and finds the liver; the second sees the liver's box at about 2 mm and finds the
 tumors. The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew.
-``--ship`` then writes it as the package ships it: weights without pickle in half precision, plans, dataset.json.
+``--ship`` then writes it as the package ships it: weights without pickle in half precision, plans, dataset.json. Before
+that training is done, it takes fold 0.
 """
 
 import argparse
@@ -187,8 +188,11 @@ def train(place: Workplace, stage: Stage, fold: str, threads: int) -> None:
 
 
 def ship(place: Workplace, stage: Stage, folder: Path) -> None:
-    """The training on all patients as a model folder without pickle, in place of what ``folder`` holds of it."""
-    training = stage.folder(place, "all")
+    """The training on all patients, or fold 0 before that is done, as a model folder without pickle in ``folder``."""
+    trainings = [stage.folder(place, fold) for fold in ("all", "0")]
+    training = next((one for one in trainings if (one / "checkpoint_final.pth").is_file()), None)
+    if training is None:
+        raise UserError(f"{stage.preset} has no finished training that could be shipped.\n  --folds 0 all")
     weights = weights_of_checkpoint(training / "checkpoint_final.pth")
     model = folder / training.parent.name
     write_safe_weights(weights, model / training.name / SAFE_CHECKPOINT, half=True)
