@@ -172,7 +172,7 @@ class Run:
     @cached_property
     def systems(self) -> list[str]:
         """The full network of every paper, among the rows that are measured."""
-        papers = dict.fromkeys(row.paper for row in VARIANTS)
+        papers = dict.fromkeys(row.paper for row in VARIANTS if not row.paper.rival)
         full = [next(row.name for row in VARIANTS if row.paper == paper) for paper in papers]
         return [name for name in full if name in self.settings.rows]
 

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands
-from nnunet_livseg.variants import VARIANTS
+from nnunet_livseg.variants import OWN, VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -176,4 +176,4 @@ def test_links_and_commands_exist(page):
     for command in re.findall(r"^\s*livseg ([a-z-]+)", text, flags=re.MULTILINE):
         assert command in commands(), command
     for trainer in re.findall(r"-tr (\w+Trainer)\b", text):
-        assert trainer in {row.trainer for row in VARIANTS} | {"nnUNetTrainer"}, trainer
+        assert trainer in {row.trainer for row in (*VARIANTS, OWN)} | {"nnUNetTrainer"}, trainer

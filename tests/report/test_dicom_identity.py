@@ -139,5 +139,5 @@ def test_a_series_over_several_multiframe_files_is_refused(tmp_path):
 def test_missing_highdicom_names_the_command(tmp_path, monkeypatch):
     image, info = series(tmp_path / "study")
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(UserError, match=r"needs highdicom: pip install 'nnunet-livseg\[dicom\]'"):
+    with pytest.raises(UserError, match=r"need highdicom: pip install 'nnunet-livseg\[dicom\]'"):
         write_seg(result(image, info, blobs(ct_array().shape)), tmp_path / "seg.dcm")
