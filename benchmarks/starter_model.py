@@ -30,6 +30,8 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.inference.safe_weights import weights_of_checkpoint, write_safe_weights
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT
+from nnunet_livseg.postprocessing.steps import LargestLiver, as_dict
+from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
 from nnunet_livseg.variants import find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -205,6 +207,7 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
     ours = dataset.get("livseg", {}) | {"grid": grid, "trained_on": TRAINED_ON}
     if "two_stage" in ours:  # without the places of the patients' livers
         ours["two_stage"] = {key: ours["two_stage"][key] for key in ("mode", "margin_mm")}
+        write_json(model / FILE, {"schema": SCHEMA, "steps": [as_dict(LargestLiver())]})
     write_json(model / "dataset.json", dataset | {"livseg": ours})
 
 
