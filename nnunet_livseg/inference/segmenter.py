@@ -126,7 +126,7 @@ class Segmenter:
             model = starter_model()
             if model != starter_liver_model():
                 liver_model, crop = liver_model or starter_liver_model(), False
-                output = {"postprocess": True} | output  # its second stage has seen nothing far from a liver
+                output = output | {"postprocess": True}  # its second stage has seen nothing far from a liver
         self.model = TrainedModel.open(model, folds=folds and tuple(folds), checkpoint=checkpoint)
         self.name = self.model.name
         self.quality = quality_of(quality)

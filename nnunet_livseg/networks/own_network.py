@@ -71,7 +71,11 @@ class OwnNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """``x (B, C, *S)`` to logits ``(B, K, *S)``, or to the list of all outputs ``(B, K, *s)``."""
         outputs = as_list(self.network(x), dims=x.ndim - 2)
-        return outputs if self.decoder.deep_supervision and len(outputs) > 1 else outputs[0]
+        if not self.decoder.deep_supervision or max(len(outputs), len(self.strides)) == 1:
+            return outputs[0]
+        if len(outputs) == 1:  # many return the prediction alone in evaluation; nnU-Net's validation loss needs all
+            outputs = [outputs[0][(..., *(slice(None, None, step) for step in stride))] for stride in self.strides]
+        return outputs
 
     def training_outputs(self) -> list[TrainingOutput]:
         """The outputs with nnU-Net's weights for deep supervision."""

@@ -54,6 +54,9 @@ def test_a_network_is_built_trained_and_predicts(name, dim, strides, arguments):
     trained = network.train()(x)
     trained = trained if isinstance(trained, list) else [trained]
     assert [tuple(t.shape) for t in trained] == [(2, 3, *(16 // s for s in stride)) for stride in strides]
+    validated = network.eval()(x)  # as nnU-Net's validation in training asks for it
+    validated = validated if isinstance(validated, list) else [validated]
+    assert [v.shape for v in validated] == [t.shape for t in trained]
     network.decoder.deep_supervision = False
     assert network.eval()(x).shape == (2, 3, *(16,) * dim)
     if "width" in arguments:
