@@ -59,7 +59,7 @@ def _of_dicom(path: Path) -> NamedSegments:
         return read_contours(path, dataset)
     raise UserError(
         f"{path} is a DICOM file, but neither SEG nor RT structure set ({dataset.get('Modality') or 'no modality'})."
-        "\n  Of a CT series make a volume first: livseg dicom convert"
+        "\n  Convert a CT series to a volume first: livseg dicom convert"
     )
 
 
@@ -82,7 +82,8 @@ def painted(
     Args:
         segments: Of one file.
         structures: Label values of each structure.
-        grid: Of the image or label map that it belongs to; None: the series beside the file, else the file's own.
+        grid: Grid of the image or label map that it belongs to. Defaults to that of the series beside the file, else to
+            the file's own.
         given: Label values of segments by name.
 
     Raises:

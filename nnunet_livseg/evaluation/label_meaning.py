@@ -28,10 +28,10 @@ class LabelValues:
     """Label values that the user has given.
 
     Args:
-        liver: Of the liver; its tumors need not be among them.
-        tumor: Of the tumor.
-        reference_liver: Of the liver in the references, if they differ.
-        reference_tumor: Of the tumor in the references, if they differ.
+        liver: Values of the liver; its tumors need not be among them.
+        tumor: Values of the tumor.
+        reference_liver: Values of the liver in the references, if they differ.
+        reference_tumor: Values of the tumor in the references, if they differ.
     """
 
     liver: tuple[int, ...] = ()

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.distance import cdist
-from skimage.measure import find_contours
+
+from nnunet_livseg.imaging.masks import outlines
 
 _DIGITS = 4  # of a pixel; a center that lies on a line by rounding alone must not depend on the rounding
 
@@ -22,10 +23,9 @@ def trace(mask: np.ndarray) -> list[np.ndarray]:
     parts, _ = ndimage.label(mask)
     polygons = []
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
-        padded = np.pad(parts[box] == number, 1).astype(np.float32)
-        outlines = [_corners(outline[:-1, ::-1]) for outline in find_contours(padded, 0.5)]
-        corner = [box[1].start - 1, box[0].start - 1]
-        polygons.append(_with_keyholes(sorted(outlines, key=_area, reverse=True)) + corner)
+        closed = [_corners(line[:-1, ::-1]) for line in outlines(parts[box] == number)]
+        corner = [box[1].start, box[0].start]
+        polygons.append(_with_keyholes(sorted(closed, key=_area, reverse=True)) + corner)
     return polygons
 
 
@@ -56,9 +56,9 @@ def _area(polygon: np.ndarray) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def _with_keyholes(outlines: list[np.ndarray]) -> np.ndarray:
+def _with_keyholes(closed: list[np.ndarray]) -> np.ndarray:
     """The first outline joined to all others, the nearest first, so that no channel runs through another hole."""
-    joined, holes = outlines[0], outlines[1:]
+    joined, holes = closed[0], closed[1:]
     while holes:
         distances = [cdist(joined, hole) for hole in holes]
         nearest = int(np.argmin([one.min() for one in distances]))

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import nibabel
 import SimpleITK as sitk
 
+from nnunet_livseg.imaging.slicer_segments import segment_prefixes
+
 
 def label_names(path: Path) -> dict[str, int | list[int]]:
     """Names to values, like ``labels`` in a ``dataset.json``; empty if the file has none or cannot be read.
@@ -40,8 +42,6 @@ def _nrrd_names(path: Path) -> Iterator[tuple[str, str]]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    for key in reader.GetMetaDataKeys():
-        if key.startswith("Segment") and key.endswith("_LabelValue"):
-            name = key.replace("_LabelValue", "_Name")
-            if name in reader.GetMetaDataKeys():
-                yield reader.GetMetaData(name), reader.GetMetaData(key)
+    for prefix in segment_prefixes(reader):
+        if reader.HasMetaDataKey(f"{prefix}Name"):
+            yield reader.GetMetaData(f"{prefix}Name"), reader.GetMetaData(f"{prefix}LabelValue")

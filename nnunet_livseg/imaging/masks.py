@@ -88,3 +88,10 @@ def surface_voxels(mask: np.ndarray, neighbors: int = 6) -> np.ndarray:
         if any(offset) and element[tuple(step + 1 for step in offset)]:
             inside &= padded[tuple(slice(1 + s, 1 + s + n) for s, n in zip(offset, mask.shape, strict=True))]
     return mask & ~inside
+
+
+def outlines(mask: np.ndarray) -> list[np.ndarray]:
+    """Closed lines around every part and hole of ``mask``, points (n, 2) as row and column; the last is the first."""
+    from skimage.measure import find_contours  # slow to import, and only pictures and contours need it
+
+    return [line - 1 for line in find_contours(np.pad(mask, 1).astype(np.float32), 0.5)]

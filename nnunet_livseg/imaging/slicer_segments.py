@@ -13,7 +13,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.imaging.grid import ImageGrid
 from nnunet_livseg.imaging.named_segments import NamedSegments
 
-_KEY = re.compile(r"Segment(\d+)_LabelValue")
+_KEY = re.compile(r"(Segment(\d+)_)LabelValue")
 _TERMS = re.compile(r"TerminologyEntry:([^|]*)")
 
 
@@ -23,16 +23,15 @@ def segments_of(image: sitk.Image, path: Path) -> NamedSegments | None:
     Raises:
         UserError: The header contradicts itself or the voxels.
     """
-    keys = sorted((key for key in image.GetMetaDataKeys() if _KEY.fullmatch(key)), key=lambda key: int(key[7:-11]))
-    if not keys or image.GetDimension() != 3:
+    prefixes = segment_prefixes(image)
+    if not prefixes or image.GetDimension() != 3:
         return None
     values, names = {}, {}
-    for number, key in enumerate(keys, start=1):
-        entries = key.removesuffix("LabelValue")
+    for number, entries in enumerate(prefixes, start=1):
         try:
             value, layer = (int(_entry(image, f"{entries}{part}", "0")) for part in ("LabelValue", "Layer"))
         except ValueError as error:
-            raise UserError(f"{path}: {entries}LabelValue or {entries}Layer in its header is no number.") from error
+            raise UserError(f"{path}: {entries}LabelValue or {entries}Layer in its header is not a number.") from error
         if not 0 <= layer < image.GetNumberOfComponentsPerPixel():
             raise UserError(
                 f"{path}: segment {number} is in layer {layer}, but the file has"
@@ -52,6 +51,12 @@ def segments_of(image: sitk.Image, path: Path) -> NamedSegments | None:
 
     named = {numbers[number]: found for number, found in names.items()}
     return NamedSegments(path, named, mask, ImageGrid.of(image), numbered=numbered)
+
+
+def segment_prefixes(header: sitk.Image | sitk.ImageFileReader) -> list[str]:
+    """How the entries of each segment begin that has a label value, in order: ``Segment0_``."""
+    found = filter(None, map(_KEY.fullmatch, header.GetMetaDataKeys()))
+    return [key[1] for key in sorted(found, key=lambda key: int(key[2]))]
 
 
 def _entry(image: sitk.Image, key: str, otherwise: str) -> str:

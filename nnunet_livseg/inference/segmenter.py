@@ -123,10 +123,8 @@ class Segmenter:
         require_options("Segmenter", output, SEGMENTER_OPTIONS)
         folds = (folds,) if isinstance(folds, str | int) else folds
         if model is None:
-            model = starter_model()
-            if model != starter_liver_model():
-                liver_model, crop = liver_model or starter_liver_model(), False
-                output = output | {"postprocess": True}  # its second stage has seen nothing far from a liver
+            model, liver_model, crop = starter_model(), liver_model or starter_liver_model(), False
+            output = output | {"postprocess": True}  # it has seen nothing far from a liver
         self.model = TrainedModel.open(model, folds=folds and tuple(folds), checkpoint=checkpoint)
         self.name = self.model.name
         self.quality = quality_of(quality)
@@ -173,12 +171,10 @@ class Segmenter:
         """
         require_options("segment", reading, READING)
         with stage_clock() as stages:
-            start = time.perf_counter()
-            result = self._segmented(given, reading)
-            seconds = time.perf_counter() - start
-        return replace(result, provenance=replace(result.provenance, seconds=round(seconds, 1), stages=stages))
+            return self._segmented(given, reading, stages)
 
-    def _segmented(self, given: object, reading: dict[str, Any]) -> Segmentation:
+    def _segmented(self, given: object, reading: dict[str, Any], stages: dict[str, float]) -> Segmentation:
+        start = time.perf_counter()
         with stage("read"):
             ct = given if isinstance(given, CTInput) else read_ct(given, **reading)
             remarks = require_model_input(ct, self.model)
@@ -206,7 +202,7 @@ class Segmenter:
             structures.values,
             lesions,
             measurements,
-            self._provenance(),
+            self._provenance(time.perf_counter() - start, stages),
             {name: on_grid(values.astype(np.float32), ct.image) for name, values in kept.items()},
             None if uncertainty is None else on_grid(uncertainty.astype(np.float32).round(2), ct.image),
             ct.series,
@@ -296,7 +292,7 @@ class Segmenter:
             inside[box.inside & (inside == 0)] = free
         return replace(known, values={LIVER: (free, *known.values.get(TUMOR, ())), **known.values})
 
-    def _provenance(self) -> Provenance:
+    def _provenance(self, seconds: float, stages: dict[str, float]) -> Provenance:
         settings = {
             "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
@@ -316,8 +312,9 @@ class Segmenter:
             self.quality.name,
             settings,
             self.device,
-            0.0,
+            round(seconds, 1),
             self.versions,
+            stages,
         )
 
 

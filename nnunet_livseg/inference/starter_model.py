@@ -19,12 +19,12 @@ FOLDER = Path(__file__).resolve().parents[1] / "starter"
 
 
 def starter_model() -> Path:
-    """Folder of the model that segments liver and tumors: in the liver's box, or in whole CTs where there is one alone.
+    """Folder of the model that segments liver and tumors in the liver's box.
 
     Raises:
         UserError: It is not where the package was installed.
     """
-    return max(_folders(), key=_is_cropped)
+    return _stage(cropped=True)
 
 
 def starter_liver_model() -> Path:
@@ -33,21 +33,17 @@ def starter_liver_model() -> Path:
     Raises:
         UserError: It is not where the package was installed.
     """
-    return min(_folders(), key=_is_cropped)
+    return _stage(cropped=False)
 
 
-def _is_cropped(model: Path) -> bool:
-    return is_cropped(read_dataset_json(model).content)
-
-
-def _folders() -> list[Path]:
-    found = sorted(path.parent for path in FOLDER.glob("*/plans.json"))
-    if not found:
-        raise UserError(
-            f"the starter model is missing in {FOLDER}.\n  Install nnunet-livseg again, or give a model of your own: -m"
-            " FOLDER."
-        )
-    return found
+def _stage(*, cropped: bool) -> Path:
+    for path in FOLDER.glob("*/plans.json"):
+        if is_cropped(read_dataset_json(path.parent).content) == cropped:
+            return path.parent
+    raise UserError(
+        f"the starter model is missing in {FOLDER}.\n  Install nnunet-livseg again, or give a model of your own: -m"
+        " FOLDER."
+    )
 
 
 def beyond_training(

@@ -7,6 +7,7 @@ networks; DeepLabv3 is then torchvision's, weight for weight.
 
 # Shape letters:  B batch, K classes, C channels of the ResNet's last map, D = C / 4, *s its sizes, *S the image's
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,7 @@ RESNET50, RESNET101 = (3, 4, 6, 3), (3, 4, 23, 3)
 Norm = Callable[[int], nn.Module]
 
 
-class _DilatedResNet(PlannedNetwork):
+class _DilatedResNet(PlannedNetwork, ABC):
     """The encoder of both networks; a subclass says how many layers are dilated and adds its ``decoder``.
 
     Args:
@@ -81,9 +82,9 @@ class _DilatedResNet(PlannedNetwork):
         self.decoder = self.build_head(num_classes, kernels[-1], make_norm, pooled_norm)
         self.decoder.deep_supervision = deep_supervision
 
+    @abstractmethod
     def build_head(self, num_classes: int, kernel_size: Sequence[int], norm: Norm, pooled_norm: Norm) -> Heads:
         """What follows the encoder; returns a list of logits, the prediction first."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits ``(B, K, *S)`` of ``x (B, channels, *S)``, or the list that ``training_outputs`` declares."""

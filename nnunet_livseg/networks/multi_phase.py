@@ -7,6 +7,7 @@ Readings: docs/papers/sam_urim.md.
 
 # Shape letters:  B batch, P phases, K classes, C_i channels and *S_i sizes of level i (level 0 is full resolution)
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,7 @@ from nnunet_livseg.networks.unet import Geometry, Heads, build_encoder, build_un
 from nnunet_livseg.networks.unet_relatives import PooledEncoder, two_convolutions
 
 
-class _MultiPhase(PlannedNetwork):
+class _MultiPhase(PlannedNetwork, ABC):
     """An encoder per phase; a subclass builds them and its ``decoder``, and fuses in ``predict``.
 
     Args:
@@ -61,13 +62,13 @@ class _MultiPhase(PlannedNetwork):
         self.build(num_classes)
         self.decoder.deep_supervision = deep_supervision
 
+    @abstractmethod
     def build(self, num_classes: int) -> None:
         """Set ``encoder``, ``other_encoders``, ``fusions`` and ``decoder``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, levels: Sequence[Sequence[Tensor]]) -> Tensor:
         """Logits ``(B, K, *s)`` of every level's maps ``(B, C_i, *S_i)`` of all phases, finest first."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits ``(B, K, *S_0)`` of ``x (B, channels, *S_0)``."""

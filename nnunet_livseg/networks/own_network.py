@@ -33,7 +33,7 @@ class OwnNetwork(nn.Module):
         input_channels: C.
         num_classes: K.
         network: Import path of the class, ``my_package.MyNet``.
-        arguments: Of the class, on top of those that are filled in by name.
+        arguments: Arguments of the class, beside those that are filled in by name.
         patch_size: Voxels of a patch, (z, y, x).
         outputs: Stride of every output that the network returns for training; empty before that is known.
         deep_supervision: Whether ``forward`` returns all outputs, or the finest alone.
@@ -110,7 +110,7 @@ def construct(path: str, arguments: Mapping[str, Any], known: Mapping[tuple[str,
     """The class at ``path`` with ``arguments``, and what is ``known`` under the names that its constructor has.
 
     Raises:
-        UserError: It is not installed, is no network, or takes other arguments.
+        UserError: It is not installed, is not a network, or takes other arguments.
     """
     make = _class_at(path)
     parameters = inspect.signature(make).parameters

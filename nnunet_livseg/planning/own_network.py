@@ -11,7 +11,7 @@ def with_outputs(plans: Mapping[str, Any], *, channels: int, classes: int) -> di
 
     Args:
         plans: As ``plans.make_plans`` makes them.
-        channels: Of the image.
+        channels: Channels of the image.
         classes: Outputs per voxel.
 
     Raises:
@@ -30,29 +30,38 @@ def with_outputs(plans: Mapping[str, Any], *, channels: int, classes: int) -> di
 
 def output_strides(configuration: Mapping[str, Any], *, channels: int, classes: int) -> list[tuple[int, ...]]:
     """Size of the patch over size of the output, per training output and axis."""
+    shape = (2, channels, *configuration["patch_size"])
+    try:
+        outputs = _output_shapes(configuration, shape, classes, device="meta")  # which computes nothing
+    except Exception:  # not every network runs there
+        outputs = _output_shapes_on_cpu(configuration, shape, classes)
+    expected = (2, classes, *shape[2:])
+    return [_stride(output, expected, first=number == 0) for number, output in enumerate(outputs)]
+
+
+def _output_shapes_on_cpu(configuration: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> list[tuple]:
+    try:
+        return _output_shapes(configuration, shape, classes, device="cpu")
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's network may raise anything
+        raise UserError(
+            f"the network cannot take a batch of 2 patches of {_spelled(shape[2:])} voxels with {shape[1]} channel(s)"
+            f" ({type(error).__name__}: {error}).\n  Choose a size that it accepts with --patch, or change an"
+            " argument with --option NAME=VALUE."
+        ) from error
+
+
+def _output_shapes(
+    configuration: Mapping[str, Any], shape: tuple[int, ...], classes: int, *, device: str
+) -> list[tuple[int, ...]]:
     import torch
 
     from nnunet_livseg.reference_networks import build
 
-    patch = tuple(configuration["patch_size"])
-    for device in ("meta", "cpu"):  # meta computes nothing, but not every network runs on it
-        try:
-            with torch.device(device), torch.no_grad():
-                network = build(dict(configuration), channels=channels, classes=classes).train()
-                outputs = network(torch.zeros(2, channels, *patch))
-        except Exception as error:  # a stranger's network may raise anything
-            if device == "meta":
-                continue
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"the network cannot take a batch of 2 patches of {_spelled(patch)} voxels with {channels} channel(s)"
-                f" ({type(error).__name__}: {error}).\n  Choose a size that it accepts with --patch, or change an"
-                " argument with --option NAME=VALUE."
-            ) from error
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        return [_stride(tuple(output.shape), (2, classes, *patch), first=output is outputs[0]) for output in outputs]
-    raise AssertionError("unreachable")
+    with torch.device(device), torch.no_grad():
+        outputs = build(dict(configuration), channels=shape[1], classes=classes).train()(torch.zeros(shape))
+    return [tuple(output.shape) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
 
 def _stride(shape: tuple[int, ...], expected: tuple[int, ...], *, first: bool) -> tuple[int, ...]:

@@ -76,7 +76,7 @@ def write_rtstruct(
     now = datetime.now()
     made.StructureSetDate, made.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     made.ApprovalStatus = "UNAPPROVED"
-    made.OperatorsName = None  # must be there, but nobody drew this
+    made.OperatorsName = None  # must be there, and stays empty: no person drew this
     made.FrameOfReferenceUID, made.PositionReferenceIndicator = first.FrameOfReferenceUID, None
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(first, source)]
     made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []

@@ -13,7 +13,8 @@ from html import escape
 
 import numpy as np
 from PIL import Image
-from skimage.measure import find_contours
+
+from nnunet_livseg.imaging.masks import outlines
 
 WIDTH = 320
 DISPLAY_WINDOW_HU = (-100.0, 240.0)  # black and white in pictures of the liver
@@ -40,7 +41,7 @@ class Outline:
 
     def contours(self) -> list[np.ndarray]:
         """Closed lines of points (n, 2): half a pixel outside the pixels' centers, as pixels have an extent."""
-        return [contour - 0.5 for contour in find_contours(np.pad(self.mask, 1).astype(np.float32), 0.5)]
+        return [line + 0.5 for line in outlines(self.mask)]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-from skimage.measure import find_contours
 
 from nnunet_livseg.core.labels import LIVER, mask_of
-from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest
+from nnunet_livseg.imaging.masks import bounding_box, label_components, only_largest, outlines
 from nnunet_livseg.imaging.orientation import AXIAL, Box, SlicePlane
 from nnunet_livseg.patient.segmentation import LISTED_LESIONS
 from nnunet_livseg.report import page
@@ -101,9 +100,8 @@ def outline_path(mask: np.ndarray) -> str:
     if not mask.any():
         return ""
     box = bounding_box(mask)
-    corner = np.array([part.start for part in box]) - 0.5
-    contours = find_contours(np.pad(mask[box], 1).astype(np.float32), 0.5)
-    return "".join(_closed_line(np.rint((contour + corner) * _HALVES).astype(int)) for contour in contours)
+    corner = np.array([part.start for part in box]) + 0.5
+    return "".join(_closed_line(np.rint((line + corner) * _HALVES).astype(int)) for line in outlines(mask[box]))
 
 
 def _closed_line(points: np.ndarray) -> str:

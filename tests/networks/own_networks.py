@@ -22,7 +22,7 @@ class MonaiLike(nn.Module):
 
 
 class SmpLike(nn.Module):
-    """2D, with ``classes``, and an argument that nobody else knows."""
+    """2D, with ``classes``, and an argument that only this network has."""
 
     def __init__(self, depth, in_channels=3, classes=1):
         super().__init__()

@@ -227,7 +227,7 @@ def test_what_cannot_be_read_is_one_message(oblique, tmp_path, name):
 
 def test_other_dicom_files_are_no_label_maps(oblique):
     folder, _ = oblique
-    with pytest.raises(UserError, match=r"neither SEG nor RT structure set \(CT\).\n  Of a CT series make a volume"):
+    with pytest.raises(UserError, match=r"neither SEG nor RT structure set \(CT\).\n  Convert a CT series to a volume"):
         open_segments(next((folder / "study").iterdir()))
 
 
@@ -237,7 +237,7 @@ def test_a_series_with_a_gap_takes_no_contours(oblique, tmp_path):
     files = sorted((tmp_path / "study").iterdir(), key=lambda path: int(pydicom.dcmread(path).InstanceNumber))
     files[5].unlink()
     shutil.copy(folder / "rt.dcm", tmp_path / "study.dcm")
-    with pytest.raises(UserError, match="which is no even stack of slices: 1 slice is missing"):
+    with pytest.raises(UserError, match="which is not an even stack of slices: 1 slice is missing"):
         read_labels(tmp_path / "study.dcm", LIVER_TUMOR)
 
 

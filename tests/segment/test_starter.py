@@ -21,7 +21,7 @@ TRAINED_ON = {"slice_mm": 5, "liver_hu": [60, 160], "liver_ml": 1000}
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
     """A CT with a liver of usual size, and its labels."""
-    size, spacing_mm = (60, 80, 100), (4.0, 4.0, 4.0)
+    size, spacing_mm = (48, 64, 80), (4.0, 4.0, 4.0)
     raw = write_dataset(
         tmp_path_factory.mktemp("phantom") / "Dataset901_Phantom", cases=1, size=size, spacing_mm=spacing_mm
     )

@@ -54,7 +54,7 @@ class DicomSeries:
     """A CT series in a folder or zip.
 
     Args:
-        path: Of the study.
+        path: Folder of the study.
         drawn_on: A segmentation, which names the series where the study has several.
     """
 

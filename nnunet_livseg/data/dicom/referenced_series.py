@@ -45,7 +45,7 @@ def series_grid(path: Path, dataset) -> ImageGrid | None:
         )
         if reason:
             raise UserError(
-                f"{path} was drawn on series {series.key}, which is no even stack of slices: {reason}.\n"
+                f"{path} was drawn on series {series.key}, which is not an even stack of slices: {reason}.\n"
                 "  Export the series again; a segmentation cannot be interpolated as the CT can."
             )
         stack = series.stack

@@ -20,7 +20,7 @@ def read_segmentation(path: Path, dataset) -> NamedSegments:
     """The segments of the pydicom ``dataset`` of ``path``.
 
     Raises:
-        UserError: It is no volume, damaged, or in a compression that cannot be decoded.
+        UserError: It is not a volume, is damaged, or has a compression that cannot be decoded.
     """
     segmentation = highdicom_module().seg.Segmentation
     if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
