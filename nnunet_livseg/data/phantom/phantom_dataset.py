@@ -26,7 +26,8 @@ LABEL_STYLES = {
 }
 RECORD = "phantom.json"
 FORMAT = 1  # raise it when the same arguments give other voxels
-IGNORED_SLICES = slice(2, None, 3)  # label style "ignore": every third slice is not annotated
+IGNORED_SLICES = slice(2, None, 3)  # label style "ignore": every third slice is not annotated,
+IGNORED_PART = 1 / 4  # and this part of every other one, at the back: nnU-Net's 2D loader leaves out whole slices
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def write_dataset(
         phases: 1, or 2 for channel 0 portal venous and channel 1 arterial.
         seed: Seed of the dataset, at least 0.
         label_style: ``"lesions"`` (liver 1, tumor 2), ``"regions"`` (liver is 1 and 2) or ``"ignore"`` (every third
-            slice has the ignore label 3).
+            slice has the ignore label 3, and so has the rear quarter of the others).
         tumors, tumor_types, tumor_diameter_mm, arterial_only, noise_hu: As in ``make_case``.
         processes: Cases made at the same time.
         progress: Show a progress bar.
@@ -191,7 +192,9 @@ def _write_case(job: _Job) -> list[dict]:
 def _styled(case: PhantomCase, label_style: str) -> np.ndarray:
     label = case.label.copy()
     if label_style == "ignore":
-        label[IGNORED_SLICES] = LABEL_STYLES["ignore"]["labels"]["ignore"]
+        ignored = LABEL_STYLES["ignore"]["labels"]["ignore"]
+        label[IGNORED_SLICES] = ignored
+        label[:, round(label.shape[1] * (1 - IGNORED_PART)) :] = ignored
     return label
 
 
