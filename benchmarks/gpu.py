@@ -37,15 +37,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from msd_liver_2d import ONE_CHANNEL, STOCK  # beside this script
-from starter_model import link
-from workplace import Workplace
+from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, write_json, write_text
 from nnunet_livseg.data.splits import train_val_test_split
 from nnunet_livseg.variants import VARIANTS, Variant, find_variant
 
-PROJECT = Path(__file__).resolve().parents[1]
 DATASET, CONFIGURATION = "Dataset821_LiTSWindow", "3d_fullres"
 NUMBER = int(DATASET[7:10])
 PLANS, PILOT = "nnUNetGpuPlans", "nnUNetPilotPlans"
@@ -185,8 +183,7 @@ def everything(
     Raises:
         UserError: ``work`` lies in the repository or holds a run with other settings, or the data cannot be prepared.
     """
-    if work.is_relative_to(PROJECT):
-        raise UserError(f"{work} lies inside the repository.\n  Images of patients belong elsewhere: --work DIR.")
+    require_outside(work)
     run = Run(source, work, settings, minutes=minutes, call_minutes=call_minutes)
     first, others = networks(run)
     try:
@@ -414,7 +411,7 @@ def prepare(run: Run) -> None:
     """nnU-Net's plans, its network at our geometry, and the preprocessed data that all trainings share."""
     place, chosen = run.place, run.settings
     processes = 8 if chosen.device == "cuda" else 1
-    link(run.source, place)
+    link_raw(run.source, place)
     cases = sorted(path.name.partition(".")[0] for path in (place.raw / "labelsTr").iterdir())
     counts = (len(cases) - chosen.validation, chosen.validation, 0)
     split, _ = train_val_test_split({case: case for case in cases}, counts, seed=0)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workplace import Workplace  # beside this script
+from workplace import Workplace, link_raw, require_outside  # beside this script
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
@@ -34,11 +34,10 @@ from nnunet_livseg.postprocessing.steps import LargestLiver, as_dict
 from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
 from nnunet_livseg.variants import find_variant
 
-PROJECT = Path(__file__).resolve().parents[1]
 TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
 DATASET, CONFIGURATION = "Dataset811_LiTSWindow", "3d_fullres"
 FOLDS = ("0", "1", "2", "3", "4", "all")
-EPOCHS_OF_ALL = 30  # after those of fold 0
+EPOCHS_OF_ALL = 45  # after those of fold 0
 MARGIN_MM = 30  # around the liver, in the second stage's data
 # of lits_window's patients: all but five have slices this close, all but one a liver of such median HU, and all have
 # this much liver
@@ -103,10 +102,10 @@ def make(
     Raises:
         UserError: ``work`` lies in the repository or holds a run with other settings, or a command failed.
     """
-    _require_outside(work)
+    require_outside(work)
     settings = {"source": str(source.resolve()), "plan": list(plan)}
     place = Workplace(work, DATASET, settings)
-    link(source, place)
+    link_raw(source, place)
     chosen = [STAGES[name] for name in stages]
     for stage in chosen:
         prepare(place, stage, plan)
@@ -123,27 +122,6 @@ def make(
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def _require_outside(work: Path) -> None:
-    if work.resolve().is_relative_to(PROJECT):
-        raise UserError(
-            f"{work} lies inside the repository, where no patient's image may be written."
-            "\n  Name a folder outside it: --work DIR."
-        )
-
-
-def link(source: Path, place: Workplace) -> None:
-    """The raw dataset as links, so that no image is copied; nnU-Net writes beside them, not into them."""
-    if not (source / "dataset.json").is_file():
-        raise UserError(f"there is no dataset.json in {source}.\n  SOURCE is an nnU-Net raw dataset, as lits_window.")
-    for kind in ("imagesTr", "labelsTr"):
-        (place.raw / kind).mkdir(parents=True, exist_ok=True)
-        for path in sorted((source / kind).iterdir()):
-            made = place.raw / kind / path.name
-            if not made.is_symlink():
-                made.symlink_to(path.resolve())
-    write_json(place.raw / "dataset.json", json.loads((source / "dataset.json").read_text()))
 
 
 def prepare(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:

@@ -3,8 +3,8 @@
     python benchmarks/train_on_cpu.py [--threads N] DATASET CONFIGURATION FOLD -tr TRAINER -p PLANS [--c]
 
 All other arguments are nnUNetv2_train's own. Convolutions run in bfloat16 (autocast), with the channels last in memory;
-weights, losses and checkpoints stay float32, and any other command goes on with them. Every checkpoint also leaves its
-weights alone beside it (``weights/epoch_0010.safetensors``).
+weights, losses and checkpoints stay float32, and any other command goes on with them. Every checkpoint of our trainers
+also leaves its weights alone beside it (``weights/epoch_0010.safetensors``).
 """
 
 import sys
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from nnunetv2.run.run_training import run_training_entry
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -38,14 +39,14 @@ def with_fast_convolutions(network: nn.Module) -> nn.Module:
 
 
 class FastTraining:
-    """What is put on ``LivSegTrainer``: nnU-Net finds trainers by name, and the names are the package's."""
+    """What is put on the trainers, nnU-Net's own and ours: nnU-Net finds them by name."""
 
-    initialize, save_checkpoint = LivSegTrainer.initialize, LivSegTrainer.save_checkpoint
+    initialize, save_checkpoint = nnUNetTrainer.initialize, LivSegTrainer.save_checkpoint
 
-    def initialized(self: LivSegTrainer) -> None:
+    def initialized(self: nnUNetTrainer) -> None:
         """As before; then the network is fast."""
         FastTraining.initialize(self)
-        with_fast_convolutions(self.bare_network())
+        with_fast_convolutions(self.network)
 
     def saved(self: LivSegTrainer, filename: str) -> None:
         """As before; then the weights alone."""
@@ -67,7 +68,7 @@ def main() -> None:
         del sys.argv[at : at + 2]
     torch.set_num_threads(threads)
     torch.set_num_threads = lambda number: None  # nnU-Net takes all cores
-    LivSegTrainer.initialize, LivSegTrainer.save_checkpoint = FastTraining.initialized, FastTraining.saved
+    nnUNetTrainer.initialize, LivSegTrainer.save_checkpoint = FastTraining.initialized, FastTraining.saved
     sys.argv += ["-device", "cpu"]
     run_training_entry()
 

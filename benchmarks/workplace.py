@@ -14,6 +14,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 
+PROJECT = Path(__file__).resolve().parents[1]
 TRAINERS = Path(__file__).resolve().parent / "trainers"
 
 
@@ -69,6 +70,28 @@ class Workplace:
         in_process = "1" if program.startswith("nnUNetv2_plan") else "0"  # nnU-Net's planner refuses 0
         single = {"nnUNet_n_proc_DA": in_process, "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1"}
         return os.environ | folders | single | {"nnUNet_extTrainer": str(TRAINERS)}
+
+
+def require_outside(work: Path) -> None:
+    """Refuse a folder in the repository, where no patient's image may be written."""
+    if work.resolve().is_relative_to(PROJECT):
+        raise UserError(
+            f"{work} lies inside the repository, where no patient's image may be written."
+            "\n  Name a folder outside it: --work DIR."
+        )
+
+
+def link_raw(source: Path, place: Workplace) -> None:
+    """The raw dataset as links, so that no image is copied; nnU-Net writes beside them, not into them."""
+    if not (source / "dataset.json").is_file():
+        raise UserError(f"there is no dataset.json in {source}.\n  SOURCE is an nnU-Net raw dataset, as lits_window.")
+    for kind in ("imagesTr", "labelsTr"):
+        (place.raw / kind).mkdir(parents=True, exist_ok=True)
+        for path in sorted((source / kind).iterdir()):
+            made = place.raw / kind / path.name
+            if not made.is_symlink():
+                made.symlink_to(path.resolve())
+    write_json(place.raw / "dataset.json", json.loads((source / "dataset.json").read_text()))
 
 
 def _child_cpu_seconds() -> float:
