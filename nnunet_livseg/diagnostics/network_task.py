@@ -136,8 +136,3 @@ def dataset_tasks(
         channels = determine_num_input_channels(manager, name, described)
         tasks.append(NetworkTask(name, stock, own, channels, manager.get_label_manager(described)))
     return tasks
-
-
-def by(sizes: Sequence[int]) -> str:
-    """``64 x 64 x 64``."""
-    return " x ".join(map(str, sizes))

@@ -21,8 +21,9 @@ from nnunet_livseg.diagnostics.benchmark import (
 )
 from nnunet_livseg.diagnostics.counted_cost import on_meta
 from nnunet_livseg.diagnostics.half_precision import mixed_precision
-from nnunet_livseg.diagnostics.network_task import NetworkTask, by
+from nnunet_livseg.diagnostics.network_task import NetworkTask
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
+from nnunet_livseg.planning.own_network import spelled
 from nnunet_livseg.reference_networks import build
 
 EDGES = {2: (64, 128, 256, 512), 3: (32, 64, 96, 128)}  # of the patch, the smallest that the network takes
@@ -54,7 +55,7 @@ def try_network(task: NetworkTask, *, device: str) -> Iterator[Finding]:
     """
     small = _smallest(task)
     where = "on the GPU" if device == "cuda" else "on the CPU"
-    yield Finding("ok", "trial", task.name, f"the lines below: noise, {by(small.patch)}, batch {BATCH}, {where}")
+    yield Finding("ok", "trial", task.name, f"the lines below: noise, {spelled(small.patch)}, batch {BATCH}, {where}")
     trial = _Trial(small, _subject(small, small.own, small.patch, BATCH, device))
     for kind, severity, attempt in TRIALS:
         try:
@@ -148,7 +149,7 @@ def _prediction(trial: _Trial) -> Iterator[Finding]:
     logits, again = _predict(trial.network, x), _predict(trial.network, x)
     expected = (1, trial.task.classes, *trial.task.patch)
     if tuple(logits.shape) != expected:
-        text = f"in evaluation, one patch gives {by(logits.shape)}, but nnU-Net needs {by(expected)}"
+        text = f"in evaluation, one patch gives {spelled(logits.shape)}, but nnU-Net needs {spelled(expected)}"
         yield _finding("error", "prediction", text, "Return the logits first, in training and in evaluation.")
     elif not _same(logits, again):
         text = "in evaluation, two calls with the same patch give different logits"
@@ -158,7 +159,7 @@ def _prediction(trial: _Trial) -> Iterator[Finding]:
         text = "in evaluation, the outputs look like probabilities, but nnU-Net applies softmax or sigmoid itself"
         yield _finding("warning", "prediction", text, "Return logits: remove the last softmax or sigmoid.")
     else:
-        yield _finding("ok", "prediction", f"logits of one patch: {by(logits.shape)}")
+        yield _finding("ok", "prediction", f"logits of one patch: {spelled(logits.shape)}")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -192,9 +193,7 @@ def _checkpoint(trial: _Trial) -> Iterator[Finding]:
 
 def _float16(trial: _Trial) -> Iterator[Finding]:
     first: list[str] = []
-    hooks = [
-        module.register_forward_hook(_watch(name, first)) for name, module in trial.network.named_modules() if name
-    ]
+    hooks = [module.register_forward_hook(_watch(name, first)) for name, module in trial.network.named_modules()]
     trial.network.train()
     try:
         with torch.no_grad(), mixed_precision(trial.device):
@@ -206,7 +205,7 @@ def _float16(trial: _Trial) -> Iterator[Finding]:
         how = "" if trial.device == "cuda" else ", by its range of values"
         yield _finding("ok", "float16", f"outputs are finite{how}")
         return
-    named = "the network itself" if first[0] + "." == PREFIX else first[0].removeprefix(PREFIX)
+    named = "its own forward" if f"{first[0]}." in (".", PREFIX) else first[0].removeprefix(PREFIX)
     remedy = (
         "nnU-Net trains in float16 on a GPU, so every step there would be skipped."
         "\nDisable autocast around this part, or keep its values below 65504."
@@ -216,7 +215,8 @@ def _float16(trial: _Trial) -> Iterator[Finding]:
 
 def _watch(name: str, first: list[str]) -> Callable[[nn.Module, Any, Any], None]:
     def look(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not first and isinstance(output, Tensor) and not output.isfinite().all():
+        tensors = [one for one in (output if isinstance(output, list | tuple) else [output]) if isinstance(one, Tensor)]
+        if not first and not all(tensor.isfinite().all() for tensor in tensors):
             first.append(name)
 
     return look
@@ -279,7 +279,7 @@ def _time(task: NetworkTask, small: NetworkTask, device: str) -> Iterator[Findin
     except RuntimeError as error:  # not enough memory
         yield Finding("warning", "step time", task.name, f"cannot be measured: {_first_line(error)}")
         return
-    text = f"{own:.2f} s at {by(timed.patch)}, batch {batch} ({own / stock:.2f}x nnU-Net's network)"
+    text = f"{own:.2f} s at {spelled(timed.patch)}, batch {batch} ({own / stock:.2f}x nnU-Net's network)"
     yield Finding("ok", "step time", task.name, text)
     if memory:
         text = f"{memory[1]:.0f} MiB at most in a step ({memory[1] / memory[0]:.2f}x nnU-Net's network)"

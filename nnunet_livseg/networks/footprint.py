@@ -44,17 +44,8 @@ def forward_flops(network: nn.Module, x: Tensor) -> float:
 
     ``network`` and ``x`` may be on the device meta, where the same is counted and nothing is computed.
     """
-    with torch.no_grad(), _all_outputs(network), FlopCounterMode(display=False) as counter:
+    with torch.device(x.device), torch.no_grad(), _all_outputs(network), FlopCounterMode(display=False) as counter:
         network(x)
-    return float(counter.get_total_flops())
-
-
-def step_flops(network: nn.Module, x: Tensor) -> float:
-    """Floating-point operations of a forward pass with all outputs and of its backward pass, as ``forward_flops``."""
-    with _all_outputs(network), FlopCounterMode(display=False) as counter:
-        network.train()
-        outputs = network(x)
-        sum(output.sum() for output in (outputs if isinstance(outputs, list) else [outputs])).backward()
     return float(counter.get_total_flops())
 
 
@@ -72,7 +63,11 @@ def saved_for_backward(network: nn.Module, x: Tensor) -> int:
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    with _all_outputs(network), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with (
+        torch.device(x.device),
+        _all_outputs(network),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
         network.train()
         outputs = network(x)
     total = sum(kept.values())

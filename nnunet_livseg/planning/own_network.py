@@ -50,7 +50,7 @@ def output_strides(configuration: Mapping[str, Any], *, channels: int, classes: 
         other = accepted_patch(configuration, channels=channels, classes=classes)
         sizes = f"--patch {' '.join(map(str, other))} works; or" if other else "Choose another size with --patch, or"
         raise UserError(
-            f"the network cannot take a batch of 2 patches of {_spelled(shape[2:])} voxels with {channels} channel(s)"
+            f"the network cannot take a batch of 2 patches of {spelled(shape[2:])} voxels with {channels} channel(s)"
             f" ({type(error).__name__}: {error}).\n  {sizes} change an argument with --option NAME=VALUE."
         ) from error
 
@@ -109,10 +109,12 @@ def _output_shapes_on(
 ) -> list[tuple[int, ...]]:
     import torch
 
-    from nnunet_livseg.reference_networks import build
+    from nnunet_livseg.reference_networks import build, build_on_meta
 
+    make = build_on_meta if device == "meta" else build
+    network = make(dict(configuration), channels=shape[1], classes=classes).train()
     with torch.device(device), torch.no_grad():
-        outputs = build(dict(configuration), channels=shape[1], classes=classes).train()(torch.zeros(shape))
+        outputs = network(torch.zeros(shape))
     return [tuple(output.shape) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
 
@@ -120,17 +122,18 @@ def _stride(shape: tuple[int, ...], expected: tuple[int, ...], *, first: bool) -
     fits = len(shape) == len(expected) and shape[:2] == expected[:2]
     if not fits or any(whole % size for whole, size in zip(expected[2:], shape[2:], strict=True)):
         raise UserError(
-            f"the network returns an output of shape {_spelled(shape)}, but nnU-Net needs logits of"
-            f" {_spelled(expected)},\n  for deep supervision also coarser ones by whole factors."
+            f"the network returns an output of shape {spelled(shape)}, but nnU-Net needs logits of"
+            f" {spelled(expected)},\n  for deep supervision also coarser ones by whole factors."
         )
     stride = tuple(whole // size for whole, size in zip(expected[2:], shape[2:], strict=True))
     if first and max(stride) > 1:
         raise UserError(
-            f"the network's first output has shape {_spelled(shape)}, but nnU-Net predicts with it and needs"
-            f" {_spelled(expected)}.\n  Return the finest output first, or upsample it."
+            f"the network's first output has shape {spelled(shape)}, but nnU-Net predicts with it and needs"
+            f" {spelled(expected)}.\n  Return the finest output first, or upsample it."
         )
     return stride
 
 
-def _spelled(sizes: Sequence[int]) -> str:
+def spelled(sizes: Sequence[int]) -> str:
+    """``64 x 64 x 64``."""
     return " x ".join(map(str, sizes))
