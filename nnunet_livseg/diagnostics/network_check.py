@@ -10,7 +10,7 @@ from nnunet_livseg.diagnostics.network_trials import try_network
 from nnunet_livseg.networks.outputs import nnunet_weights
 from nnunet_livseg.planning.own_network import spelled
 
-GIB = 2**30
+MIB = 2**20
 
 
 def check_network(tasks: Sequence[NetworkTask], *, device: str = "cpu") -> Iterator[Finding]:
@@ -56,13 +56,15 @@ def _costs(task: NetworkTask) -> Iterator[Finding]:
         text = f"cannot be counted without values ({type(error).__name__}), so only the step is timed"
         yield Finding("ok", "cost", task.name, text)
         return
-    parameters, flops, saved = own.parameters / 1e6, own.forward_flops / 1e9, own.saved_bytes / GIB
-    text = f"{parameters:.3g}M{_beside(own.parameters, stock.parameters)}"
+    flops, saved = own.forward_flops / 1e9, own.saved_bytes / MIB
+    shown = f"{own.parameters / 1e6:.2f}M" if own.parameters >= 1e5 else f"{own.parameters:,}"
+    text = f"{shown}{_beside(own.parameters, stock.parameters)}"
     yield Finding("ok", "parameters", task.name, text)
     shown = f"{flops:,.0f}" if flops >= 10 else f"{flops:.2f}"
     text = f"{shown} G, forward pass of a batch{_beside(own.forward_flops, stock.forward_flops)}"
     yield Finding("ok", "FLOPs", task.name, text)
-    text = f"{saved:.2f} GiB saved for the backward pass in float32{_beside(own.saved_bytes, stock.saved_bytes)}"
+    shown = f"{saved / 1024:.2f} GiB" if saved >= 100 else f"{saved:.1f} MiB"
+    text = f"{shown} saved for the backward pass in float32{_beside(own.saved_bytes, stock.saved_bytes)}"
     yield Finding("ok", "memory", task.name, text)
 
 
