@@ -87,9 +87,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["KINETO_LOG_LEVEL"] = "5"  # its notes would stand between the tables
     setting = BenchmarkSetup.of(patch=tuple(args.patch), batch=args.batch, device="cpu", threads=1)
-    stock = BenchmarkedNetwork(None, setting)
+    stock = BenchmarkedNetwork.of(None, setting)
     for name in args.variants:
-        ours = BenchmarkedNetwork(find_variant(name), setting)
+        ours = BenchmarkedNetwork.of(find_variant(name), setting)
         for what in ("step", "predict"):
             print(compare(stock, ours, what, args.repeats), flush=True)
 

@@ -59,7 +59,7 @@ def measured(args: argparse.Namespace, work: str, pages: str) -> tuple[float, fl
         tuple(args.patch), 2, "cpu", "", 1, args.threads, compiled=False, torch="", features=widths
     )
     with kept_pages("cpu" if pages == "kept" else "none"):
-        call = getattr(BenchmarkedNetwork(find_variant(args.variant), setting), WORK[work])
+        call = getattr(BenchmarkedNetwork.of(find_variant(args.variant), setting), WORK[work])
         call()  # fills caches
         before = resource.getrusage(resource.RUSAGE_SELF)
         for _ in range(args.repeats):

@@ -27,7 +27,7 @@ def peak_mib() -> float:
 def run_one(name: str, setting: BenchmarkSetup) -> None:
     """In a child process: build a network, train one step, print the figures as JSON."""
     before = peak_mib()
-    subject = BenchmarkedNetwork(None if name == STOCK else find_variant(name), setting)
+    subject = BenchmarkedNetwork.of(None if name == STOCK else find_variant(name), setting)
     subject.step()
     peak = peak_mib() - before  # before the next line makes it larger
     kept = subject.kept_for_backward_mib()

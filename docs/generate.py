@@ -1,16 +1,22 @@
 """Write the tables that follow from the code into README.md and docs: python docs/generate.py
 
-A table is between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale.
+A table is between `<!-- generated: NAME -->` and `<!-- end -->`; a test says when one is stale. With --counts, one
+training step of every row is counted anew, which takes minutes; MedNeXt needs the extra monai.
 """
 
 import argparse
 import json
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.cli import commands, dispatch
+from nnunet_livseg.core.files import write_json
+from nnunet_livseg.diagnostics.benchmark import STOCK
+from nnunet_livseg.diagnostics.training_cost import COUNTS, MachineSpeed, cost_on, count_training, stored_counts
 from nnunet_livseg.evaluation.printed_tables import TABLES as PRINTED
 from nnunet_livseg.reference_networks import count_parameters
 from nnunet_livseg.variants import VARIANTS, Variant
@@ -151,6 +157,7 @@ COMMAND_PAGES = {  # where a command is explained at length
     "phantom": ("phantom",),
     "papers/index": ("list",),
     "training": ("plan",),
+    "your_network": ("check-net",),
     "segment": ("segment",),
     "attention": ("attention",),
     "postprocessing": ("postprocess",),
@@ -266,6 +273,40 @@ def _interval(ci95: list[float], sign: str = "") -> str:
     return " to ".join(_percent(value, sign) for value in ci95)
 
 
+# --- docs/evidence/training_cost.md, from stored counts and one measured speed ----------------------------------------
+
+
+def count_all() -> None:
+    """Count a training step of every row into the package's file, which ``livseg list --cost`` reads."""
+    rows = {STOCK: None} | {row.name: row for row in VARIANTS}
+    counts = {name: asdict(count_training(row)) for name, row in rows.items()}
+    write_json(COUNTS, counts)
+
+
+def _speed() -> MachineSpeed:
+    return MachineSpeed(**json.loads((PROJECT / "docs" / "evidence" / "training_speed.json").read_text()))
+
+
+def cost_machine() -> str:
+    """The machine that the hours are for."""
+    return f"{_speed()}."
+
+
+def cost_table() -> str:
+    """Cost of training of every row on that machine."""
+    rows = {row.name: f"`{row.name}`" for row in VARIANTS}
+    lines = [
+        "| network | dimensions | operations of a step | memory | an epoch | 1000 epochs |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name, count in stored_counts().items():
+        cost = cost_on(_speed(), count)
+        cells = [rows.get(name, name), f"{count.dim}D", f"{count.step_gflop:,} G"]
+        cells += [f"{count.memory_mib / 1024:.1f} GiB", f"{cost['epoch_s']:,.0f} s", f"{cost['hours']:,.0f} h"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
     "citations": citations,
@@ -275,6 +316,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "printed rows count": printed_rows_count,
     "slices budget": slices_budget,
     "slices": slices_table,
+    "cost machine": cost_machine,
+    "cost": cost_table,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 
@@ -289,6 +332,8 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
+    if "--counts" in sys.argv:
+        count_all()
     for page in PAGES:
         text = page.read_text()
         if filled(text) != text:

@@ -281,6 +281,19 @@ def _set_spacing(configuration: dict, spacing: list[float]) -> None:
     configuration["median_image_size_in_voxels"] = [float(round(size)) for size in sizes]
 
 
+def with_patch(configuration: Mapping[str, Any], patch: Sequence[int]) -> dict[str, Any]:
+    """``configuration`` for another patch, by nnU-Net's own rule, which may make it larger."""
+    changed = deepcopy(dict(configuration))
+    _set_geometry(changed, patch, None)
+    return changed
+
+
+def with_own_network(configuration: Mapping[str, Any], network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``configuration`` with a network of the user's, by the import path of its class."""
+    options = {"network": network, "arguments": dict(arguments), "patch_size": list(configuration["patch_size"])}
+    return {**configuration, "architecture": _with_network(configuration["architecture"], OWN, options)}
+
+
 def _set_geometry(configuration: dict, patch: Sequence[int], features: Sequence[int] | None) -> None:
     """Kernels, strides and stages for a patch, by nnU-Net's own rule; ``features`` fixes the number of stages."""
     from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
@@ -296,6 +309,8 @@ def _set_geometry(configuration: dict, patch: Sequence[int], features: Sequence[
     stages = len(features) if features else len(strides)
     widths = list(features) if features else _widths(kwargs["features_per_stage"], stages)
     configuration["patch_size"] = [int(size) for size in padded]
+    if "patch_size" in kwargs:  # of a network of the user's
+        kwargs["patch_size"] = configuration["patch_size"]
     kwargs |= {"n_stages": stages, "features_per_stage": widths}
     kwargs |= {"strides": [list(s) for s in strides[:stages]], "kernel_sizes": [list(k) for k in kernels[:stages]]}
     for key, count in (

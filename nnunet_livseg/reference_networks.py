@@ -79,9 +79,22 @@ def build(
     )
 
 
+def build_on_meta(
+    configuration: dict[str, Any], variant: Variant | None = None, *, channels: int = 1, classes: int = 3
+) -> nn.Module:
+    """The network on the device meta, where it has shapes and no values.
+
+    Some networks of users need values while they are built: those are built on the CPU and moved.
+    """
+    try:
+        with torch.device("meta"):
+            return build(configuration, variant, channels=channels, classes=classes, initialize=False)
+    except Exception:  # a stranger's network may raise anything; what is really wrong is raised again
+        return build(configuration, variant, channels=channels, classes=classes, initialize=False).to("meta")
+
+
 def count_parameters(variant: Variant | None, dim: int | None = None) -> int:
     """Trained parameters at the reference geometry (3D where there is one); ``None``: of nnU-Net's own network."""
     dim = dim or (3 if variant is None else max(variant.dims))
-    with torch.device("meta"):
-        network = build(stock_configuration(dim), variant, channels=channels_of(variant), initialize=False)
+    network = build_on_meta(stock_configuration(dim), variant, channels=channels_of(variant))
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -44,7 +44,7 @@ def test_overview_lists_every_command_with_a_sentence(capsys):
     ("args", "message"),
     [
         (["plann"], "livseg: there is no command 'plann'. Did you mean plan"),
-        (["list", "--jsno"], "livseg list: there is no option --jsno. Did you mean --json?"),
+        (["list", "--jsno"], "livseg list: there is no option --jsno. Did you mean --json"),
         (["list", "--no-parameter=1"], "there is no option --no-parameter. Did you mean --no-parameters"),
         (["check", "3", "--processes", "4"], "there is no option --processes. Did you mean --workers?"),
         (["segment", "a", "-m", "b", "-o", "c", "--fold", "0"], "there is no option --fold. Did you mean --folds"),

@@ -27,17 +27,9 @@ def run(args: argparse.Namespace) -> int:
     for finding in examine():
         findings.append(finding)
         if args.json != STANDARD_OUTPUT:
-            _print(finding)
+            print(finding.as_text(), flush=True)
     if args.json:
         from nnunet_livseg.diagnostics.bug_report import bug_report
 
         put_json(args.json, bug_report(findings))
     return int(any(finding.severity == "error" for finding in findings))
-
-
-def _print(finding) -> None:
-    signs = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
-    text, *remedies = finding.message.split("\n")
-    print(f"{signs[finding.severity]}  {finding.kind:<21}{text}", flush=True)
-    for remedy in remedies:
-        print(f"{'':32}{remedy}", flush=True)

@@ -17,11 +17,9 @@ examples, and the names of their plans:
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from nnunet_livseg.cli.shared_options import add
+from nnunet_livseg.cli.shared_options import add, options_of
 from nnunet_livseg.core.errors import UserError
 
 STEP = "plan and train"
@@ -41,11 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="import path of a network of yours: my_package.MyNet (default: the variant's network)",
     )
-    own("-p", "--from-plans", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: nnUNetPlans)")
+    add(parser, "from_plans", default="nnUNetPlans")
     own("-o", "-plans_name", "--plans-name", metavar="PLANS",
         help="name of the new plans (default: as in the examples)")  # fmt: skip
-    own("-c", "--configurations", nargs="+", metavar="C",
-        help="configurations to plan (default: all that the variant exists in)")  # fmt: skip
+    add(parser, "configurations", says="all that the variant exists in")
     own("--preset", default="default", metavar="PRESET",
         help="settings by name: paper, table4, ..., see livseg list --json (default: nnU-Net's)")  # fmt: skip
     own("--recipe", default="paper", choices=RECIPES, help="how the network is trained (default: paper)")
@@ -56,8 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "patch", "batch", "spacing", says="the preset's")
     own("--features", type=int, nargs="+", metavar="N",
         help="channels of each stage, finest first; sets the number of stages (default: nnU-Net's)")  # fmt: skip
-    own("--option", action="append", default=[], metavar="NAME=VALUE",
-        help="option or argument of the network, VALUE as in JSON; may be repeated (default: none)")  # fmt: skip
+    add(parser, "option", says="none")
     own("--init", metavar="CHECKPOINT",
         help="checkpoint of another training whose matching weights to start from (default: none)")  # fmt: skip
 
@@ -72,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
 
     variant = OWN if args.network else find_variant(args.variant)
     dataset = find_dataset(args.dataset)
-    options = dict(_option(text) for text in args.option)
+    options = options_of(args.option)
     overrides = Overrides(
         recipe=args.recipe,
         epochs=args.epochs,
@@ -103,14 +99,3 @@ def _raw_cases(dataset: Path) -> set[str] | None:
         return {case.name for case in RawDataset.open(find_dataset(dataset.name, "nnUNet_raw")).cases()}
     except UserError:
         return None
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """Name and value of ``NAME=VALUE``; text that is not JSON stays text, a file's name becomes its absolute path."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--option {text} has no value.\n  Write it as --option NAME=VALUE.")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, str(Path(value).resolve()) if Path(value).is_file() else value

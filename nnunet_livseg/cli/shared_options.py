@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_livseg.core.errors import UserError
+
 DONE_BUT = 3  # exit status: done, but for what was named
 STANDARD_OUTPUT = "-"
 
@@ -48,6 +50,13 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "spacing": (("--spacing",), "voxel spacing in mm (z y x)", {"type": float, "nargs": "+", "metavar": "MM"}),
     "epochs": (("--epochs",), "number of epochs", _COUNT),
     "iterations": (("--iterations",), "training steps per epoch", _COUNT),
+    "from_plans": (("-p", "--from-plans"), "plans to start from", {"metavar": "PLANS"}),
+    "configurations": (("-c", "--configurations"), "configurations of the plans", {"nargs": "+", "metavar": "C"}),
+    "option": (
+        ("--option",),
+        "option or argument of the network, VALUE as in JSON; may be repeated",
+        {"action": "append", "metavar": "NAME=VALUE"},
+    ),
     # prediction
     "model": (("-m", "--model"), "model folder: TRAINER__PLANS__CONFIGURATION in nnUNet_results", _FOLDER),
     "folds": (("-f", "--folds"), "folds of the model, numbers or all", {"nargs": "+", "metavar": "F"}),
@@ -107,6 +116,23 @@ def add(parser: argparse._ActionsContainer, *names: str, default: Any = None, sa
         shown = says or ("" if default is None else default)
         text += f" (default: {shown})" if shown != "" else ""
         parser.add_argument(*flags, dest=name, default=default, help=text, **{**arguments, **changes})
+
+
+def options_of(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Names and values of ``--option NAME=VALUE``; what is not JSON is text, and a file's name its whole path."""
+    return dict(_name_and_value(text) for text in texts or ())
+
+
+def _name_and_value(text: str) -> tuple[str, Any]:
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--option {text} has no value.\n  Write it as --option NAME=VALUE.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, str(Path(value).resolve()) if Path(value).is_file() else value
 
 
 def put_json(target: str, content: Any) -> None:

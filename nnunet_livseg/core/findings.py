@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 ERROR, WARNING = "error", "warning"
+_SIGNS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Finding:
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
         return asdict(self)
+
+    def as_text(self) -> str:
+        """A line for people, with the remedies under it."""
+        text, *remedies = self.message.split("\n")
+        line = f"{_SIGNS[self.severity]}  {self.kind:<21}{text}"
+        return "\n".join([line, *(f"{'':32}{remedy.strip()}" for remedy in remedies)])
 
 
 def error(kind: str, message: str, case: str | None = None) -> Finding:

@@ -9,15 +9,16 @@ import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR
+from nnunet_livseg.diagnostics.counted_cost import on_meta
 from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.inference.devices import require_device
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
+from nnunet_livseg.networks.footprint import forward_flops, saved_for_backward
+from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.reference_networks import PATCH, build, channels_of, stock_configuration
 from nnunet_livseg.variants import Variant
 
@@ -69,6 +70,13 @@ class BenchmarkSetup:
         compiled = compiled and device == "cuda"  # nnU-Net does not compile on a CPU
         return cls(patch, batch, device, name, repeats, torch.get_num_threads(), compiled, torch.__version__)
 
+    def widths(self) -> tuple[int, ...] | None:
+        """nnU-Net's channels for the reference patch; a smaller one has fewer stages (at least 4 voxels remain)."""
+        dim = len(self.patch)
+        widths = stock_configuration(dim)["architecture"]["arch_kwargs"]["features_per_stage"]
+        poolings = min((min(self.patch) // 4).bit_length() - 1, len(widths) - 1)
+        return self.features or (None if self.patch == PATCH[dim] else tuple(widths[: poolings + 1]))
+
 
 @dataclass
 class NetworkCost:
@@ -97,7 +105,7 @@ def benchmark(variants: Sequence[Variant], setting: BenchmarkSetup) -> Benchmark
     """Measure ``variants``, each in turns with the stock network; shows a progress bar."""
     pairs = []
     for variant in tqdm(variants, desc="benchmark", unit="network"):
-        subjects = [BenchmarkedNetwork(None, setting), BenchmarkedNetwork(variant, setting)]
+        subjects = [BenchmarkedNetwork.of(None, setting), BenchmarkedNetwork.of(variant, setting)]
         _measure(subjects, setting)
         pairs.append((subjects[0].figures, subjects[1].figures))
     return BenchmarkResult(setting, pairs)
@@ -110,34 +118,70 @@ def step_seconds(
     setting = BenchmarkSetup(
         patch, batch, device, "", repeats, torch.get_num_threads(), compiled=False, torch="", features=features
     )
-    subject = BenchmarkedNetwork(variant, setting)
+    subject = BenchmarkedNetwork.of(variant, setting)
     _time(subject.step, setting)  # fills caches
     return median(_time(subject.step, setting) for _ in range(repeats))
 
 
 class BenchmarkedNetwork:
-    """A network with its loss and data, ready for training steps and predictions."""
+    """A network with its loss and data, ready for training steps and predictions.
 
-    def __init__(self, variant: Variant | None, setting: BenchmarkSetup) -> None:
-        dim = len(setting.patch)
-        configuration = stock_configuration(dim, features=setting.features or _widths(setting))
-        self.setting = setting
-        channels = channels_of(variant)
-        self.bare = build(configuration, variant, channels=channels).to(setting.device)
-        outputs = _outputs(self.bare, configuration)
-        self.loss = _loss(variant, outputs)
+    Args:
+        name: What the figures call it.
+        network: Its class has nnU-Net's switch for deep supervision.
+        loss: Takes all training outputs and ``targets``.
+        setting: Patch, batch and device.
+        flops: Of a forward pass of the batch.
+        strides: Stride of every target.
+        channels: Channels of the image.
+        labels: What the target is drawn from.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        loss: nn.Module,
+        setting: BenchmarkSetup,
+        *,
+        flops: float,
+        strides: Sequence[Sequence[int]],
+        channels: int,
+        labels: LabelManager,
+    ) -> None:
+        self.setting, self.loss = setting, loss
+        self.bare = network.to(setting.device)
         self.network = torch.compile(self.bare) if setting.compiled else self.bare
         self.optimizer = torch.optim.SGD(self.bare.parameters(), 1e-3)
         self.scaler = torch.amp.GradScaler(setting.device, enabled=setting.device == "cuda")
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(setting.batch, channels, *setting.patch, generator=generator).to(setting.device)
-        label = torch.randint(0, 3, (setting.batch, 1, *setting.patch), generator=generator).to(setting.device)
-        self.targets = [label[(..., *(slice(None, None, s) for s in stride))] for stride in target_strides(outputs)]
+        target = _random_target(labels, setting, generator).to(setting.device)
+        self.targets = [target[(..., *(slice(None, None, s) for s in stride))] for stride in strides]
         parameters = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
-        self.figures = NetworkCost(STOCK if variant is None else variant.name, parameters, self._flops())
+        self.figures = NetworkCost(name, parameters, flops)
 
-    def step(self) -> None:
-        """One training step as nnU-Net does it."""
+    @classmethod
+    def of(cls, variant: Variant | None, setting: BenchmarkSetup) -> "BenchmarkedNetwork":
+        """A row's network at the reference geometry; ``None``: nnU-Net's own."""
+        configuration = stock_configuration(len(setting.patch), features=setting.widths())
+        channels, labels = channels_of(variant), LabelManager(LIVER_AND_TUMOR, None)
+        network = build(configuration, variant, channels=channels)
+        outputs = outputs_of(network, configuration)
+        flops = forward_flops(*on_meta(configuration, variant, shape=(setting.batch, channels, *setting.patch)))
+        return cls(
+            STOCK if variant is None else variant.name,
+            network,
+            _loss(variant, outputs, labels),
+            setting,
+            flops=flops,
+            strides=target_strides(outputs),
+            channels=channels,
+            labels=labels,
+        )
+
+    def step(self) -> Tensor:
+        """One training step as nnU-Net does it; returns the loss."""
         self.bare.train()
         self.bare.decoder.deep_supervision = True
         self.optimizer.zero_grad(set_to_none=True)
@@ -148,6 +192,7 @@ class BenchmarkedNetwork:
         nn.utils.clip_grad_norm_(self.bare.parameters(), 12)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        return loss.detach()
 
     def predict(self) -> None:
         """One prediction of a single patch, as the sliding window asks for it."""
@@ -158,50 +203,32 @@ class BenchmarkedNetwork:
 
     def kept_for_backward_mib(self) -> float:
         """Memory of the tensors that one training step keeps for its backward pass, without the parameters."""
-        own = {parameter.untyped_storage().data_ptr() for parameter in self.bare.parameters()}
-        kept: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                kept[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        self.bare.train()
-        self.bare.decoder.deep_supervision = True
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            outputs = self.bare(self.x)
-        total = sum(kept.values()) / MIB
-        del outputs
-        return total
-
-    def _flops(self) -> float:
-        """Floating-point operations (a multiplication and an addition are two) of one forward pass of the batch."""
-        self.bare.eval()
-        self.bare.decoder.deep_supervision = True
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self.bare(self.x)
-        return float(counter.get_total_flops())
+        return saved_for_backward(self.bare, self.x) / MIB
 
 
 def _measure(subjects: list[BenchmarkedNetwork], setting: BenchmarkSetup) -> None:
-    """Fill in the figures; the subjects take turns, so that what disturbs one disturbs the other."""
+    """Fill in the figures."""
     for what, name in (("step", "step_s"), ("predict", "inference_s")):
-        calls = [getattr(subject, what) for subject in subjects]
-        for call in calls:
-            _time(call, setting)  # compiles, fills caches
-            _time(call, setting)
-        times: list[list[float]] = [[] for _ in subjects]
-        for _ in range(setting.repeats):
-            for measured, call in zip(times, calls, strict=True):
-                measured.append(_time(call, setting))
-        for subject, measured in zip(subjects, times, strict=True):
-            setattr(subject.figures, name, median(measured))
+        seconds = seconds_in_turns([getattr(subject, what) for subject in subjects], setting)
+        for subject, measured in zip(subjects, seconds, strict=True):
+            setattr(subject.figures, name, measured)
     for subject in subjects:
-        subject.figures.memory_mib = _memory(subject, setting)
+        subject.figures.memory_mib = memory_mib(subject, setting)
 
 
-def _time(call: Callable[[], None], setting: BenchmarkSetup) -> float:
+def seconds_in_turns(calls: Sequence[Callable[[], object]], setting: BenchmarkSetup, *, before: int = 2) -> list[float]:
+    """Median time of each call; they take turns, so that what disturbs one disturbs the others.
+
+    Each is first called ``before`` times, to compile and to fill caches.
+    """
+    for call in calls:
+        for _ in range(before):
+            _time(call, setting)
+    turns = [[_time(call, setting) for call in calls] for _ in range(setting.repeats)]
+    return [median(column) for column in zip(*turns, strict=True)]
+
+
+def _time(call: Callable[[], object], setting: BenchmarkSetup) -> float:
     if setting.device == "cuda":
         torch.cuda.synchronize()
     start = perf_counter()
@@ -211,7 +238,8 @@ def _time(call: Callable[[], None], setting: BenchmarkSetup) -> float:
     return perf_counter() - start
 
 
-def _memory(subject: BenchmarkedNetwork, setting: BenchmarkSetup) -> float:
+def memory_mib(subject: BenchmarkedNetwork, setting: BenchmarkSetup) -> float:
+    """Peak of a training step on a GPU; on a CPU what it keeps for the backward pass."""
     if setting.device != "cuda":
         return subject.kept_for_backward_mib()
     subject.optimizer.zero_grad(set_to_none=True)
@@ -223,25 +251,23 @@ def _memory(subject: BenchmarkedNetwork, setting: BenchmarkSetup) -> float:
     return (torch.cuda.max_memory_allocated() - before + parameters) / MIB
 
 
-def _widths(setting: BenchmarkSetup) -> tuple[int, ...] | None:
-    """nnU-Net's channels for the reference patch; a smaller one has fewer stages (at least 4 voxels remain)."""
-    dim = len(setting.patch)
-    configuration = stock_configuration(dim)
-    widths = configuration["architecture"]["arch_kwargs"]["features_per_stage"]
-    poolings = min((min(setting.patch) // 4).bit_length() - 1, len(widths) - 1)
-    return None if setting.patch == PATCH[dim] else tuple(widths[: poolings + 1])
-
-
-def _outputs(network: nn.Module, configuration: dict) -> list[TrainingOutput]:
+def outputs_of(network: nn.Module, configuration: dict) -> list[TrainingOutput]:
+    """What a network declares; nnU-Net's deep supervision for its own networks."""
     if hasattr(network, "training_outputs"):
         return network.training_outputs()
-    strides = level_strides(configuration["architecture"]["arch_kwargs"]["strides"])[:-1]
-    weights = nnunet_weights(len(strides))
-    return [TrainingOutput(f"level{i}", s, w) for i, (s, w) in enumerate(zip(strides, weights, strict=True))]
+    return nnunet_outputs(configuration["architecture"]["arch_kwargs"]["strides"])
 
 
-def _loss(variant: Variant | None, outputs: list[TrainingOutput]) -> nn.Module:
-    labels = LabelManager(LIVER_AND_TUMOR, None)
+def _loss(variant: Variant | None, outputs: list[TrainingOutput], labels: LabelManager) -> nn.Module:
     if variant is None:
         return DeepSupervisionWrapper(LOSSES["dice_ce"](labels, False, False), [output.weight for output in outputs])
     return MultiOutputLoss(LOSSES[variant.loss](labels, False, False), outputs)
+
+
+def _random_target(labels: LabelManager, setting: BenchmarkSetup, generator: torch.Generator) -> Tensor:
+    """Labels in one channel, or one channel per region; voxels to ignore have a channel or value, but are not drawn."""
+    regions = labels.num_segmentation_heads if labels.has_regions else 0
+    size = (setting.batch, regions or 1, *setting.patch)
+    target = torch.randint(0, 2 if regions else labels.num_segmentation_heads, size, generator=generator)
+    extra = torch.zeros_like(target[:, :1]) if regions and labels.has_ignore_label else target[:, :0]
+    return torch.cat([target, extra], dim=1)

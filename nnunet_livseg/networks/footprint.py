@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def conv_feature_map_size(network: nn.Module, input_size: Sequence[int], input_channels: int) -> int:
@@ -36,6 +37,42 @@ def run_on_meta(network: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
     state = {name: tensor.detach().to("meta") for name, tensor in tensors}
     with torch.no_grad(), _all_outputs(network):
         return torch.func.functional_call(network, state, (x,), tie_weights=False)
+
+
+def forward_flops(network: nn.Module, x: Tensor) -> float:
+    """Floating-point operations of a forward pass with all outputs; a multiplication and an addition are two.
+
+    ``network`` and ``x`` may be on the device meta, where the same is counted and nothing is computed.
+    """
+    with torch.device(x.device), torch.no_grad(), _all_outputs(network), FlopCounterMode(display=False) as counter:
+        network(x)
+    return float(counter.get_total_flops())
+
+
+def saved_for_backward(network: nn.Module, x: Tensor) -> int:
+    """Bytes of the tensors that a training step keeps for its backward pass, without the parameters.
+
+    ``network`` and ``x`` may be on the device meta.
+    """
+    own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with (
+        torch.device(x.device),
+        _all_outputs(network),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        network.train()
+        outputs = network(x)
+    total = sum(kept.values())
+    del outputs  # which had kept the tensors alive, so that no two had one address
+    return total
 
 
 @contextmanager

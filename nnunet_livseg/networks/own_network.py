@@ -69,11 +69,12 @@ class OwnNetwork(nn.Module):
         self.decoder.deep_supervision = deep_supervision
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """``x (B, C, *S)`` to logits ``(B, K, *S)``, or to the list of all outputs ``(B, K, *s)``."""
+        """``x (B, C, *S)`` to logits ``(B, K, *S)``, or to the list of all outputs ``(B, K, *s)``, which may be one."""
         outputs = as_list(self.network(x), dims=x.ndim - 2)
-        if not self.decoder.deep_supervision or max(len(outputs), len(self.strides)) == 1:
+        if not self.decoder.deep_supervision:
             return outputs[0]
-        if len(outputs) == 1:  # many return the prediction alone in evaluation; nnU-Net's validation loss needs all
+        if len(outputs) == 1 < len(self.strides):
+            # many return the prediction alone in evaluation; nnU-Net's validation loss needs all
             outputs = [outputs[0][(..., *(slice(None, None, step) for step in stride))] for stride in self.strides]
         return outputs
 

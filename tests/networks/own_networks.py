@@ -81,3 +81,99 @@ class CannotRunWithoutValues(MonaiLike):
 
     def forward(self, x):
         return super().forward(x) if float(x.sum()) < 1e9 else x
+
+
+# --- with a fault each, which livseg check-net names -----------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """Two layers."""
+
+    def __init__(self, spatial_dims, in_channels, out_channels):
+        super().__init__()
+        conv = (nn.Conv2d, nn.Conv3d)[spatial_dims - 2]
+        self.fine, self.head = conv(in_channels, 4, 3, padding=1), conv(4, out_channels, 1)
+
+    def forward(self, x):
+        return self.head(self.fine(x).relu())
+
+
+class Multiples(Plain):
+    """Takes multiples of 32 alone."""
+
+    def forward(self, x):
+        if any(size % 32 for size in x.shape[2:]):
+            raise ValueError("sizes must be multiples of 32")
+        return super().forward(x)
+
+
+class Unused(Plain):
+    """A layer that forward has forgotten."""
+
+    def __init__(self, spatial_dims, in_channels, out_channels):
+        super().__init__(spatial_dims, in_channels, out_channels)
+        self.forgotten = nn.Linear(3, 3)
+
+
+class Overflows(Plain):
+    """Values that float32 has and float16 has not."""
+
+    def forward(self, x):
+        large = self.fine(x) * 1e5
+        return self.head(large / 1e5)
+
+
+class Odd(Plain):
+    """An output at two thirds of the size."""
+
+    def forward(self, x):
+        final = super().forward(x)
+        return [final, nn.functional.interpolate(final, [2 * size // 3 for size in final.shape[2:]])]
+
+
+class Keeps(Plain):
+    """State in a plain attribute: no checkpoint has it."""
+
+    mean = 0.0
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 3 + x.detach().mean()
+        return super().forward(x - self.mean)
+
+
+class Branches(Plain):
+    """What is computed depends on values."""
+
+    def forward(self, x):
+        return super().forward(x if x.mean() > 0 else x + 1)
+
+
+class Chance(Plain):
+    """Dropout in evaluation, too."""
+
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), training=True)
+
+
+class Probabilities(Plain):
+    """Softmax at the end."""
+
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+class Late(Plain):
+    """A layer that is made when the first image comes."""
+
+    def forward(self, x):
+        if not hasattr(self, "late"):
+            self.late = type(self.head)(x.shape[1], x.shape[1], 1)
+        return super().forward(self.late(x))
+
+
+class Infinite(Plain):
+    """Not finite in float32 either."""
+
+    def forward(self, x):
+        return super().forward(x).abs().log().log()

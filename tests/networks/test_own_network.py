@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR
+from nnunet_livseg.losses import LOSSES, MultiOutputLoss
 from nnunet_livseg.planning.own_network import with_outputs
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import OWN
@@ -52,10 +55,11 @@ def test_a_network_is_built_trained_and_predicts(name, dim, strides, arguments):
     assert sum(output.weight for output in outputs) == pytest.approx(1)
     x = torch.randn(2, 2, *(16,) * dim)
     trained = network.train()(x)
-    trained = trained if isinstance(trained, list) else [trained]
+    targets = [torch.ones(2, 1, *(16 // s for s in stride)) for stride in strides]  # one per output, as nnU-Net's are
+    loss = MultiOutputLoss(LOSSES["dice_ce"](LabelManager(LIVER_AND_TUMOR, None), False, False), outputs)
+    loss(trained, targets).backward()
     assert [tuple(t.shape) for t in trained] == [(2, 3, *(16 // s for s in stride)) for stride in strides]
     validated = network.eval()(x)  # as nnU-Net's validation in training asks for it
-    validated = validated if isinstance(validated, list) else [validated]
     assert [v.shape for v in validated] == [t.shape for t in trained]
     network.decoder.deep_supervision = False
     assert network.eval()(x).shape == (2, 3, *(16,) * dim)

@@ -17,6 +17,9 @@ def test_planned_trained_continued_and_predicted(workplace, tmp_path, monkeypatc
     workplace.env["PYTHONPATH"] = os.pathsep.join([str(NETWORKS), before])
     short = ("--recipe", "nnunet", "--iterations", 2, "--validation-iterations", 1)
     network = ("--network", "own_networks.MonaiLike", "--option", "width=6", "-c", "2d")
+    checked = workplace.quick("livseg", "check-net", *network[1:], "-d", 901, "--patch", 32, 32, "-device", "cpu")
+    assert "own_networks.MonaiLike, 2d:" in checked and "ERROR" not in checked
+    assert "gradient             all 8 parameters have one" in checked
     said = workplace.run("livseg", "plan", "-d", 901, *network, *short, "--epochs", 1)
     assert "-tr LivSegTrainer -p MonaiLikeNnunetPlans" in said
     model = ("901", "2d", "all", "-tr", "LivSegTrainer", "-p", "MonaiLikeNnunetPlans", "-device", "cpu")
