@@ -151,6 +151,7 @@ COMMAND_PAGES = {  # where a command is explained at length
     "phantom": ("phantom",),
     "papers/index": ("list",),
     "training": ("plan",),
+    "studies": ("study",),
     "segment": ("segment",),
     "attention": ("attention",),
     "postprocessing": ("postprocess",),

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="option or argument of the network, VALUE as in JSON; may be repeated (default: none)")  # fmt: skip
     own("--init", metavar="CHECKPOINT",
         help="checkpoint of another training whose matching weights to start from (default: none)")  # fmt: skip
+    add(parser, "seed", says="chance")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
         spacing_mm=tuple(args.spacing) if args.spacing else None,
         features=tuple(args.features) if args.features else None,
         init=args.init,
+        seed=args.seed,
         options={"network": args.network, "arguments": options} if args.network else options,
         configurations=tuple(args.configurations) if args.configurations else None,
     )
