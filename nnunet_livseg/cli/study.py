@@ -5,6 +5,7 @@ run       prepares the datasets, trains what is missing, and writes the report. 
           interruption. With a table [slurm] in the file, it submits the jobs (extra slurm).
 status    lists the jobs. What was trained by hand counts.
 report    writes tables and page of what is finished.
+sbatch    writes plain job scripts for Slurm, and submit.sh, which needs no Python.
 job       runs one job here; all engines call it.
 
 examples:
@@ -24,13 +25,14 @@ STEP = "plan and train"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of all steps."""
-    steps = parser.add_subparsers(dest="step", required=True, metavar="new|run|status|report|job")
+    steps = parser.add_subparsers(dest="step", required=True, metavar="new|run|status|report|sbatch|job")
     new = steps.add_parser("new", help="write a study file to start from")
     run = steps.add_parser("run", help="do what is missing, then write the report")
     status = steps.add_parser("status", help="list all jobs and how far they are")
     report = steps.add_parser("report", help="write tables and page of what is finished")
+    sbatch = steps.add_parser("sbatch", help="write job scripts for Slurm")
     job = steps.add_parser("job", help="run one job here")
-    for step in (new, run, status, report, job):
+    for step in (new, run, status, report, sbatch, job):
         step.add_argument("file", type=Path, metavar="FILE", help="study file, such as study.toml")
     add(new, "dataset", default="901")
     new.add_argument(
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Run the step."""
-    steps = {"new": _new, "run": _run, "status": _status, "report": _report, "job": _job}
+    steps = {"new": _new, "run": _run, "status": _status, "report": _report, "sbatch": _sbatch, "job": _job}
     return steps[args.step](args)
 
 
@@ -63,10 +65,11 @@ def _plan(args: argparse.Namespace):
 
 
 def _status(args: argparse.Namespace) -> None:
+    from nnunet_livseg.study.slurm_engine import with_queued
     from nnunet_livseg.study.status import all_states, state_rows, status_text
 
     plan = _plan(args)
-    states = all_states(plan)
+    states = with_queued(plan, all_states(plan))
     if args.json:
         put_json(args.json, state_rows(states))
     if args.json != "-":
@@ -79,12 +82,14 @@ def _job(args: argparse.Namespace) -> None:
     run_job(_plan(args), args.job)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int | None:
     from nnunet_livseg.study.job_state import DONE
     from nnunet_livseg.study.local_engine import LocalEngine
     from nnunet_livseg.study.status import all_states, failed_text
 
     plan = _plan(args)
+    if plan.study.slurm is not None:
+        return _submit(plan)
     LocalEngine(plan).run()
     states = all_states(plan)
     print(*failed_text(plan, states), sep="\n")
@@ -103,3 +108,21 @@ def _write_report(plan, *, latex: bool) -> int:
     print(written.text)
     print(f"written to {plan.study.folder}")
     return DONE_BUT if written.missing else 0
+
+
+def _submit(plan) -> None:
+    from nnunet_livseg.study.slurm_engine import submit, with_queued
+    from nnunet_livseg.study.status import all_states
+
+    ids = submit(plan, with_queued(plan, all_states(plan)))
+    print(f"submitted {len(ids)} jobs" if ids else "nothing to submit: every job is done, running or queued")
+    print(f"next:\n  livseg study status {plan.study.path.name}")
+
+
+def _sbatch(args: argparse.Namespace) -> None:
+    from nnunet_livseg.study.slurm_scripts import write_scripts
+    from nnunet_livseg.study.status import all_states
+
+    plan = _plan(args)
+    script = write_scripts(plan, all_states(plan))
+    print(f"wrote {script.parent}\nnext, where sbatch is:\n  sh {script}")

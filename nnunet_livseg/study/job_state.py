@@ -107,7 +107,7 @@ def _wanted(plan: StudyPlan) -> dict:
     return as_read({spec.name: vars(spec.overrides) for spec in plan.plans})
 
 
-# --- files of a job --------------------------------------------------------------------------------------------------------
+# --- files of a job ---------------------------------------------------------------------------------------------------
 
 
 def file_stem(job: str) -> str:

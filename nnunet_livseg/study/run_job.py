@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -71,6 +72,8 @@ def _train(plan: StudyPlan, training: Training) -> None:
     state = job_state.training_state(plan, training)
     if state.word == job_state.RUNNING:
         raise FolderTakenError(f"{training.name} is running: {state.remark}.")
+    if hasattr(signal, "SIGUSR2"):  # submitit's, which Slurm sends to every process of a job; we get SIGUSR1 for it
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     with holding(place, slot=os.environ.get(SLOT, "")):
         job_state.forget_failure(plan, training.name)
         validate_only = (place / FINAL).is_file()
