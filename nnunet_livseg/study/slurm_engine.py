@@ -1,10 +1,12 @@
 """Jobs of a study on Slurm through submitit: arrays that wait for each other and come back after a pre-emption."""
 
 import getpass
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,10 @@ class SlurmJob:
         """Called by submitit before Slurm ends the job: let it save and leave, and ask for another one."""
         from submitit.helpers import DelayedSubmission
 
-        self._process.send_signal(signal.SIGUSR1)
-        self._process.wait()
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._process.pid, signal.SIGUSR1)
+            # this runs as a signal handler, most likely inside the other wait, whose lock it would wait for
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(SlurmJob(self.command, self.log))
 
 
