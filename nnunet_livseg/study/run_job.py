@@ -1,7 +1,6 @@
 """One job of a study in this process: every engine starts jobs through here, and so can a person."""
 
 import os
-import resource
 import signal
 import sys
 import traceback
@@ -101,9 +100,17 @@ def _note_cost(plan: StudyPlan, training: Training) -> None:
     import torch
 
     path = job_state.cost_file(plan, training.name)
-    gpu = torch.cuda.max_memory_allocated() / _GIB if torch.cuda.is_available() else 0.0
-    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / _GIB
+    now = {"gpu_gib": torch.cuda.max_memory_allocated() / _GIB if torch.cuda.is_available() else 0.0}
+    now["host_gib"] = _host_bytes() / _GIB
     before = read_json(path, remedy="Remove it.") if path.is_file() else {}
-    most = {"gpu_gib": max(gpu, before.get("gpu_gib", 0.0)), "host_gib": max(host, before.get("host_gib", 0.0))}
-    write_json(path, {name: round(value, 3) for name, value in most.items()})
+    write_json(path, {name: round(max(value, before.get(name, 0.0)), 3) for name, value in now.items()})
+
+
+def _host_bytes() -> int:
+    """The most memory that this process has had; 0 where that is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

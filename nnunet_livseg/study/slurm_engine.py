@@ -17,7 +17,7 @@ from nnunet_livseg.study import job_state
 from nnunet_livseg.study.job_state import DONE, QUEUED, RUNNING, JobState
 from nnunet_livseg.study.slurm_scripts import MOST, Stage, sbatch_options, stages
 from nnunet_livseg.study.study_file import Slurm
-from nnunet_livseg.study.study_jobs import StudyPlan
+from nnunet_livseg.study.study_jobs import REPORT, StudyPlan
 
 MOST_TIMEOUTS = 1000  # a training of weeks is continued as often as it needs
 
@@ -69,9 +69,10 @@ def submit(plan: StudyPlan, states: Mapping[str, JobState], *, cluster: str = "s
     ids: dict[str, str] = {}
     after = ""
     waiting = {name: state for name, state in states.items() if state.word != QUEUED}
-    for stage in stages(plan, waiting):
-        if not stage.jobs or (len(stage.jobs) == 1 and not ids and not stage.trains and stage.name == "report"):
-            continue
+    todo = [stage for stage in stages(plan, waiting) if stage.jobs]
+    if all(stage.name == REPORT for stage in todo):
+        return {}
+    for stage in todo:
         executor.update_parameters(**_parameters(plan, stage, after, cluster))
         submitted = []
         for start in range(0, len(stage.jobs), MOST):
@@ -119,8 +120,10 @@ def _parameters(plan: StudyPlan, stage: Stage, after: str, cluster: str) -> dict
         return common
     options = {key.replace("-", "_"): value for key, value in sbatch_options(plan, stage).items()}
     own = ("job_name", "time", "cpus_per_task", "mem", "partition", "signal", "gpus_per_node")
-    more = {key: value for key, value in options.items() if key not in own} | ({"dependency": after} if after else {})
-    found = {"cpus_per_task": slurm.cpus, "slurm_mem": options["mem"], "slurm_additional_parameters": more}
+    more = {key: value for key, value in options.items() if key not in own}
+    if after:
+        more |= {"dependency": after, "kill_on_invalid_dep": "yes"}
+    found = {"cpus_per_task": slurm.cpus, "slurm_mem": options.get("mem"), "slurm_additional_parameters": more}
     found |= {"slurm_signal_delay_s": slurm.warning_s, "slurm_array_parallelism": slurm.at_once or MOST}
     found["slurm_gpus_per_node"] = options.get("gpus_per_node")
     if slurm.partition:

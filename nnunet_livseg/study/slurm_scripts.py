@@ -70,7 +70,11 @@ def job_script(plan: StudyPlan, stage: Stage, name: str, count: int) -> str:
     slurm = plan.study.slurm or Slurm()
     lines = [f"#SBATCH --{key}={value}" for key, value in sbatch_options(plan, stage).items()]
     limit = f"%{slurm.at_once}" if stage.trains and slurm.at_once else ""
-    lines += [f"#SBATCH --array=0-{count - 1}{limit}", "#SBATCH --output=/dev/null", "#SBATCH --open-mode=append"]
+    lines += [
+        f"#SBATCH --array=0-{count - 1}{limit}",
+        "#SBATCH --output=/dev/null",
+        "#SBATCH --kill-on-invalid-dep=yes",
+    ]
     folders = [f"export {key}={shlex.quote(os.environ[key])}" for key in VARIABLES if os.environ.get(key)]
     place = plan.study.folder
     return "\n".join(
@@ -100,7 +104,9 @@ def sbatch_options(plan: StudyPlan, stage: Stage) -> dict[str, str]:
     """Options of ``sbatch`` by name."""
     slurm = plan.study.slurm or Slurm()
     options = {"job-name": f"{plan.study.path.stem}-{stage.name}", "time": _time(slurm.hours)}
-    options |= {"cpus-per-task": str(slurm.cpus), "mem": f"{slurm.memory_gb}G"}
+    options["cpus-per-task"] = str(slurm.cpus)
+    if slurm.memory_gb:
+        options["mem"] = f"{slurm.memory_gb}G"
     if slurm.partition:
         options["partition"] = slurm.partition
     if stage.trains:

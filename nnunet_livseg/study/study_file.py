@@ -19,6 +19,7 @@ else:
 
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")  # a cascade needs all folds of another one first
 DEVICES = ("cuda", "cpu", "mps")
+_SETTING_KINDS = {"learning_rate": (int, float), "loss": str, "patch": list, "spacing_mm": list, "features": list}
 _OWN = ("recipe", "init", "seed", "configurations", "options")  # entries of Overrides that are no [settings]
 SETTINGS = tuple(entry.name for entry in fields(Overrides) if entry.name not in _OWN)
 
@@ -54,7 +55,7 @@ class Slurm:
     Attributes:
         partition: Where to; empty: the site's default.
         hours: Time limit of a job; a training that needs more is continued in the next one.
-        gpus: GPUs of a job; cpus: its processors; memory_gb: its memory.
+        gpus: GPUs of a job; cpus: its processors; memory_gb: its memory, 0: the site's default.
         at_once: Most jobs at the same time; 0: no limit.
         warning_s: How long before its end a job is told to save and leave.
         options: Other options of ``sbatch`` by name, such as ``account``.
@@ -167,9 +168,13 @@ def _slurm(path: Path, content: Mapping[str, Any]) -> Slurm:
     _require_known(path, "key of [slurm]", content, [entry.name for entry in fields(Slurm)])
     slurm = Slurm(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
     for key in ("hours", "gpus", "cpus", "memory_gb", "at_once", "warning_s"):
-        value, least = getattr(slurm, key), 0 if key in ("gpus", "at_once") else 0.01
+        value, least = getattr(slurm, key), 0 if key in ("gpus", "at_once", "memory_gb") else 0.01
         if not isinstance(value, (int, float)) or value < least:
             raise UserError(f"{path}: {key} in [slurm] is {value!r}, but must be a number above 0.")
+    if slurm.gpus > 1:
+        raise UserError(
+            f"{path}: gpus in [slurm] is {slurm.gpus}, but a training of a study uses one GPU, or 0 on a CPU."
+        )
     return slurm
 
 
@@ -182,6 +187,9 @@ def _checked(study: Study) -> Study:
     _require_known(path, "configuration that a study trains", study.configurations, CONFIGURATIONS)
     _require_known(path, "device", (study.device,), DEVICES)
     _require_known(path, "key of [settings]", study.settings, SETTINGS)
+    for key, value in study.settings.items():
+        if not isinstance(value, _SETTING_KINDS.get(key, int)) or isinstance(value, bool):
+            raise UserError(f"{path}: {key} in [settings] is {value!r}, which is not what livseg plan takes.")
     if study.gpus < 1:
         raise UserError(f"{path}: gpus is {study.gpus}, but must be at least 1.")
     values = {entry.name: getattr(study, entry.name) for entry in fields(study)}

@@ -25,12 +25,13 @@ def test_kills_at_random_moments_lose_nothing_and_give_the_same_table(tmp_path):
     calm, wild = Place(tmp_path / "calm").phantoms(), Place(tmp_path / "wild")
     start = time.monotonic()
     calm.run("run", calm.study(STUDY))
-    print(f"undisturbed: {time.monotonic() - start:.0f} s")
+    calm_s = time.monotonic() - start
+    print(f"undisturbed: {calm_s:.0f} s", flush=True)
     shutil.copytree(calm.folder / "nnUNet_raw", wild.folder / "nnUNet_raw", dirs_exist_ok=True)
     file, chance, done = wild.study(STUDY), random.Random(), {}
     for number in range(KILLS):
         process = wild.start("run", file)
-        time.sleep(chance.uniform(1, 45))
+        time.sleep(chance.uniform(1, calm_s / 5))
         victims = [[process.pid], jobs_below(wild), [process.pid, *jobs_below(wild)]][number % 3]
         for victim in victims:
             kill(victim)
@@ -41,7 +42,7 @@ def test_kills_at_random_moments_lose_nothing_and_give_the_same_table(tmp_path):
         now = finished(wild)
         assert {path: now.get(path) for path in done} == done, "a finished result was lost or done again"
         done = now
-        print(f"kill {number + 1}: {len(done)} of 6 trainings finished")
+        print(f"kill {number + 1}: {len(done)} of 6 trainings finished", flush=True)
     wild.run("run", file)
     assert {path: finished(wild).get(path) for path in done} == done
     tables = [(place.folder / "study" / f"scores_{DATASET}.csv").read_text() for place in (calm, wild)]

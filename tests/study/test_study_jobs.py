@@ -65,6 +65,11 @@ def test_what_does_not_exist_is_left_out_and_said(place):
         ('datasets = [901]\nrows = ["dpcnet"]\n[settings]\nepoch = 2', "'epoch'. Did you mean epochs"),
         ('datasets = [901]\nrows = ["dpcnet"]\n[slurm]\npartion = "a"', "'partion'. Did you mean partition"),
         ('datasets = [901]\nrows = ["dpcnet"]\n[slurm]\nhours = "a day"', "hours in [slurm] is 'a day'"),
+        ('datasets = [901]\nrows = ["dpcnet"]\n[slurm]\ngpus = 2', "uses one GPU"),
+        (
+            'datasets = [901]\nrows = ["dpcnet"]\n[settings]\nlearning_rate = "low"',
+            "learning_rate in [settings] is 'low'",
+        ),
         ('datasets = [901]\nrows = ["dpcnet"]\nbaseline = "dpcnett"', "baseline 'dpcnett' is none of"),
         ('datasets = ["Dataset901_Phantm"]\nrows = ["dpcnet"]', "Did you mean Dataset901_Phantom"),
         ('datasets = [901]\nrows = ["dpcnet"]\nfolds = ["first"]', 'must be numbers or "all"'),
