@@ -15,7 +15,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json, write_json
 from nnunet_livseg.study import job_state
 from nnunet_livseg.study.job_state import DONE, QUEUED, RUNNING, JobState
-from nnunet_livseg.study.slurm_scripts import MOST, Stage, sbatch_options, stages
+from nnunet_livseg.study.slurm_scripts import MOST, JobStage, sbatch_options, stages
 from nnunet_livseg.study.study_file import Slurm
 from nnunet_livseg.study.study_jobs import REPORT, StudyPlan
 
@@ -113,7 +113,7 @@ def _slurm_job(plan: StudyPlan, name: str) -> SlurmJob:
     return SlurmJob(command, log)
 
 
-def _parameters(plan: StudyPlan, stage: Stage, after: str, cluster: str) -> dict[str, Any]:
+def _parameters(plan: StudyPlan, stage: JobStage, after: str, cluster: str) -> dict[str, Any]:
     slurm = plan.study.slurm or Slurm()
     common = {"name": f"{plan.study.path.stem}-{stage.name}", "timeout_min": max(1, round(slurm.hours * 60))}
     if cluster == "local":

@@ -18,7 +18,7 @@ MOST = 1000  # tasks of an array; Slurm's own limit, MaxArraySize, is 1001 unles
 
 
 @dataclass(frozen=True)
-class Stage:
+class JobStage:
     """Jobs that may run at the same time, after those of the stages before them."""
 
     name: str
@@ -26,13 +26,13 @@ class Stage:
     trains: bool = False
 
 
-def stages(plan: StudyPlan, states: Mapping[str, JobState]) -> list[Stage]:
+def stages(plan: StudyPlan, states: Mapping[str, JobState]) -> list[JobStage]:
     """What is to be done, in three stages: prepare, train, report."""
     todo = [name for name, state in states.items() if state.word not in (DONE, RUNNING)]
     datasets = {preparation(dataset) for dataset in plan.datasets}
     prepare = [name for name in todo if name in datasets]
     train = [name for name in todo if name not in datasets]
-    return [Stage("prepare", prepare), Stage("train", train, trains=True), Stage(REPORT, [REPORT])]
+    return [JobStage("prepare", prepare), JobStage("train", train, trains=True), JobStage(REPORT, [REPORT])]
 
 
 def write_scripts(plan: StudyPlan, states: Mapping[str, JobState]) -> Path:
@@ -52,7 +52,7 @@ def write_scripts(plan: StudyPlan, states: Mapping[str, JobState]) -> Path:
     return folder / "submit.sh"
 
 
-def _arrays(stage: Stage) -> Iterator[tuple[str, Sequence[str]]]:
+def _arrays(stage: JobStage) -> Iterator[tuple[str, Sequence[str]]]:
     for number, start in enumerate(range(0, len(stage.jobs), MOST)):
         yield f"{stage.name}{number or ''}", stage.jobs[start : start + MOST]
 
@@ -65,7 +65,7 @@ def _submission(names: Sequence[str], next_waits: str) -> list[str]:
     return [*lines, f"after=--dependency={next_waits}:" + ":".join(f"${{{name}}}" for name in names)]
 
 
-def job_script(plan: StudyPlan, stage: Stage, name: str, count: int) -> str:
+def job_script(plan: StudyPlan, stage: JobStage, name: str, count: int) -> str:
     """A script whose task N does the job in line N of the list beside it, and asks to be started again if it must."""
     slurm = plan.study.slurm or Slurm()
     lines = [f"#SBATCH --{key}={value}" for key, value in sbatch_options(plan, stage).items()]
@@ -100,7 +100,7 @@ def program(slurm: Slurm) -> list[str]:
     return ["livseg"] if slurm.setup else [shlex.quote(sys.executable), "-m", "nnunet_livseg.cli"]
 
 
-def sbatch_options(plan: StudyPlan, stage: Stage) -> dict[str, str]:
+def sbatch_options(plan: StudyPlan, stage: JobStage) -> dict[str, str]:
     """Options of ``sbatch`` by name."""
     slurm = plan.study.slurm or Slurm()
     options = {"job-name": f"{plan.study.path.stem}-{stage.name}", "time": _time(slurm.hours)}
