@@ -58,8 +58,7 @@ class LocalEngine:
     def _step(self) -> bool:
         """Start what can be started; whether there is something to wait for."""
         states = all_states(self.plan)
-        others = {name: state for name, state in states.items() if state.word == RUNNING} | {}
-        others = {name: state for name, state in others.items() if name not in self._children}
+        others = {n: state for n, state in states.items() if state.word == RUNNING and n not in self._children}
         for name, state in others.items():
             self._tell(f"waits for {name}, which is running {state.remark}")
         free = [slot for slot in self._slots() if slot not in self._taken(others)]

@@ -20,6 +20,7 @@ LEAD = (
     "bootstraps. Each method is tested against the baseline (Wilcoxon signed-rank, Holm over the methods). Bold: "
     "significant and larger than the noise between two runs."
 )
+_FONT = 'font-family="Helvetica, Arial, sans-serif"'  # which the page's styles give to figures in it
 FEW = 6  # cases below which the Wilcoxon test cannot reach p < 0.05
 
 
@@ -47,7 +48,7 @@ def write_study_report(plan: StudyPlan, *, latex: bool = False) -> WrittenReport
 def _write_tables(plan: StudyPlan, results: DatasetResults, *, with_latex: bool) -> None:
     out, name = plan.study.folder, results.dataset
     for figure, svg in _figures(results).items():
-        write_text(out / "figures" / f"{name}_{figure}.svg", svg)
+        write_text(out / "figures" / f"{name}_{figure}.svg", svg.replace("<svg ", f"<svg {_FONT} ", 1))
     if results.comparison is None:
         return
     write_text(out / f"scores_{name}.csv", scores_csv(results))
