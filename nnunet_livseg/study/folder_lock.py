@@ -40,6 +40,7 @@ class Holder:
     process: int
     slot: str
     beat: float  # seconds since the epoch
+    left: bool = False  # it has ended by itself
 
     def __str__(self) -> str:
         return f"process {self.process} of {self.host}"
@@ -57,20 +58,25 @@ def holding(folder: Path, *, slot: str = "") -> Iterator[None]:
     with path.open("a+") as file:
         if _beats_elsewhere(last) or not _take(file):
             raise FolderTakenError(f"{folder} is being written by {last or 'a new job'}, so nothing is started there.")
-        _write(file, {"host": socket.gethostname(), "process": os.getpid(), "slot": slot})
+        us = {"host": socket.gethostname(), "process": os.getpid(), "slot": slot}
+        _write(file, us)
         stop = threading.Event()
         threading.Thread(target=_beat, args=(path, stop), daemon=True).start()
         try:
             yield
         finally:
             stop.set()
-            _write(file, {})  # the file stays: to remove it while another process waits for it would make two locks
+            # the file stays: it says that the last writes were ours, and to remove it while another process opens it
+            # would make two locks
+            _write(file, us | {"left": True})
 
 
 def holder(folder: Path) -> Holder | None:
     """The process that writes ``folder`` now; not for a folder that this process itself holds."""
     last = last_holder(folder)
-    if last is None or _beats_elsewhere(last):
+    if last is None or last.left:
+        return None
+    if _beats_elsewhere(last):
         return last
     if fcntl is None:
         return last if time.time() - last.beat < DEAD_S else None
@@ -80,13 +86,13 @@ def holder(folder: Path) -> Holder | None:
 
 
 def last_holder(folder: Path) -> Holder | None:
-    """The process that writes ``folder`` or has died doing so; ``None`` after one that has ended by itself."""
+    """The last process that has had ``folder``, whether it has it now, has left or has died; ``None`` if none has."""
     path = folder / NAME
     try:
         content, beat = read_json(path, keys=("host", "process", "slot"), remedy=""), path.stat().st_mtime
     except (UserError, OSError):
         return None
-    return Holder(content["host"], content["process"], content["slot"], beat)
+    return Holder(content["host"], content["process"], content["slot"], beat, content.get("left", False))
 
 
 def _take(file: IO[str]) -> bool:
@@ -101,7 +107,7 @@ def _take(file: IO[str]) -> bool:
 
 def _beats_elsewhere(last: Holder | None) -> bool:
     """Whether a job of another machine is alive, as far as its heartbeat tells."""
-    return last is not None and last.host != socket.gethostname() and time.time() - last.beat < DEAD_S
+    return last is not None and not last.left and last.host != socket.gethostname() and time.time() - last.beat < DEAD_S
 
 
 def _write(file: IO[str], content: Mapping[str, Any]) -> None:
