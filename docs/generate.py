@@ -158,6 +158,7 @@ COMMAND_PAGES = {  # where a command is explained at length
     "papers/index": ("list",),
     "training": ("plan",),
     "your_network": ("check-net",),
+    "studies": ("study",),
     "segment": ("segment",),
     "attention": ("attention",),
     "postprocessing": ("postprocess",),

@@ -103,6 +103,7 @@ class Overrides:
     spacing_mm: tuple[float, ...] | None = None
     features: tuple[int, ...] | None = None  # channels per stage; fixes the number of stages
     init: str | None = None
+    seed: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # of the network
     configurations: tuple[str, ...] | None = None
 
@@ -127,7 +128,7 @@ def plans_name(
     """Name of the plans file: ``DPCNetPlans``, with what is not the default: preset, source, recipe, initial weights.
 
     ``DPCNetPaperPlans``, ``DPCNetResEncUNetMPlans`` (from ``nnUNetResEncUNetMPlans``), ``DPCNetNnunetPlans``,
-    ``DPCNetInitPlans``; of a network of the user's ``MyNetPlans``.
+    ``DPCNetInitPlans``; of a network of the user's ``MyNetPlans``. A seed is last: ``DPCNetPlansSeed1``.
     """
     options = overrides.options if overrides is not None else {}
     own = str(options.get("network", "")).rpartition(".")[2]
@@ -135,7 +136,12 @@ def plans_name(
     parts.append(source.removeprefix("nnUNet").removesuffix("Plans"))
     if overrides is not None:
         parts += ["" if overrides.recipe == "paper" else overrides.recipe.capitalize(), "Init" * bool(overrides.init)]
-    return "".join(parts) + "Plans"
+    return "".join(parts) + "Plans" + seed_suffix(overrides)
+
+
+def seed_suffix(overrides: Overrides | None) -> str:
+    """What the name of plans with a seed ends in; nothing else in them depends on it but the recipe."""
+    return "" if overrides is None or overrides.seed is None else f"Seed{overrides.seed}"
 
 
 def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name: str, overrides: Overrides) -> dict:
@@ -224,7 +230,7 @@ def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> l
 
 def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Overrides) -> dict[str, Any]:
     recipe = NNUNET if overrides.recipe == "nnunet" else (numbers.recipe or variant.recipe)
-    asked = ("epochs", "iterations", "validation_iterations", "learning_rate", "init")
+    asked = ("epochs", "iterations", "validation_iterations", "learning_rate", "init", "seed")
     changes = {name: getattr(overrides, name) for name in asked if getattr(overrides, name) is not None}
     return {
         "variant": variant.name,
@@ -247,7 +253,8 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
     if overrides.batch or preset.batch:
         configuration["batch_size"] = overrides.batch or preset.batch
     if preset.window_hu is not None or spacing is not None:
-        configuration["data_identifier"] = f"{plans['plans_name']}_{name}"
+        owner = plans["plans_name"].removesuffix(seed_suffix(overrides))  # other seeds share the data
+        configuration["data_identifier"] = f"{owner}_{name}"
     options = {**variant.options, **preset.options, **overrides.options, **phase_options(variant, plans)}
     if variant is OWN:
         options["patch_size"] = list(configuration["patch_size"])

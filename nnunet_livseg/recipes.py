@@ -45,6 +45,8 @@ class Recipe:
         checkpoint_minutes: Save ``checkpoint_latest.pth`` at the end of an epoch when the last is older than this.
         validation_scales: Sizes in plane at which the final validation predicts, see ``multiscale``.
         init: Checkpoint whose matching weights the training starts from.
+        seed: Seed of the initial weights and of every epoch, so that an epoch that is repeated is the same again
+            (``None``: chance, as in nnU-Net).
     """
 
     optimizer: str = "sgd"
@@ -68,6 +70,7 @@ class Recipe:
     checkpoint_minutes: float = 5
     validation_scales: Sequence[float] = field(default_factory=lambda: [1.0])
     init: str | None = None
+    seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What a plans file holds."""
@@ -104,6 +107,8 @@ class Recipe:
                 raise UserError(
                     f"{name} is {getattr(self, name)!r}, but a training needs a whole number of at least 1."
                 )
+        if self.seed is not None and (not isinstance(self.seed, int) or self.seed < 0):
+            raise UserError(f"the seed is {self.seed!r}, but must be a whole number of at least 0.")
         if not self.learning_rate > 0:
             raise UserError(f"the learning rate is {self.learning_rate}, but must be above 0.")
         _require_entries("auxiliary_decay", self.auxiliary_decay, ("every", "factor"))

@@ -3,6 +3,7 @@
 Everything that is not here is nnU-Net's: data loading, augmentation, sliding window, validation, export.
 """
 
+import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -139,10 +140,25 @@ class LivSegTrainer(nnUNetTrainer):
             require_matching_data(
                 Path(self.preprocessed_dataset_folder), self.plans_manager, self.configuration_name, self.dataset_json
             )
+        self._seed(0)
         super().initialize()
         self._require_weighted_outputs()
         if not self.logger.resume:
             self._load_initial_weights()
+
+    def _seed(self, stage: int) -> None:
+        """Start the random numbers of a stage where the recipe has a seed: 0 initial weights, 1 the first epoch, ...
+
+        So an epoch that ``--c`` repeats draws what it drew before, as far as no worker processes draw (nnU-Net lets
+        chance seed those).
+        """
+        if self.recipe.seed is None:
+            return
+        rank = getattr(self, "global_rank", self.local_rank)
+        number = int(np.random.SeedSequence([self.recipe.seed, stage, rank]).generate_state(1)[0])
+        random.seed(number)
+        np.random.seed(number)  # noqa: NPY002 - which nnU-Net draws from
+        torch.manual_seed(number)
 
     def _require_weighted_outputs(self) -> None:
         """A subclass's loss that leaves out the last output, as nnU-Net's do, must have one before it."""
@@ -252,8 +268,9 @@ class LivSegTrainer(nnUNetTrainer):
             )
 
     def on_train_epoch_start(self) -> None:
-        """As nnU-Net's; the weights of the outputs are those of this epoch."""
+        """As nnU-Net's; the weights of the outputs and the seed are those of this epoch."""
         super().on_train_epoch_start()
+        self._seed(self.current_epoch + 1)
         for part in self.loss.modules() if isinstance(self.loss, nn.Module) else ():
             if isinstance(part, MultiOutputLoss):
                 part.set_epoch(self.current_epoch)

@@ -34,6 +34,7 @@ FLOORS = (
     "reference_networks training",
     "trainers planning",
     "discovery inference",
+    "study",
     "diagnostics",
     "cli",
 )

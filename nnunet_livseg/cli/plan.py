@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "option", says="none")
     own("--init", metavar="CHECKPOINT",
         help="checkpoint of another training whose matching weights to start from (default: none)")  # fmt: skip
+    add(parser, "seed", says="chance")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
         spacing_mm=tuple(args.spacing) if args.spacing else None,
         features=tuple(args.features) if args.features else None,
         init=args.init,
+        seed=args.seed,
         options={"network": args.network, "arguments": options} if args.network else options,
         configurations=tuple(args.configurations) if args.configurations else None,
     )

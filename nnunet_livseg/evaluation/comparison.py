@@ -1,7 +1,7 @@
 """Several methods on the same cases: paired tests, intervals, correction for many tests, and the noise floor."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +74,21 @@ def compare(
     return comparison
 
 
-def compare_results(results: Sequence[FolderResult], *, folds: int | None = None) -> Comparison:
+def compare_results(
+    results: Sequence[FolderResult],
+    *,
+    folds: int | None = None,
+    baseline: str | None = None,
+    floors: Mapping[str, float] | None = None,
+) -> Comparison:
     """Compare finished evaluations over the cases that all of them have.
+
+    Args:
+        results: One evaluation per method.
+        folds: Folds of the cross-validation behind the predictions.
+        baseline: The method that all others are tested against. Defaults to tests of every pair.
+        floors: ``structure.metric`` to the measured noise between two runs of one method. Defaults to what is known of
+            LiTS.
 
     Raises:
         UserError: No common case or structure, or different definitions.
@@ -97,7 +110,8 @@ def compare_results(results: Sequence[FolderResult], *, folds: int | None = None
     for structure in _common_structures(results):
         for metric, row in results[0].metrics.items():
             if row.better:
-                comparison.pairs += _tests(comparison, structure, metric, row.better)
+                floor = (floors or {}).get(f"{structure}.{metric}", noise_floor(structure, metric, n_folds))
+                comparison.pairs += _tests(comparison, structure, metric, row.better, baseline, floor)
                 merits = finite_merits(comparison.merits(structure, metric))
                 comparison.ranking[f"{structure}.{metric}"] = _ranking(comparison.names, merits)
     return comparison
@@ -140,19 +154,27 @@ def noise_floor(structure: str, metric: str, folds: int) -> float | None:
     return NOISE_FIVE_FOLDS if folds >= 5 else NOISE_ONE_FOLD
 
 
-def _tests(comparison: Comparison, structure: str, metric: str, better: str) -> list[PairedTest]:
+def _pairs(names: list[str], baseline: str | None) -> list[tuple[int, int]]:
+    """Of all methods, or of each with the baseline."""
+    if baseline is None:
+        return list(itertools.combinations(range(len(names)), 2))
+    return [(i, j) for j, name in enumerate(names) if name == baseline for i in range(len(names)) if i != j]
+
+
+def _tests(
+    comparison: Comparison, structure: str, metric: str, better: str, baseline: str | None, floor: float | None
+) -> list[PairedTest]:
     values, merits = comparison.values(structure, metric), comparison.merits(structure, metric)
     values = np.abs(values) if better == "zero" else values
     lacking = comparison.lacking(structure, metric).sum(axis=0).tolist()
     rows = []
-    for i, j in itertools.combinations(range(values.shape[1]), 2):
+    for i, j in _pairs(comparison.names, baseline):
         test = paired_tests(values[:, i], values[:, j]) | signed_ranks(merits[:, i], merits[:, j])
         balance = test.pop("balance")
         test["winner"] = comparison.names[i if balance > 0 else j] if balance else None
         test |= {"lacking_a": lacking[i], "lacking_b": lacking[j]}
         rows.append((comparison.names[i], comparison.names[j], test))
     adjusted = holm([test["p_wilcoxon"] for _, _, test in rows])
-    floor = noise_floor(structure, metric, comparison.folds)
     return [
         PairedTest(structure, metric, a, b, p_holm=p, noise_floor=floor, **(test | {"ci95": tuple(test["ci95"])}))
         for (a, b, test), p in zip(rows, adjusted, strict=True)

@@ -64,9 +64,9 @@ def comparison_document(comparison: Comparison) -> dict:
 
 TESTS = (
     "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
-    "pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference are in "
-    "comparison.csv. Where 0 is best (RVD) absolute values are compared. Mean difference, interval and t-test are over "
-    "the cases in which both methods have a value; the others are counted as excluded."
+    "tested pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference "
+    "are in comparison.csv. Where 0 is best (RVD) absolute values are compared. Mean difference, interval and t-test "
+    "are over the cases in which both methods have a value; the others are counted as excluded."
 )
 LACKING = (
     "A method without a value in a case by its own fault (infinite, or undefined although reference or prediction has "

@@ -1,6 +1,6 @@
 """A folder of predictions: evaluate every case, in parallel, resumable, and write all tables."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def evaluate_folder(
     images: str | Path | None = None,
     case_table: str | Path | None = None,
     method: str | None = None,
+    folds: Sequence[str] = (),
     workers: int | None = 1,
     memory_gb: float | None = None,
     progress: bool = False,
@@ -62,6 +63,7 @@ def evaluate_folder(
         images: Folder of the CTs, for pictures in the report.
         case_table: CSV file whose columns become strata.
         method: Name in tables. Defaults to the folder's name.
+        folds: Folds of a model folder. Defaults to all.
         workers: Largest number of processes; ``None``: as many as processors and memory allow. They are started anew,
             so a script that asks for more than one needs ``if __name__ == "__main__":``.
         memory_gb: Memory for all workers. Defaults to 80 % of the free memory.
@@ -76,7 +78,7 @@ def evaluate_folder(
     _require_own_summary(out)
     fallback = LITS_LABELS if options.mode == "lits" else None
     values = LabelValues(tuple(liver), tuple(tumor), tuple(reference_liver), tuple(reference_tumor))
-    inputs = find_inputs(predictions, references, values=values, images=images, fallback=fallback)
+    inputs = find_inputs(predictions, references, values=values, images=images, fallback=fallback, folds=folds)
     if inputs.guess and on_guess:
         on_guess("\n".join(inputs.guess))
     inputs.notes = [*inputs.notes, *inputs.guess]

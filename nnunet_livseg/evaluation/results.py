@@ -250,7 +250,7 @@ class Comparison:
         name = self.names[int(np.argmax(merits.mean(axis=0)))]
         tests = [p for p in self.pairs if (p.structure, p.metric) == (structure, metric) and name in (p.a, p.b)]
         proven = (test.significant and test.winner == name and not test.within_noise for test in tests)
-        return name, bool(tests) and all(proven)
+        return name, len(tests) == len(self.names) - 1 > 0 and all(proven)  # a baseline alone proves no other
 
 
 def finite_merits(merits: np.ndarray) -> np.ndarray:

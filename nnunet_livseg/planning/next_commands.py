@@ -1,6 +1,6 @@
 """The commands of nnU-Net and ours that come after ``livseg plan``: those that work, and no others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,7 +26,7 @@ def next_commands(plans: WrittenPlans, dataset: Path, variant: Variant, *, cases
     lines = [f"{STATES[plans.state]} {plans.path}"]
     lines += [f"skipped {name}: {reason}" for name, reason in plans.left_out.items()]
     lines += ["", "next:"]
-    make = _not_preprocessed(plans, dataset, cases)
+    make = not_preprocessed(plans, dataset, cases)
     number, name = dataset_number(dataset.name), plans.content["plans_name"]
     if make:
         lines.append(f"  nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(make)}")
@@ -96,8 +96,14 @@ def _prediction(configurations: Mapping[str, Any], number: str, network: str, fo
 # --- preprocessed data ------------------------------------------------------------------------------------------------
 
 
-def _not_preprocessed(plans: WrittenPlans, dataset: Path, cases: set[str] | None) -> list[str]:
-    """Configurations without data that were made with these plans; one for each folder of data."""
+def not_preprocessed(
+    plans: WrittenPlans, dataset: Path, cases: set[str] | None, *, only: Collection[str] | None = None
+) -> list[str]:
+    """Configurations without data that were made with these plans; one for each folder of data.
+
+    Args:
+        only: Configurations to look at. Defaults to all.
+    """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_livseg.training.preprocessed_data import require_matching_data
@@ -109,7 +115,7 @@ def _not_preprocessed(plans: WrittenPlans, dataset: Path, cases: set[str] | None
         else None
     )
     seen: dict[str, str] = {}
-    for name in plans.content["configurations"]:
+    for name in plans.content["configurations"] if only is None else only:
         identifier = manager.get_configuration(name).configuration.get("data_identifier", name)
         if identifier in seen:
             continue

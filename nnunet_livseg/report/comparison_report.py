@@ -39,7 +39,7 @@ def comparison_html(comparison: Comparison) -> str:
     ]
     body = [left_out(*comparison.methods), _not_common(comparison)]
     structures = list(dict.fromkeys(pair.structure for pair in comparison.pairs))
-    body += [_structure_section(comparison, name) for name in sorted(structures, key=lambda name: name != "tumor")]
+    body += [structure_section(comparison, name) for name in sorted(structures, key=lambda name: name != "tumor")]
     body.append(page.section("Distribution over cases", distribution_figures(comparison.methods)))
     if first.summary.get("lesion_strata"):
         body.append(page.section("Lesions by size", size_figures(comparison.methods)))
@@ -59,14 +59,15 @@ def _not_common(comparison: Comparison) -> str:
     return page.warning("Cases that not every method has: left out of the comparison", items)
 
 
-def _structure_section(comparison: Comparison, structure: str) -> str:
+def structure_section(comparison: Comparison, structure: str, *, title: str = "") -> str:
+    """Table, figures and tests of one structure."""
     plotted = [m for m in _PLOTTED if m in comparison.methods[0].metrics]
     tests = f"<details><summary>All tests</summary>{_tests(comparison, structure)}</details>"
     lead = (
         "Mean ± standard deviation. Bold: significantly better than every other method, by more than the noise floor."
     )
     return page.section(
-        structure.capitalize(),
+        title or structure.capitalize(),
         _table(comparison, structure),
         page.figures(*(draw(comparison, structure, m) for draw in (_forest, _ranks) for m in plotted)),
         page.figures(*(f for m in plotted[:2] for f in _scatters(comparison, structure, m))),

@@ -10,6 +10,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, remove_leftovers
 
 LATEST, BEST, FINAL = "checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth"  # nnU-Net's names
+TO_BE_CONTINUED = 75  # exit status of a training that --c continues: EX_TEMPFAIL of sysexits.h, "try again later"
 
 
 def write_checkpoint(path: Path, write: Callable[[str], None]) -> None:

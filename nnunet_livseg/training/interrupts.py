@@ -16,9 +16,7 @@ import torch
 import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_livseg.training.checkpoints import LATEST
-
-TO_BE_CONTINUED = 75  # exit status: EX_TEMPFAIL of sysexits.h, "try again later"
+from nnunet_livseg.training.checkpoints import LATEST, TO_BE_CONTINUED
 
 
 class AskedToLeave(Exception):
@@ -80,7 +78,12 @@ class StopSignals:
 
 
 def save_and_leave(trainer: nnUNetTrainer, signals: StopSignals) -> NoReturn:
-    """Save the weights beside the log of the complete epochs, so that ``--c`` repeats the running one; then leave."""
+    """Save the weights beside the log of the complete epochs, so that ``--c`` repeats the running one; then leave.
+
+    A training with a seed saves nothing: its result must not depend on when it was interrupted.
+    """
+    if trainer.recipe.seed is not None:
+        leave(trainer, signals, "A training with a seed continues from its last complete checkpoint.")
     for values in trainer.logger.get_checkpoint().values():
         del values[trainer.current_epoch :]
     trainer.current_epoch -= 1  # save_checkpoint adds one
