@@ -153,6 +153,7 @@ COMMAND_PAGES = {  # where a command is explained at length
     "training": ("plan",),
     "segment": ("segment",),
     "attention": ("attention",),
+    "export": ("export",),
     "postprocessing": ("postprocess",),
     "multi_scale": ("predict",),
     "two_stage": ("two-stage",),

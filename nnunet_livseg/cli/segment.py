@@ -32,6 +32,7 @@ from pathlib import Path
 from nnunet_livseg.cli.shared_options import add
 
 STEP = "predict"
+ENGINES = ("torch", "onnxruntime", "openvino")
 FORMATS = ("seg", "sr", "rtstruct", "nrrd", "itksnap", "none")
 
 
@@ -62,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "no_report", "identifiers")
     own("--overwrite", action="store_true", help="segment finished inputs again")
     add(parser, "device", says="the best that is available")
+    own("--engine", default="torch", choices=ENGINES,
+        help="what runs the network; all but torch need a folder of livseg export (default: torch)")  # fmt: skip
     add(parser, "quiet")
 
 
@@ -91,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
         checkpoint=args.checkpoint,
         quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
         device=args.device,
+        engine=args.engine,
         liver_model=args.liver_model,
         crop=args.crop,
         progress=not args.quiet,
