@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "folds", says="all that are trained")
     add(parser, "checkpoint", default="checkpoint_final.pth")
     own("--ct", nargs="+", metavar="CT",
-        help="CT to compare engines on, one image per channel (default: a synthetic CT)")  # fmt: skip
+        help="real CT to compare engines on, one image per channel (default: a synthetic CT)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,11 @@ each, with the model loaded once; finished ones are kept when the same command r
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
+--engine torch              nnU-Net's own (default); the others run a folder of livseg export on the CPU, faster
+--engine onnxruntime        float32
+--engine openvino           float32
+--engine openvino-bfloat16  rounds to 8 bits of precision; docs/export.md has the Dice that it costs
+
 --formats seg       DICOM SEG over the slices of a DICOM input
 --formats sr        its DICOM structured report (TID 1500)
 --formats rtstruct  DICOM RT structure set: contours for radiotherapy, of a DICOM input
@@ -32,7 +37,7 @@ from pathlib import Path
 from nnunet_livseg.cli.shared_options import add
 
 STEP = "predict"
-ENGINES = ("torch", "onnxruntime", "openvino")
+ENGINES = ("torch", "onnxruntime", "openvino", "openvino-bfloat16")
 FORMATS = ("seg", "sr", "rtstruct", "nrrd", "itksnap", "none")
 
 
@@ -64,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own("--overwrite", action="store_true", help="segment finished inputs again")
     add(parser, "device", says="the best that is available")
     own("--engine", default="torch", choices=ENGINES,
-        help="what runs the network; all but torch need a folder of livseg export (default: torch)")  # fmt: skip
+        help="what runs the network, as above (default: torch)")  # fmt: skip
     add(parser, "quiet")
 
 

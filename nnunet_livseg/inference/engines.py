@@ -1,5 +1,6 @@
-"""What runs an exported network in torch's place: ONNX Runtime or OpenVINO, on the CPU, in float32.
+"""What runs an exported network in torch's place: ONNX Runtime or OpenVINO, on the CPU.
 
+Both compute in float32. ``openvino-bfloat16`` rounds to 8 bits of precision, a shortcut whose Dice docs/export.md has.
 The network is data here: no class of it is imported, so a model of somebody else's class runs without that class.
 """
 
@@ -8,6 +9,7 @@ The network is data here: no class of it is imported, so a model of somebody els
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +25,10 @@ from nnunet_livseg.core.files import read_json
 TORCH = "torch"
 NETWORK = "network.onnx"  # in every fold of an exported folder, see export_model
 RECORD = "export.json"  # in the folder itself
-_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}  # of pyproject.toml
+BFLOAT16 = "openvino-bfloat16"
+_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", BFLOAT16: "openvino"}  # of pyproject.toml
 ENGINES = (TORCH, *_EXTRAS)
+FLOAT32 = ("onnxruntime", "openvino")  # which must give torch's labels
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -60,13 +64,14 @@ class Exported:
         """Refuse an engine that cannot run the model; returns what a result says of the engine.
 
         Raises:
-            UserError: The export found that it cannot, or the engine is not installed.
+            UserError: The export found that it cannot, or the engine does not run here.
         """
         if reason := self.content["not_exported"].get(engine):
             raise UserError(f"{self.folder.name} does not run in {engine}: {reason}\n  Take --engine {TORCH}.")
-        require_installed(engine)
+        require_usable(engine)
         checked = all(engine in of_fold for of_fold in self.content["parity"].values())
-        return f"{engine} {version(engine)}, float32{'' if checked else ', not compared with torch'}"
+        library, _, precision = engine.partition("-")
+        return f"{library} {version(library)}, {precision or 'float32'}{'' if checked else ', not compared with torch'}"
 
     def network(self, engine: str, folds: Sequence[str]) -> "EngineNetwork":
         """The networks of ``folds``.
@@ -78,22 +83,28 @@ class Exported:
         return EngineNetwork(files, engine, shape=self.content["input_shape"])
 
 
-def is_installed(engine: str) -> bool:
-    """Whether the engine's library is there."""
-    return find_spec(engine) is not None
+def is_usable(engine: str) -> bool:
+    """Whether the engine runs here."""
+    try:
+        require_usable(engine)
+    except UserError:
+        return False
+    return True
 
 
-def require_installed(engine: str) -> None:
-    """Refuse an engine whose library is not there.
+def require_usable(engine: str) -> None:
+    """Refuse an engine whose library is not there, or whose precision the processor lacks.
 
     Raises:
-        UserError: The message says what to install.
+        UserError: The message says what to install, or what to take.
     """
-    if not is_installed(engine):
+    if find_spec(engine.partition("-")[0]) is None:
         raise UserError(
             f"the engine {engine} is not installed.\n  pip install 'nnunet-livseg[{_EXTRAS[engine]}]', or take --engine"
             f" {TORCH}."
         )
+    if engine == BFLOAT16 and "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UserError("this processor does not compute in bfloat16.\n  Take --engine openvino, which is float32.")
 
 
 class EngineNetwork(nn.Module):
@@ -101,7 +112,7 @@ class EngineNetwork(nn.Module):
 
     Args:
         files: ONNX files, one per fold.
-        engine: ``onnxruntime`` or ``openvino``.
+        engine: One of ``ENGINES``, but not torch.
         shape: ``(1, C, *S)`` of the input.
 
     Raises:
@@ -147,12 +158,12 @@ def _in_onnxruntime(path: Path) -> tuple[Run, tuple[int, ...]]:
     return lambda x: session.run(None, {given.name: x})[0], tuple(given.shape)
 
 
-def _in_openvino(path: Path) -> tuple[Run, tuple[int, ...]]:
+def _in_openvino(path: Path, precision: str = "f32") -> tuple[Run, tuple[int, ...]]:
     compiled = openvino_core().compile_model(
         str(path),
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": "f32",  # by itself it takes bfloat16 where the processor has it
+            "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bfloat16 where the processor has it
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # two processes would share the first cores
@@ -170,4 +181,8 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-_OPENERS = {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}
+_OPENERS = {
+    "onnxruntime": _in_onnxruntime,
+    "openvino": _in_openvino,
+    BFLOAT16: partial(_in_openvino, precision="bf16"),
+}

@@ -27,7 +27,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import INCOMPLETE, write_json
 from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.inference.case_predictor import CasePredictor
-from nnunet_livseg.inference.engines import ENGINES, NETWORK, RECORD, TORCH, EngineNetwork, is_installed
+from nnunet_livseg.inference.engines import ENGINES, FLOAT32, NETWORK, RECORD, TORCH, EngineNetwork, is_usable
 from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.safe_weights import SafeWeights, write_safe_weights
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT, TrainedModel
@@ -36,7 +36,7 @@ from nnunet_livseg.postprocessing.steps_file import FILE as POSTPROCESSING
 FIRST_TORCH = (2, 6)  # whose exporter takes names of inputs
 FORMAT = 1  # raised when a key of export.json changes its meaning
 OTHERS = tuple(engine for engine in ENGINES if engine != TORCH)
-LEAST_EQUAL = 0.999  # share of labels on each patch; below, an engine does not run the network as torch does
+LEAST_EQUAL = 0.999  # share of labels on each patch; below, float32 does not run the network as torch does
 _PHANTOM = {"size": (48, 96, 96), "phases": 1}
 
 
@@ -149,7 +149,7 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> str:
 def compared(
     network: nn.Module, path: Path, patches: Mapping[str, Tensor], *, decide: Any
 ) -> tuple[dict[str, dict[str, Parity]], dict[str, str]]:
-    """Parity of every engine that is installed, by patch, and by engine why it does not run the network as torch does.
+    """Parity of every engine that is usable, by patch, and by engine why it does not run the network as torch does.
 
     Args:
         network: In torch.
@@ -160,7 +160,7 @@ def compared(
     with torch.inference_mode():
         expected = {name: network(patch)[0] for name, patch in patches.items()}
     found, reasons = {}, {}
-    for engine in filter(is_installed, OTHERS):
+    for engine in filter(is_usable, OTHERS):
         try:
             other = EngineNetwork([path], engine, shape=next(iter(patches.values())).shape)
             parities = {name: _parity(expected[name], other(patch)[0], decide) for name, patch in patches.items()}
@@ -168,7 +168,8 @@ def compared(
             reasons[engine] = _first_line(error)
             continue
         found[engine] = parities
-        if low := [name for name, parity in parities.items() if parity.equal_labels < LEAST_EQUAL]:
+        low = [name for name, parity in parities.items() if parity.equal_labels < LEAST_EQUAL]
+        if low and engine in FLOAT32:
             reasons[engine] = (
                 f"only {parities[low[0]].equal_labels:.2%} of the labels of the {low[0]} patch are torch's."
             )
@@ -247,7 +248,7 @@ def _record(predictor: CasePredictor, configuration: str, folds: Mapping[str, tu
     """All that a program needs to know that runs ``network.onnx`` by itself, and how well engines agree."""
     nnunet, model = predictor.nnunet, predictor.model
     plans, axes = nnunet.plans_manager, nnunet.allowed_mirroring_axes
-    packages = ("nnunetv2", "torch", *(name for name in ("onnx", "onnxscript", *OTHERS) if find_spec(name)))
+    packages = ("nnunetv2", "torch", *(name for name in ("onnx", "onnxscript", *FLOAT32) if find_spec(name)))
     return {
         "format": FORMAT,
         "model": model.name,

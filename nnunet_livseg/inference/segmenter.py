@@ -93,8 +93,8 @@ class Segmenter:
         checkpoint: File name of the weights.
         quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
         device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
-        engine: ``torch``; or ``openvino``, ``onnxruntime``, which run a model that ``livseg export`` has written, on
-            the CPU. A liver model that was not exported runs in torch.
+        engine: ``torch``; the others of ``engines.ENGINES`` run a model that ``livseg export`` has written, on the
+            CPU. A liver model that was not exported runs in torch.
         scales: Sizes in plane at which a CT is predicted, averaged; see ``multiscale``.
         liver_model: What finds the liver first, so that the model looks only there: the folder of a model (it is then
             ``fast``), or any ``LiverFinder``, such as another ``Segmenter`` with folds and a quality of its own.

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.files import write_text
-from nnunet_livseg.inference.engines import ENGINES, TORCH
+from nnunet_livseg.inference.engines import FLOAT32
 from nnunet_livseg.variants import VARIANTS, Variant
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 STORE, PAGE = REFERENCE / "engines.json", REFERENCE / "engines.md"
 COMMAND = "pytest --long -m long tests/networks/test_engine_table.py"
-OTHERS = tuple(engine for engine in ENGINES if engine != TORCH)
 PATCHES = ("random", "ct")
 
 
@@ -32,7 +31,7 @@ def name_of(row: Variant, dim: int) -> str:
 
 
 def used_versions() -> str:
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxscript", *OTHERS))
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxscript", *FLOAT32))
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -65,14 +64,14 @@ are not measured yet.
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The document for these entries."""
-    columns = [f"{engine}, {patch}" for engine in OTHERS for patch in PATCHES]
+    columns = [f"{engine}, {patch}" for engine in FLOAT32 for patch in PATCHES]
     versions = "\n".join(dict.fromkeys(f"Versions: {entry['versions']}." for entry in found.values()))
     head = _HEAD.format(command=COMMAND, versions=versions, columns=" | ".join(columns), lines="---|" * len(columns))
     lines = []
     for row in VARIANTS:
         for dim in row.dims:
             entry = found.get(name_of(row, dim), {"parity": {}, "not_exported": {}})
-            cells = [_cell(entry["parity"].get(engine, {}).get(patch)) for engine in OTHERS for patch in PATCHES]
+            cells = [_cell(entry["parity"].get(engine, {}).get(patch)) for engine in FLOAT32 for patch in PATCHES]
             reasons = "; ".join(f"{engine}: {reason}" for engine, reason in entry["not_exported"].items())
             lines.append(f"| `{row.trainer}` | {dim}D | {' | '.join(cells)} | {reasons.replace('|', ' ')} |")
     return "\n".join([head, *lines]) + "\n"

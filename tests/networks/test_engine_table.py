@@ -12,7 +12,7 @@ from nnunet_livseg.core.files import write_text
 from nnunet_livseg.reference_networks import build
 
 from .conftest import SHALLOW, SHALLOW_SIZE, small_configuration, tiny
-from .engine_table import OTHERS, PAGE, PATCHES, entries, graphs, page, record
+from .engine_table import FLOAT32, PAGE, PATCHES, entries, graphs, page, record
 
 
 def test_the_page_is_fresh():
@@ -23,7 +23,7 @@ def test_what_was_measured_is_whole_or_has_a_reason():
     found = entries()
     assert list(found) == [name for name in graphs() if name in found]
     for name, entry in found.items():
-        for engine in OTHERS:
+        for engine in FLOAT32:
             reason = entry["not_exported"].get(engine)
             assert reason or set(entry["parity"][engine]) == set(PATCHES), name
 
@@ -65,7 +65,7 @@ def test_row(name, real_patch, tmp_path):
         patches = {key: patch[:, :, patch.shape[2] // 2] for key, patch in patches.items()}
     path = tmp_path / "network.onnx"
     if reason := write_onnx(network.eval(), patches["random"], path):
-        found, reasons = {}, dict.fromkeys(OTHERS, reason)
+        found, reasons = {}, dict.fromkeys(FLOAT32, reason)
     else:
         found, reasons = compared(network, path, patches, decide=lambda logits: logits.argmax(0))
     parity = {engine: {key: vars(one) for key, one in of.items()} for engine, of in found.items()}

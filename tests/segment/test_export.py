@@ -20,6 +20,7 @@ from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT, TrainedModel
 from nnunet_livseg.patient.measurements_json import as_record
 
 OTHERS = [engine for engine in engines.ENGINES if engine != "torch"]
+FLOAT32 = engines.FLOAT32
 
 
 def voxels(result):
@@ -118,7 +119,7 @@ def test_an_engine_with_other_labels_is_named(monkeypatch):
     expected[:, 1] = 1
     other = expected.clone()
     other[0, :, 0, 0] = torch.tensor([4.0, 0.0])
-    monkeypatch.setattr(export_model, "is_installed", lambda engine: engine == "openvino")
+    monkeypatch.setattr(export_model, "is_usable", lambda engine: engine == "openvino")
     monkeypatch.setattr(export_model, "EngineNetwork", lambda *_, **__: lambda x: other)
     patches = {"random": torch.zeros(1, 1, 10, 10)}
     found, reasons = export_model.compared(lambda x: expected, "", patches, decide=lambda logits: logits.argmax(0))
@@ -174,7 +175,7 @@ def both(tmp_path_factory):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("engine", FLOAT32)
 def test_an_engine_gives_torchs_labels_and_the_result_names_it(engine, both, monkeypatch):
     model, folder = both
     image = as_image(drawing()[0])
@@ -191,7 +192,7 @@ def test_an_engine_gives_torchs_labels_and_the_result_names_it(engine, both, mon
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("engine", FLOAT32)
 def test_parity_is_written_for_every_fold_and_patch(engine, both):
     said = json.loads((both[1] / RECORD).read_text())
     assert said["not_exported"] == {}
@@ -202,7 +203,7 @@ def test_parity_is_written_for_every_fold_and_patch(engine, both):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("engine", FLOAT32)
 def test_logits_do_not_depend_on_batch_or_threads(engine, both):
     x = 100 * torch.randn(3, 1, 8, 32, 32, generator=torch.Generator().manual_seed(0))
     file, threads, found = both[1] / "fold_1" / NETWORK, torch.get_num_threads(), []
@@ -217,7 +218,7 @@ def test_logits_do_not_depend_on_batch_or_threads(engine, both):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("engine", FLOAT32)
 def test_a_damaged_network_is_one_message(engine, both, tmp_path):
     whole = (both[1] / "fold_0" / NETWORK).read_bytes()
     (tmp_path / "half.onnx").write_bytes(whole[: len(whole) // 2])
@@ -235,3 +236,15 @@ def test_openvino_tells_its_makers_nothing():
         "assert tm.__name__.endswith('telemetry_stub'), tm"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.oracle
+def test_bfloat16_rounds_and_the_result_names_it(both):
+    if not engines.is_usable(engines.BFLOAT16):
+        with pytest.raises(UserError, match="this processor does not compute in bfloat16"):
+            segment(as_image(drawing()[0]), both[1], engine=engines.BFLOAT16)
+        return
+    found = segment(as_image(drawing()[0]), both[1], engine=engines.BFLOAT16)
+    assert found.provenance.settings["engine"].endswith(", bfloat16")
+    parity = json.loads((both[1] / RECORD).read_text())["parity"]["0"][engines.BFLOAT16]["random"]
+    assert 1e-4 < parity["largest_difference"] / parity["largest_logit"] < 1e-2
