@@ -44,6 +44,8 @@ def main() -> None:
         (reference,) = args.labels.glob(f"{case}.*")
         ct, reference = read_ct(image), sitk.GetArrayFromImage(sitk.ReadImage(reference))
         first = None
+        if finder:
+            finder.find_liver(ct, rough=next(iter(segmenters.values())).rough_liver)
         for variant, segmenter in segmenters.items():
             if (case, variant) in finished(args.json):
                 continue

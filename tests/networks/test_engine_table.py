@@ -68,6 +68,6 @@ def test_row(name, real_patch, tmp_path):
         found, reasons = {}, dict.fromkeys(FLOAT32, reason)
     else:
         found, reasons = compared(network, path, patches, decide=lambda logits: logits.argmax(0))
-    parity = {engine: {key: vars(one) for key, one in of.items()} for engine, of in found.items()}
+    parity = {engine: {key: vars(one) for key, one in found[engine].items()} for engine in FLOAT32 if engine in found}
     record(name, {"parity": parity, "not_exported": reasons})
     write_text(PAGE, page(entries()))
