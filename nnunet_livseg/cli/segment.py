@@ -9,7 +9,7 @@ each, with the model loaded once; finished ones are kept when the same command r
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
---engine torch              nnU-Net's own (default); the others run a folder of livseg export on the CPU, faster
+--engine torch              nnU-Net's own (default); the others run a folder of livseg export on the CPU, quicker
 --engine onnxruntime        float32
 --engine openvino           float32
 --engine openvino-bfloat16  rounds to 8 bits of precision; docs/export.md has the Dice that it costs
