@@ -161,6 +161,7 @@ COMMAND_PAGES = {  # where a command is explained at length
     "studies": ("study",),
     "segment": ("segment",),
     "attention": ("attention",),
+    "export": ("export",),
     "postprocessing": ("postprocess",),
     "multi_scale": ("predict",),
     "two_stage": ("two-stage",),

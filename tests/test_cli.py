@@ -161,12 +161,14 @@ def test_every_option_that_help_and_documents_name_exists():
 def test_choices_are_those_of_the_package():
     from nnunet_livseg.cli.plan import LOSSES
     from nnunet_livseg.data.phantom import TUMOR_TYPES
+    from nnunet_livseg.inference.engines import ENGINES
     from nnunet_livseg.inference.quality import PRESETS
     from nnunet_livseg.losses import LOSSES as KNOWN
 
     assert list(LOSSES) == list(KNOWN)
     actions = {(prog, action.dest): action for prog, action in OPTIONS}
     assert list(actions["livseg segment", "quality"].choices) == list(PRESETS)
+    assert actions["livseg segment", "engine"].choices == ENGINES
     assert all(kind in actions["livseg phantom", "tumor_types"].help for kind in TUMOR_TYPES)
 
 

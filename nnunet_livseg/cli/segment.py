@@ -9,6 +9,11 @@ each, with the model loaded once; finished ones are kept when the same command r
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
+--engine torch              nnU-Net's own (default); the others run a folder of livseg export on the CPU, quicker
+--engine onnxruntime        float32
+--engine openvino           float32
+--engine openvino-bfloat16  rounds to 8 bits of precision; docs/export.md has the Dice that it costs
+
 --formats seg       DICOM SEG over the slices of a DICOM input
 --formats sr        its DICOM structured report (TID 1500)
 --formats rtstruct  DICOM RT structure set: contours for radiotherapy, of a DICOM input
@@ -32,6 +37,7 @@ from pathlib import Path
 from nnunet_livseg.cli.shared_options import add
 
 STEP = "predict"
+ENGINES = ("torch", "onnxruntime", "openvino", "openvino-bfloat16")
 FORMATS = ("seg", "sr", "rtstruct", "nrrd", "itksnap", "none")
 
 
@@ -62,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "no_report", "identifiers")
     own("--overwrite", action="store_true", help="segment finished inputs again")
     add(parser, "device", says="the best that is available")
+    own("--engine", default="torch", choices=ENGINES,
+        help="what runs the network, as above (default: torch)")  # fmt: skip
     add(parser, "quiet")
 
 
@@ -91,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
         checkpoint=args.checkpoint,
         quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
         device=args.device,
+        engine=args.engine,
         liver_model=args.liver_model,
         crop=args.crop,
         progress=not args.quiet,

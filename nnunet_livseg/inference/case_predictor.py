@@ -29,6 +29,7 @@ from nnunet_livseg.core.clock import stage
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.inference.coarse_grid import CoarseGrid, enlarged, nearest, refined_labels, repeated
+from nnunet_livseg.inference.engines import TORCH, Exported
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
@@ -74,6 +75,7 @@ class CasePredictor:
         scales: Sizes in plane to predict at; see ``multiscale``.
         members: Also collect votes and uncertainty.
         progress: Show nnU-Net's progress bar.
+        engine: What runs the network, see ``engines``; anything but torch needs an exported model.
 
     Raises:
         UserError: The model cannot be loaded here.
@@ -88,8 +90,9 @@ class CasePredictor:
         scales: Sequence[float] = (1.0,),
         members: bool = False,
         progress: bool = False,
+        engine: str = TORCH,
     ) -> None:
-        self.model, self.quality = model, quality
+        self.model, self.quality, self.engine = model, quality, engine
         self.folds = model.folds if quality.all_folds else model.folds[:1]
         with redirect_stdout(io.StringIO()):  # its remark on every device but CUDA
             self.nnunet = multiscale_predictor(scales)(
@@ -108,7 +111,9 @@ class CasePredictor:
         if members:
             self._collect_members()
         previous = model.previous_stage
-        self.previous = previous and CasePredictor(previous, quality=quality, device=device, progress=progress)
+        self.previous = previous and CasePredictor(
+            previous, quality=quality, device=device, progress=progress, engine=engine
+        )
 
     @property
     def mirrors(self) -> bool:
@@ -119,7 +124,9 @@ class CasePredictor:
         folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
         try:
             with redirect_stdout(io.StringIO()):  # where it looks for the trainer
-                if self.model.checkpoint.endswith(ENDING):
+                if self.engine != TORCH:
+                    self._load_exported()
+                elif self.model.checkpoint.endswith(ENDING):
                     self._load_safe_weights(folds)
                 else:
                     self.nnunet.initialize_from_trained_model_folder(
@@ -143,6 +150,20 @@ class CasePredictor:
         network.load_state_dict(parameters[0])
         self.nnunet.manual_initialization(
             network, plans, configuration, parameters, dataset, files[0].trainer, files[0].mirroring_axes
+        )
+
+    def _load_exported(self) -> None:
+        """The same with an engine that runs exported networks: no trainer and no class of a network is looked for."""
+        exported, plans = Exported.open(self.model.folder), PlansManager(self.model.plans)
+        axes = exported.content["mirroring_axes"]
+        self.nnunet.manual_initialization(
+            exported.network(self.engine, self.folds),
+            plans,
+            plans.get_configuration(exported.content["configuration"]),
+            list(range(len(self.folds))),  # nnU-Net hands them to the network, fold by fold
+            self.model.dataset.json,
+            exported.content["trainer"],
+            axes and tuple(axes),
         )
 
     def _channels(self, values: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.clock import stage, stage_clock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
-from nnunet_livseg.core.names import require_options
+from nnunet_livseg.core.names import did_you_mean, require_options
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.liver_crop import (
@@ -37,6 +37,7 @@ from nnunet_livseg.inference.case_predictor import CasePredictor, Prediction
 from nnunet_livseg.inference.coarse_grid import CoarseGrid
 from nnunet_livseg.inference.ct_input import CTInput, read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device, require_device
+from nnunet_livseg.inference.engines import ENGINES, NETWORK, RECORD, TORCH, Exported
 from nnunet_livseg.inference.quality import Quality, quality_of
 from nnunet_livseg.inference.starter_model import beyond_training, large_enough, starter_liver_model, starter_model
 from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
@@ -92,6 +93,8 @@ class Segmenter:
         checkpoint: File name of the weights.
         quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
         device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
+        engine: ``torch``; the others of ``engines.ENGINES`` run a model that ``livseg export`` has written, on the
+            CPU. A liver model that was not exported runs in torch.
         scales: Sizes in plane at which a CT is predicted, averaged; see ``multiscale``.
         liver_model: What finds the liver first, so that the model looks only there: the folder of a model (it is then
             ``fast``), or any ``LiverFinder``, such as another ``Segmenter`` with folds and a quality of its own.
@@ -114,6 +117,7 @@ class Segmenter:
         checkpoint: str = CHECKPOINT,
         quality: str | Quality = "standard",
         device: str | torch.device | None = None,
+        engine: str = TORCH,
         scales: Sequence[float] = (1.0,),
         liver_model: "str | Path | LiverFinder | None" = None,
         crop: bool | None = None,
@@ -130,7 +134,9 @@ class Segmenter:
         self.quality = quality_of(quality)
         if folds:  # named folds are all wanted
             self.quality = replace(self.quality, all_folds=True)
-        self.device, self.scales, self.progress = str(device or best_device()), tuple(scales), progress
+        self.engine, self.engine_remark = engine, _require_engine(engine, self.model, device)
+        self.device = str(device or ("cpu" if self.engine_remark else best_device()))
+        self.scales, self.progress = tuple(scales), progress
         require_device(self.device)
         self.output = OutputOptions(**output)
         if self.output.uncertainty and self.scales != (1.0,):
@@ -142,7 +148,10 @@ class Segmenter:
         if crop and liver_model is None:
             liver_model = starter_liver_model()
         if isinstance(liver_model, str | Path):
-            liver_model = Segmenter(liver_model, quality="fast", device=self.device, crop=False, progress=progress)
+            liver_engine = engine if (Path(liver_model) / RECORD).is_file() else TORCH
+            liver_model = Segmenter(
+                liver_model, quality="fast", device=self.device, engine=liver_engine, crop=False, progress=progress
+            )
         if isinstance(liver_model, Segmenter):
             _require_liver(liver_model.model, channels=len(self.model.dataset.channels))
         self.liver_model: LiverFinder | None = liver_model
@@ -161,6 +170,7 @@ class Segmenter:
                 scales=self.scales,
                 members=self.output.uncertainty,
                 progress=self.progress,
+                engine=self.engine,
             )
 
     def segment(self, given: object, **reading) -> Segmentation:
@@ -234,14 +244,15 @@ class Segmenter:
         files = [self.model.folder / FILE] if self.output.postprocess else []
         for model in filter(None, (self.model, self.model.previous_stage)):
             files += [model.folder / "plans.json", model.folder / "dataset.json"]
-            files += [model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds]
+            weights = model.checkpoint if self.engine == TORCH else NETWORK
+            files += [model.folder / f"fold_{fold}" / weights for fold in model.folds]
         return [*files, *(self.liver_model.weights() if self.liver_model else ())]
 
     def settings(self) -> dict[str, Any]:
         """All else that results depend on, JSON-able."""
         own = {"quality": asdict(self.quality), "output": asdict(self.output), "scales": self.scales}
         liver = self.liver_model and {"crop_only": self.crop_only, **self.liver_model.settings()}
-        return {**own, "liver": liver, "versions": self.versions}
+        return {**own, "liver": liver, "engine": self.engine_remark or TORCH, "versions": self.versions}
 
     def _doubts(self, image, values: np.ndarray, structures: Structures, *, cut_off: bool) -> list[str]:
         """Contradictions between a CT's header and where its liver was found, and what the model has never seen."""
@@ -297,12 +308,16 @@ class Segmenter:
             "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
         }
+        if self.engine_remark:
+            settings["engine"] = self.engine_remark
         if self.scales != (1.0,):
             settings["scales"] = " ".join(f"{scale:g}" for scale in self.scales)
         if (previous := self.predictor.previous) is not None:
             settings["previous stage"] = f"{previous.model.name}, folds {', '.join(previous.folds)}"
         if self.liver_model is not None:
             settings["liver first"] = f"{self.liver_model.name}, {self.crop.mode}, {self.crop.margin_mm:g} mm"
+            if self.engine_remark and isinstance(self.liver_model, Segmenter) and self.liver_model.engine == TORCH:
+                settings["liver first"] += ", in torch"
         if self.output.postprocess:
             settings["post-processing"] = ", ".join(map(as_text, self.steps)) or "none: nothing was found to help"
         return Provenance(
@@ -316,6 +331,22 @@ class Segmenter:
             self.versions,
             stages,
         )
+
+
+def _require_engine(engine: str, model: TrainedModel, device: object) -> str:
+    """What results say of an engine that runs an exported model; empty for torch."""
+    if engine not in ENGINES:
+        raise UserError(
+            f"there is no engine {engine!r}.{did_you_mean(engine, ENGINES)}\n  Known are {', '.join(ENGINES)}."
+        )
+    if engine == TORCH:
+        return ""
+    if device not in (None, "cpu"):
+        raise UserError(
+            f"the engine {engine} computes on the CPU, not on {device}. Leave out the device, or the engine."
+        )
+    remarks = [Exported.open(one.folder).require(engine) for one in (model, model.previous_stage) if one]
+    return remarks[0]
 
 
 def _takes_whole_cts(model: TrainedModel) -> bool:

@@ -96,6 +96,8 @@ class TrainedModel:
             UserError: The folder was renamed, so that nobody knows its configuration.
         """
         configuration, configurations = self.folder.name.split("__")[-1], self.plans["configurations"]
+        if configuration not in configurations and len(configurations) == 1:
+            (configuration,) = configurations
         if configuration not in configurations:
             raise UserError(
                 f"the folder {self.folder.name} was renamed: its name says which configuration of its plans it is"

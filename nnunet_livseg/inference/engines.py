@@ -1,0 +1,188 @@
+"""What runs an exported network in torch's place: ONNX Runtime or OpenVINO, on the CPU.
+
+Both compute in float32. ``openvino-bfloat16`` rounds to 8 bits of precision, a shortcut whose Dice docs/export.md has.
+The network is data here: no class of it is imported, so a model of somebody else's class runs without that class.
+"""
+
+# Shape letters: B batch, C image channels, K output channels, *S patch
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
+
+TORCH = "torch"
+NETWORK = "network.onnx"  # in every fold of an exported folder, see export_model
+RECORD = "export.json"  # in the folder itself
+BFLOAT16 = "openvino-bfloat16"
+_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", BFLOAT16: "openvino"}  # of pyproject.toml
+ENGINES = (TORCH, *_EXTRAS)
+FLOAT32 = ("onnxruntime", "openvino")  # which must give torch's labels
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What ``export.json`` says of a folder.
+
+    Args:
+        folder: The folder.
+        content: Content of the file.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Exported":
+        """Read the record of an exported folder.
+
+        Raises:
+            UserError: The folder was not exported, or the record is damaged.
+        """
+        if not (folder / RECORD).is_file():
+            raise UserError(
+                f"{folder.name} was not exported, so only torch can run it.\n  Export it: livseg export {folder} -o"
+                " FOLDER"
+            )
+        keys = ("configuration", "trainer", "mirroring_axes", "input_shape", "parity", "not_exported")
+        return cls(folder, read_json(folder / RECORD, keys=keys, remedy="Export the model again."))
+
+    def require(self, engine: str) -> str:
+        """Refuse an engine that cannot run the model; returns what a result says of the engine.
+
+        Raises:
+            UserError: The export found that it cannot, or the engine does not run here.
+        """
+        if reason := self.content["not_exported"].get(engine):
+            raise UserError(f"{self.folder.name} does not run in {engine}: {reason}\n  Take --engine {TORCH}.")
+        require_usable(engine)
+        checked = all(engine in of_fold for of_fold in self.content["parity"].values())
+        library, _, precision = engine.partition("-")
+        return f"{library} {version(library)}, {precision or 'float32'}{'' if checked else ', not compared with torch'}"
+
+    def network(self, engine: str, folds: Sequence[str]) -> "EngineNetwork":
+        """The networks of ``folds``.
+
+        Raises:
+            UserError: A file is damaged.
+        """
+        files = [self.folder / f"fold_{fold}" / NETWORK for fold in folds]
+        return EngineNetwork(files, engine, shape=self.content["input_shape"])
+
+
+def is_usable(engine: str) -> bool:
+    """Whether the engine runs here."""
+    try:
+        require_usable(engine)
+    except UserError:
+        return False
+    return True
+
+
+def require_usable(engine: str) -> None:
+    """Refuse an engine whose library is not there, or whose precision the processor lacks.
+
+    Raises:
+        UserError: The message says what to install, or what to take.
+    """
+    if find_spec(engine.partition("-")[0]) is None:
+        raise UserError(
+            f"the engine {engine} is not installed.\n  pip install 'nnunet-livseg[{_EXTRAS[engine]}]', or take --engine"
+            f" {TORCH}."
+        )
+    if engine == BFLOAT16 and "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UserError("this processor does not compute in bfloat16.\n  Take --engine openvino, which is float32.")
+
+
+class EngineNetwork(nn.Module):
+    """The networks of a model's folds, in the place of the one torch network into which nnU-Net loads each fold.
+
+    Args:
+        files: ONNX files, one per fold.
+        engine: One of ``ENGINES``, but not torch.
+        shape: ``(1, C, *S)`` of the input.
+
+    Raises:
+        UserError: A file is damaged, or takes another input.
+    """
+
+    def __init__(self, files: Sequence[Path], engine: str, *, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.runs = [_opened(path, engine, tuple(shape)) for path in files]
+        self.run = self.runs[0]
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (B, C, *S)`` to logits ``(B, K, *S)``, case by case: a case's logits do not depend on its batch."""
+        return torch.cat([torch.from_numpy(self.run(case[None].contiguous().numpy())) for case in x])
+
+    def load_state_dict(self, fold: int) -> None:
+        """Go on with the network of this fold."""
+        self.run = self.runs[fold]
+
+
+def _opened(path: Path, engine: str, shape: tuple[int, ...]) -> Run:
+    try:
+        run, found = _OPENERS[engine](path)
+    except Exception as error:  # both raise errors of their own kinds
+        raise _damaged(path, str(error).strip().splitlines()[0]) from error
+    if found != shape:
+        raise _damaged(path, f"its input is {found}, not {shape}")
+    return run
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} cannot be opened: {why}.\n  Export the model again.")
+
+
+def _in_onnxruntime(path: Path) -> tuple[Run, tuple[int, ...]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    return lambda x: session.run(None, {given.name: x})[0], tuple(given.shape)
+
+
+def _in_openvino(path: Path, precision: str = "f32") -> tuple[Run, tuple[int, ...]]:
+    compiled = openvino_core().compile_model(
+        str(path),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": precision,  # by itself it takes bfloat16 where the processor has it
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two processes would share the first cores
+        },
+    )
+    return lambda x: compiled(x)[0], tuple(compiled.input(0).shape)
+
+
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``, without the message to its makers that importing it would send."""
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # then OpenVINO takes its own stub
+    import openvino
+
+    return openvino.Core()
+
+
+_OPENERS = {
+    "onnxruntime": _in_onnxruntime,
+    "openvino": _in_openvino,
+    BFLOAT16: partial(_in_openvino, precision="bf16"),
+}
