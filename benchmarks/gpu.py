@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from msd_liver_2d import ONE_CHANNEL, STOCK  # beside this script
+from short_trainings import ONE_CHANNEL, STOCK  # beside this script
 from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError

@@ -10,7 +10,6 @@ docs/evidence/results.json and the tables of docs/evidence/results.md are renewe
 
 import argparse
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -20,18 +19,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workplace import Workplace  # beside this script
+from short_trainings import (  # beside this script
+    CONFIGURATION,
+    STOCK,
+    STOCK_TRAININGS,
+    Job,
+    against_first,
+    all_jobs,
+    parameters,
+    stock_plans,
+    versions,
+)
+from workplace import Workplace
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path, write_json
 from nnunet_livseg.data.splits import train_val_test_split
-from nnunet_livseg.variants import VARIANTS, find_variant
 
 PROJECT = Path(__file__).resolve().parents[1]
-DATASET, CONFIGURATION = "Dataset801_MSDLiver2D", "2d"
+DATASET = "Dataset801_MSDLiver2D"
 PLANS = "nnUNetHalfPlans"  # nnU-Net's own network at half the slices' resolution
-STOCK, STOCK_TRAININGS = "nnunet", 3  # more than one, which shows what chance does
-ONE_CHANNEL = {"sam-urim": "sam-urim-single-urim"}  # rows in lieu of those that need several contrast phases
 PAPER_LOSS = {"sfan": "ce"}  # in lieu of weighted_ce, which needs a tumor label
 
 
@@ -49,40 +56,10 @@ class Budget:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training. ``loss`` is ``None`` where the row's own is taken; ``repeat`` counts trainings of the same kind."""
-
-    system: str  # STOCK or a name of livseg list
-    recipe: str
-    loss: str | None = None
-    repeat: int = 0
-
-    @property
-    def name(self) -> str:
-        return "-".join([self.system, self.recipe] + [str(self.repeat + 1)] * bool(self.repeat))
-
-    @property
-    def trainer(self) -> str:
-        return "nnUNetTrainerShort" if self.system == STOCK else find_variant(self.system).trainer
-
-    @property
-    def plans(self) -> str:
-        stem = self.trainer.removesuffix("Trainer")
-        return PLANS if self.system == STOCK else f"{stem}{self.recipe.capitalize()}Plans"
-
-
-def all_jobs() -> list[Job]:
-    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again."""
-    papers = dict.fromkeys(row.paper for row in VARIANTS if not row.paper.rival)
-    full = [next(row for row in VARIANTS if row.paper == paper) for paper in papers]
-    systems = [ONE_CHANNEL.get(row.name, row.name) for row in full]
-    return [
-        Job(STOCK, "nnunet"),
-        *(Job(system, "nnunet", "dice_ce") for system in systems),
-        *(Job(system, "paper", PAPER_LOSS.get(system)) for system in systems),
-        *(Job(STOCK, "nnunet", repeat=repeat) for repeat in range(1, STOCK_TRAININGS)),
-    ]
+def plans_of(job: Job) -> str:
+    """Name of the job's plans."""
+    stem = job.trainer.removesuffix("Trainer")
+    return PLANS if job.system == STOCK else f"{stem}{job.recipe.capitalize()}Plans"
 
 
 def patient_of(case: str) -> str:
@@ -133,32 +110,18 @@ def prepare(place: Workplace, budget: Budget) -> None:
     stock, geometry = (
         json.loads((place.preprocessed / f"{n}.json").read_text()) for n in ("nnUNetPlans", "GeometryPlans")
     )
-    write_json(place.preprocessed / f"{PLANS}.json", stock_plans(stock, geometry, budget))
+    write_json(place.preprocessed / f"{PLANS}.json", stock_plans(stock, geometry, budget, name=PLANS, data=PLANS))
     place.call("preprocess", "nnUNetv2_preprocess", "-d", 801, "-plans_name", PLANS, "-c", CONFIGURATION, "-np", 1)
-
-
-def stock_plans(stock: dict, geometry: dict, budget: Budget) -> dict:
-    """Plans with nnU-Net's own network at the geometry of other plans, and the length of the training."""
-    ours, theirs = (plans["configurations"][CONFIGURATION] for plans in (geometry, stock))
-    known = theirs["architecture"]["arch_kwargs"]
-    kwargs = {key: ours["architecture"]["arch_kwargs"][key] for key in known}
-    length = {key: getattr(budget, key) for key in ("epochs", "iterations", "validation_iterations")}
-    configuration = {key: value for key, value in ours.items() if key != "livseg"} | {
-        "data_identifier": f"{PLANS}_{CONFIGURATION}",
-        "architecture": theirs["architecture"] | {"arch_kwargs": kwargs},
-        "length": length,
-    }
-    return stock | {"plans_name": PLANS, "configurations": {CONFIGURATION: configuration}}
 
 
 def train_and_predict(place: Workplace, job: Job, budget: Budget) -> None:
     """Plans, training and the prediction of the test patients."""
-    model = ("-tr", job.trainer, "-p", job.plans, "-device", "cpu")
+    model = ("-tr", job.trainer, "-p", plans_of(job), "-device", "cpu")
     if job.system != STOCK:
         length = ("--epochs", budget.epochs, "--iterations", budget.iterations)
         length += ("--validation-iterations", budget.validation_iterations)
         loss = ("--loss", job.loss) if job.loss else ()
-        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", PLANS, "-plans_name", job.plans)
+        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", PLANS, "-plans_name", plans_of(job))
         place.call(f"{job.name}/plan", *plan, "--recipe", job.recipe, *loss, *length)
     place.call(f"{job.name}/train", "nnUNetv2_train", 801, CONFIGURATION, job.repeat, *model)
     where = ("-i", f"nnUNet_raw/{DATASET}/imagesTs", "-o", f"slices/{job.name}")
@@ -202,15 +165,17 @@ def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
         "schema": 1,
         "budget": place.settings,
         "slices": {part: len(list((place.raw / f"labels{part}").iterdir())) for part in ("Tr", "Ts")},
-        "machine": _machine(),
+        "machine": versions(),
         "shared": {name: step for name, step in place.steps.items() if "/" not in name},
-        "jobs": [_outcome(place, job) | {"against": _against(tests.get((jobs[0].name, job.name)))} for job in jobs],
+        "jobs": [
+            _outcome(place, job) | {"against": against_first(tests.get((jobs[0].name, job.name)))} for job in jobs
+        ],
     }
 
 
 def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
     """Settings, cost and Dice of one training."""
-    plans = json.loads((place.preprocessed / f"{job.plans}.json").read_text())["configurations"][CONFIGURATION]
+    plans = json.loads((place.preprocessed / f"{plans_of(job)}.json").read_text())["configurations"][CONFIGURATION]
     evaluation = place.folder / "comparison" / job.name
     summary = json.loads((evaluation / "summary.json").read_text())["structures"]["liver"]["metrics"]["dice"]
     cases = [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))]
@@ -221,38 +186,11 @@ def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
         "recipe": job.recipe,
         "repeat": job.repeat,
         "livseg": plans.get("livseg"),
-        "parameters": _parameters(plans),
+        "parameters": parameters(plans, classes=2),
         "steps": {name.partition("/")[2]: step for name, step in steps.items()},
         "dice": {key: summary[key] for key in ("mean", "ci95", "q1", "median", "q3")},
         "dice_of_patient": {case["case"]: round(case["structures"]["liver"]["dice"], 4) for case in cases},
     }
-
-
-def _against(test: dict | None) -> dict[str, Any] | None:
-    """This training minus the first, from ``livseg compare``'s first minus this; ``None`` for the first itself."""
-    return test and {
-        "difference": -test["difference"],
-        "ci95": [-test["ci95_high"], -test["ci95_low"]],
-        "p_holm": test["p_holm"],
-        "better": test["losses"],
-        "worse": test["wins"],
-    }
-
-
-def _parameters(configuration: dict) -> int:
-    import torch
-
-    from nnunet_livseg.reference_networks import build
-
-    with torch.device("meta"):
-        network = build(configuration, classes=2, initialize=False)
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def _machine() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"python": platform.python_version()} | {name: version(name) for name in ("torch", "nnunetv2")}
 
 
 def main() -> None:
@@ -270,7 +208,7 @@ def main() -> None:
     )
     args = vars(parser.parse_args())
     source, work = args.pop("source"), args.pop("work").resolve()
-    found = measure(source, work, Budget(**args | {"patients": tuple(args["patients"])}), all_jobs())
+    found = measure(source, work, Budget(**args | {"patients": tuple(args["patients"])}), all_jobs(PAPER_LOSS))
     write_json(PROJECT / "docs" / "evidence" / "results.json", found)
     subprocess.run([sys.executable, PROJECT / "docs" / "generate.py"], check=True)
 

@@ -50,7 +50,11 @@ def test_every_paper_is_trained_under_both_recipes_on_one_channel(slices):
     assert all(row.phases < 2 and 2 in row.dims for row in rows.values())
     assert {job.loss for job in rows if job.recipe == "nnunet"} == {"dice_ce"}  # nnU-Net's
     assert jobs[0] == slices.Job(slices.STOCK, "nnunet")  # what the others are compared with
-    assert len({job.name for job in jobs}) == len({(job.trainer, job.plans, job.repeat) for job in jobs}) == len(jobs)
+    assert (
+        len({job.name for job in jobs})
+        == len({(job.trainer, slices.plans_of(job), job.repeat) for job in jobs})
+        == len(jobs)
+    )
 
 
 def test_patients_are_never_divided(slices, budget, tmp_path):
@@ -82,7 +86,10 @@ def test_stock_plans_hold_nnunets_network_at_the_other_plans_geometry(slices, bu
     geometry = stock_configuration(2, patch=(64, 64), features=(32, 64, 128)) | {"livseg": {}, "batch_size": 7}
     geometry["architecture"]["network_class_name"] = find_variant("dpcnet-unet").network
     geometry["architecture"]["arch_kwargs"]["spacor"] = None
-    found = slices.stock_plans(plans(stock_configuration(2)), plans(geometry), budget)["configurations"]["2d"]
+    content = slices.stock_plans(plans(stock_configuration(2)), plans(geometry), budget, name="Plans", data="Other")
+    assert content["plans_name"] == "Plans"
+    found = content["configurations"]["2d"]
+    assert found["data_identifier"] == "Other_2d"  # one set of preprocessed slices for all
     assert type(build(found, initialize=False)).__name__ == "PlainConvUNet"
     assert found["architecture"]["arch_kwargs"]["n_stages"] == 3
     assert (found["patch_size"], found["batch_size"]) == ([64, 64], 7)
@@ -120,14 +127,14 @@ def test_other_settings_need_another_folder(slices, tmp_path):
 
 def test_a_difference_is_this_training_minus_nnunet(slices):
     test = {"difference": 0.02, "ci95_low": -0.01, "ci95_high": 0.05, "p_holm": 0.3, "wins": 12, "losses": 8}
-    assert slices._against(test) == {
+    assert slices.against_first(test) == {
         "difference": -0.02,
         "ci95": [-0.05, 0.01],
         "p_holm": 0.3,
         "better": 8,
         "worse": 12,
     }
-    assert slices._against(None) is None
+    assert slices.against_first(None) is None
 
 
 def test_the_table_has_a_line_per_training():

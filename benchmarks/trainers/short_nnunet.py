@@ -1,4 +1,4 @@
-"""nnU-Net's own training, shortened; nnU-Net finds it through ``nnUNet_extTrainer``."""
+"""nnU-Net's own training, shortened, and without mirroring if asked; nnU-Net finds it through ``nnUNet_extTrainer``."""
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -6,6 +6,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 class nnUNetTrainerShort(nnUNetTrainer):
     """As long as the entry ``length`` of the plans' configuration says; everything else is nnU-Net's.
+
+    With ``"mirror": false`` in it, nothing is mirrored, as in nnU-Net's ``nnUNetTrainerNoMirroring``.
 
     nnU-Net's variants of other lengths (``nnUNetTrainer_10epochs``) change the number of epochs in the same way, but
     keep 250 steps in each.
@@ -24,3 +26,10 @@ class nnUNetTrainerShort(nnUNetTrainer):
         self.num_epochs = length["epochs"]
         self.num_iterations_per_epoch = length["iterations"]
         self.num_val_iterations_per_epoch = length["validation_iterations"]
+        self.mirror = length.get("mirror", True)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        rotation, flat, patch_size, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if not self.mirror:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, flat, patch_size, mirror_axes

@@ -1,0 +1,101 @@
+"""What comparisons of short trainings share: nnU-Net and the five systems, as nnU-Net trains and as the papers do."""
+
+import platform
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nnunet_livseg.variants import VARIANTS, find_variant
+
+CONFIGURATION = "2d"
+STOCK, STOCK_TRAININGS = "nnunet", 3  # more than one, which shows what chance does
+ONE_CHANNEL = {"sam-urim": "sam-urim-single-urim"}  # rows in lieu of those that need several contrast phases
+
+
+class Length(Protocol):
+    """How long every training is."""
+
+    epochs: int
+    iterations: int
+    validation_iterations: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. ``loss`` is ``None`` where the row's own is taken; ``repeat`` counts trainings of the same kind."""
+
+    system: str  # STOCK or a name of livseg list
+    recipe: str
+    loss: str | None = None
+    repeat: int = 0
+
+    @property
+    def name(self) -> str:
+        return "-".join([self.system, self.recipe] + [str(self.repeat + 1)] * bool(self.repeat))
+
+    @property
+    def trainer(self) -> str:
+        return "nnUNetTrainerShort" if self.system == STOCK else find_variant(self.system).trainer
+
+
+def all_jobs(paper_loss: dict[str, str] | None = None) -> list[Job]:
+    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again.
+
+    Args:
+        paper_loss: By system, a loss in lieu of the paper's.
+    """
+    papers = dict.fromkeys(row.paper for row in VARIANTS if not row.paper.rival)
+    full = [next(row for row in VARIANTS if row.paper == paper) for paper in papers]
+    systems = [ONE_CHANNEL.get(row.name, row.name) for row in full]
+    return [
+        Job(STOCK, "nnunet"),
+        *(Job(system, "nnunet", "dice_ce") for system in systems),
+        *(Job(system, "paper", (paper_loss or {}).get(system)) for system in systems),
+        *(Job(STOCK, "nnunet", repeat=repeat) for repeat in range(1, STOCK_TRAININGS)),
+    ]
+
+
+def stock_plans(stock: dict, geometry: dict, length: Length, *, name: str, data: str) -> dict:
+    """Plans with nnU-Net's own network at the geometry of other plans, and the length of the training.
+
+    Args:
+        stock: nnU-Net's own plans.
+        geometry: The other plans.
+        length: How long a training is.
+        name: Name of the new plans.
+        data: Name of the plans whose preprocessed data they share.
+    """
+    ours, theirs = (plans["configurations"][CONFIGURATION] for plans in (geometry, stock))
+    known = theirs["architecture"]["arch_kwargs"]
+    kwargs = {key: ours["architecture"]["arch_kwargs"][key] for key in known}
+    configuration = {key: value for key, value in ours.items() if key != "livseg"} | {
+        "data_identifier": f"{data}_{CONFIGURATION}",
+        "architecture": theirs["architecture"] | {"arch_kwargs": kwargs},
+        "length": {key: getattr(length, key) for key in ("epochs", "iterations", "validation_iterations")},
+    }
+    return stock | {"plans_name": name, "configurations": {CONFIGURATION: configuration}}
+
+
+def against_first(test: dict | None) -> dict[str, Any] | None:
+    """A training minus the first, from ``livseg compare``'s first minus it; ``None`` for the first itself."""
+    return test and {
+        "difference": -test["difference"],
+        "ci95": [-test["ci95_high"], -test["ci95_low"]],
+        "p_holm": test["p_holm"],
+        "better": test["losses"],
+        "worse": test["wins"],
+    }
+
+
+def parameters(configuration: dict, *, classes: int) -> int:
+    """Trainable parameters of the network of a plans' configuration."""
+    from nnunet_livseg.reference_networks import build_on_meta
+
+    network = build_on_meta(configuration, classes=classes)
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def versions() -> dict[str, str]:
+    """Of what trains."""
+    from importlib.metadata import version
+
+    return {"python": platform.python_version()} | {name: version(name) for name in ("torch", "nnunetv2")}
