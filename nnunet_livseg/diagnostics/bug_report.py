@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from nnunet_livseg import __version__
 from nnunet_livseg.core.findings import Finding
 from nnunet_livseg.core.nnunet_folders import VARIABLES
@@ -22,7 +24,6 @@ SETTINGS = (  # beside nnU-Net's folders; what changes how a training runs
     *("nnUNet_n_proc_DA", "nnUNet_def_n_proc", "nnUNet_compile", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", OPT_OUT),
     *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
 )
-_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 
 
 def bug_report(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def bug_report(findings: Sequence[Finding]) -> dict[str, Any]:
         "memory_gib": _or_none(lambda: round(memory_gib(), 1)),
         "torch": _or_none(_torch_build),
         "devices": _or_none(_devices),
-        "packages": {name: _version(name) for name in _requirements("")},
+        "packages": {name: _version(name) for name in requirements()},
         "extras": {extra: _installed(extra) for extra in _extras()},
         "variables": {name: _folder_state(os.environ.get(name)) for name in VARIABLES},
         "settings": {name: os.environ.get(name) for name in SETTINGS},
@@ -84,25 +85,31 @@ def _devices() -> list[dict[str, Any]]:
 # --- what is installed ------------------------------------------------------------------------------------------------
 
 
-def _declared() -> list[str]:
-    try:
-        return importlib.metadata.requires("nnunet-livseg") or []
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-        return []
+def requirements(extra: str = "") -> list[str]:
+    """Names of the packages that an extra requires here; without one, of those that are always required."""
+    return sorted({one.name for one in _declared() if _is_of(one, extra)}, key=str.lower)
 
 
-def _requirements(extra: str) -> list[str]:
-    """Names of the packages that an extra requires; of those that are always required for ``""``."""
-    wanted = [text for text in _declared() if (_EXTRA.findall(text) or [""]) == [extra]]
-    return sorted({re.match(r"[\w.-]+", text).group() for text in wanted}, key=str.lower)
+def _declared() -> list[Requirement]:
+    with suppress(importlib.metadata.PackageNotFoundError):  # a checkout that is not installed
+        return [Requirement(text) for text in importlib.metadata.requires("nnunet-livseg") or []]
+    return []
+
+
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    """Whether it is of this extra, on this Python and platform; what is always required is of no extra."""
+    always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    return always if not extra else not always and requirement.marker.evaluate({"extra": extra})
 
 
 def _extras() -> list[str]:
-    return sorted({name for text in _declared() for name in _EXTRA.findall(text)})
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return sorted(importlib.metadata.metadata("nnunet-livseg").get_all("Provides-Extra") or [])
+    return []
 
 
 def _installed(extra: str) -> dict[str, Any]:
-    versions = {name: _version(name) for name in _requirements(extra)}
+    versions = {name: _version(name) for name in requirements(extra)}
     return {"complete": None not in versions.values(), "packages": versions}
 
 

@@ -16,6 +16,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.core.findings import Finding
 from nnunet_livseg.core.nnunet_folders import VARIABLES
+from nnunet_livseg.diagnostics.bug_report import requirements
 from nnunet_livseg.diagnostics.machine import GIB, memory_gib, usable_cores
 from nnunet_livseg.startup import OPT_OUT, VARIABLE, discovery_folder
 
@@ -78,9 +79,7 @@ def _versions() -> Iterator[Finding]:
 
 def _libraries() -> Iterator[Finding]:
     """Whether everything that this package requires can be imported."""
-    required = [r for r in importlib.metadata.requires("nnunet-livseg") or () if "extra ==" not in r]
-    names = [re.match(r"[\w.-]+", requirement).group() for requirement in required]
-    broken = False
+    names, broken = requirements(), False
     for name in names:
         try:
             with redirect_stdout(StringIO()):

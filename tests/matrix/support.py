@@ -27,7 +27,11 @@ PASSED, REFUSED, FAILED = "passed", "refused", "failed"
 
 
 # entries that recipes got after cells were run; at these values they train what was trained before
-NEW_ENTRIES = (", probabilistic_oversampling=False, elastic=None", ", mirror=True, augmentation='nnunet'")
+NEW_ENTRIES = (
+    ", probabilistic_oversampling=False, elastic=None",
+    ", mirror=True, augmentation='nnunet'",
+    ", seed=None",
+)
 
 
 @dataclass(frozen=True)

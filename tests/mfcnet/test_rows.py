@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnunet_livseg.cli.plan import _option
+from nnunet_livseg.cli.shared_options import options_of
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.plans import Overrides, make_plans, training_setup
 from nnunet_livseg.recipes import Recipe, learning_rate, reason_to_stop
@@ -107,12 +107,11 @@ def test_options_of_the_network_go_into_the_plans():
 def test_reading_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resnet34.pth").touch()
-    assert _option("context_skips=[2, 3]") == ("context_skips", [2, 3])
-    assert _option("spatial_context=false") == ("spatial_context", False)
-    assert _option("weights=imagenet") == ("weights", "imagenet")
-    assert _option("weights=resnet34.pth") == ("weights", str(tmp_path / "resnet34.pth"))
+    given = ["context_skips=[2, 3]", "spatial_context=false", "weights=imagenet"]
+    assert options_of(given) == {"context_skips": [2, 3], "spatial_context": False, "weights": "imagenet"}
+    assert options_of(["weights=resnet34.pth"]) == {"weights": str(tmp_path / "resnet34.pth")}
     with pytest.raises(UserError, match="--option weights has no value"):
-        _option("weights")
+        options_of(["weights"])
 
 
 # --- weights in trainers ----------------------------------------------------------------------------------------------

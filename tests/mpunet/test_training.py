@@ -61,6 +61,7 @@ def test_a_continued_training_has_the_weights_of_its_epoch(monkeypatch):
     monkeypatch.setattr(nnUNetTrainer, "on_train_epoch_start", lambda self: None)
     trainer = object.__new__(LivSegTrainer)
     trainer.loss, trainer.current_epoch = MultiOutputLoss(nn.L1Loss(), OUTPUTS, DECAY), 90
+    trainer.recipe = Recipe()
     trainer.on_train_epoch_start()
     assert trainer.loss.weights == pytest.approx([1.0, 0.4 * 0.8**3, 0.2 * 0.8**3])
 
