@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from short_trainings import ONE_CHANNEL, STOCK  # beside this script
+from short_trainings import ONE_CHANNEL, STOCK, Length, stock_plans  # beside this script
 from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
@@ -432,15 +432,8 @@ def write_stock_plans(place: Workplace, name: str, epochs: int, iterations: int)
     stock, geometry = (
         json.loads((place.preprocessed / f"{n}.json").read_text()) for n in ("nnUNetPlans", "GeometryPlans")
     )
-    ours, theirs = (plans["configurations"][CONFIGURATION] for plans in (geometry, stock))
-    known = theirs["architecture"]["arch_kwargs"]
-    kwargs = {key: ours["architecture"]["arch_kwargs"][key] for key in known}
-    configuration = {key: value for key, value in ours.items() if key != "livseg"} | {
-        "data_identifier": f"{PLANS}_{CONFIGURATION}",
-        "architecture": theirs["architecture"] | {"arch_kwargs": kwargs},
-        "length": {"epochs": epochs, "iterations": iterations, "validation_iterations": VALIDATION_ITERATIONS},
-    }
-    content = stock | {"plans_name": name, "configurations": {CONFIGURATION: configuration}}
+    length = Length(epochs, iterations, VALIDATION_ITERATIONS)
+    content = stock_plans(stock, geometry, length, name=name, data=PLANS, configuration=CONFIGURATION)
     write_json(place.preprocessed / f"{name}.json", content)
 
 

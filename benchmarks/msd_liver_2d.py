@@ -24,9 +24,13 @@ from short_trainings import (  # beside this script
     STOCK,
     STOCK_TRAININGS,
     Job,
+    Length,
+    add_length,
     against_first,
     all_jobs,
-    parameters,
+    first_against_others,
+    outcome,
+    plan,
     stock_plans,
     versions,
 )
@@ -43,12 +47,9 @@ PAPER_LOSS = {"sfan": "ce"}  # in lieu of weighted_ce, which needs a tumor label
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Length):
     """What all trainings share. Sizes in pixels, spacing in pixels of the source."""
 
-    epochs: int
-    iterations: int
-    validation_iterations: int
     batch: int
     patch: int
     spacing: float
@@ -118,11 +119,7 @@ def train_and_predict(place: Workplace, job: Job, budget: Budget) -> None:
     """Plans, training and the prediction of the test patients."""
     model = ("-tr", job.trainer, "-p", plans_of(job), "-device", "cpu")
     if job.system != STOCK:
-        length = ("--epochs", budget.epochs, "--iterations", budget.iterations)
-        length += ("--validation-iterations", budget.validation_iterations)
-        loss = ("--loss", job.loss) if job.loss else ()
-        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", PLANS, "-plans_name", plans_of(job))
-        place.call(f"{job.name}/plan", *plan, "--recipe", job.recipe, *loss, *length)
+        plan(place, job, budget, number=801, source=PLANS, name=plans_of(job))
     place.call(f"{job.name}/train", "nnUNetv2_train", 801, CONFIGURATION, job.repeat, *model)
     where = ("-i", f"nnUNet_raw/{DATASET}/imagesTs", "-o", f"slices/{job.name}")
     one_by_one = ("-d", 801, "-c", CONFIGURATION, "-f", job.repeat, "-npp", 1, "-nps", 1)
@@ -159,36 +156,23 @@ def compare(place: Workplace, jobs: Sequence[Job]) -> None:
 
 def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
     """What docs/evidence/results.json holds; every training is compared with the first."""
-    comparison = json.loads((place.folder / "comparison" / "comparison.json").read_text())
-    tests = {(t["a"], t["b"]): t for t in comparison["tests"] if (t["structure"], t["metric"]) == ("liver", "dice")}
+    tests = first_against_others(place, jobs[0], "liver")
     return {
         "schema": 1,
         "budget": place.settings,
         "slices": {part: len(list((place.raw / f"labels{part}").iterdir())) for part in ("Tr", "Ts")},
         "machine": versions(),
         "shared": {name: step for name, step in place.steps.items() if "/" not in name},
-        "jobs": [
-            _outcome(place, job) | {"against": against_first(tests.get((jobs[0].name, job.name)))} for job in jobs
-        ],
+        "jobs": [_outcome(place, job) | {"against": against_first(tests.get(job.name))} for job in jobs],
     }
 
 
 def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
     """Settings, cost and Dice of one training."""
-    plans = json.loads((place.preprocessed / f"{plans_of(job)}.json").read_text())["configurations"][CONFIGURATION]
-    evaluation = place.folder / "comparison" / job.name
-    summary = json.loads((evaluation / "summary.json").read_text())["structures"]["liver"]["metrics"]["dice"]
-    cases = [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))]
-    steps = {name: step for name, step in place.steps.items() if name.startswith(f"{job.name}/")}
-    return {
-        "name": job.name,
-        "trainer": job.trainer,
-        "recipe": job.recipe,
-        "repeat": job.repeat,
-        "livseg": plans.get("livseg"),
-        "parameters": parameters(plans, classes=2),
-        "steps": {name.partition("/")[2]: step for name, step in steps.items()},
-        "dice": {key: summary[key] for key in ("mean", "ci95", "q1", "median", "q3")},
+    found = outcome(place, job, plans=plans_of(job), classes=2)
+    dice, cases = found.pop("summary")["structures"]["liver"]["metrics"]["dice"], found.pop("cases")
+    return found | {
+        "dice": {key: dice[key] for key in ("mean", "ci95", "q1", "median", "q3")},
         "dice_of_patient": {case["case"]: round(case["structures"]["liver"]["dice"], 4) for case in cases},
     }
 
@@ -197,11 +181,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset of slices")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--iterations", type=int, default=25, help="training steps per epoch")
-    parser.add_argument("--validation-iterations", type=int, default=2, help="validation steps per epoch")
+    add_length(parser)
     parser.add_argument("--batch", type=int, default=4, help="slices per step")
-    parser.add_argument("--patch", type=int, default=128, help="edge of a patch in pixels")
     parser.add_argument("--spacing", type=float, default=2.0, help="pixels of the source per pixel of the training")
     parser.add_argument(
         "--patients", type=int, nargs=3, default=(55, 5, 21), help="for training, validation and test (55 5 21)"

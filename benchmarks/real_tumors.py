@@ -23,9 +23,13 @@ from short_trainings import (  # beside this script
     CONFIGURATION,
     STOCK,
     Job,
+    Length,
+    add_length,
     against_first,
     all_jobs,
-    parameters,
+    first_against_others,
+    outcome,
+    plan,
     stock_plans,
     versions,
 )
@@ -41,12 +45,9 @@ GEOMETRY = "GeometryPlans"
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Length):
     """What all trainings share. Patch in pixels, spacing in mm."""
 
-    epochs: int
-    iterations: int
-    validation_iterations: int
     batch: int
     patch: int
     spacing_mm: float
@@ -79,9 +80,12 @@ def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, th
     place = Workplace(work, DATASET, asdict(budget))
     link_raw(source, place)
     prepare(place, budget)
+    for job in jobs:
+        if job.system != STOCK:
+            plan_without_mirroring(place, job, budget)
     for fold in range(budget.folds):
         for job in jobs:
-            train(place, job, budget, fold, threads)
+            train(place, job, fold, threads)
     compare(place, jobs)
     return collect(place, jobs)
 
@@ -92,9 +96,9 @@ def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, th
 def prepare(place: Workplace, budget: Budget) -> None:
     """The split, nnU-Net's plans, its network at our geometry, and the preprocessed slices that all trainings share."""
     cases = [path.name.removesuffix(".nii.gz") for path in sorted((place.raw / "labelsTr").iterdir())]
+    patients = {case: case for case in cases}
     alike = dict.fromkeys(cases, "")
-    splits = cross_validation_splits(dict(zip(cases, cases, strict=True)), budget.folds, stratum_of=alike,
-                                     seed=budget.seed)  # fmt: skip
+    splits = cross_validation_splits(patients, budget.folds, stratum_of=alike, seed=budget.seed)
     write_json(place.raw / "splits_final.json", splits)  # nnU-Net's planner copies it
     place.call("check", "livseg", "check", 801)
     place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", 801, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
@@ -110,18 +114,17 @@ def prepare(place: Workplace, budget: Budget) -> None:
     place.call("preprocess", "nnUNetv2_preprocess", "-d", 801, *words)
 
 
-def train(place: Workplace, job: Job, budget: Budget, fold: int, threads: int) -> None:
-    """The job's plans, one training, and nnU-Net's validation of it; ``--c`` starts it, too."""
-    if job.system != STOCK:
-        length = ("--epochs", budget.epochs, "--iterations", budget.iterations)
-        length += ("--validation-iterations", budget.validation_iterations)
-        loss = ("--loss", job.loss) if job.loss else ()
-        plan = ("livseg", "plan", "-d", 801, "-m", job.system, "-p", plans_of(FIRST), "-plans_name", plans_of(job))
-        place.call(f"{job.name}/plan", *plan, "--recipe", job.recipe, *loss, *length)
-        written = place.preprocessed / f"{plans_of(job)}.json"
-        content = json.loads(written.read_text())
-        content["configurations"][CONFIGURATION]["livseg"]["recipe"]["mirror"] = False
-        write_json(written, content)
+def plan_without_mirroring(place: Workplace, job: Job, budget: Budget) -> None:
+    """The plans of a system; ``livseg plan`` has no option for mirroring."""
+    plan(place, job, budget, number=801, source=plans_of(FIRST), name=plans_of(job))
+    written = place.preprocessed / f"{plans_of(job)}.json"
+    content = json.loads(written.read_text())
+    content["configurations"][CONFIGURATION]["livseg"]["recipe"]["mirror"] = False
+    write_json(written, content)
+
+
+def train(place: Workplace, job: Job, fold: int, threads: int) -> None:
+    """One training and nnU-Net's validation of it; ``--c`` starts it, too."""
     model = ("-tr", job.trainer, "-p", plans_of(job))
     words = ("python", TRAIN, "--threads", threads, 801, CONFIGURATION, fold, *model, "--c")
     place.call(f"{job.name}/fold_{fold}", *words)
@@ -139,36 +142,23 @@ def compare(place: Workplace, jobs: Sequence[Job]) -> None:
 
 
 def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What docs/evidence/results.json holds; every method is compared with the first."""
-    comparison = json.loads((place.folder / "comparison" / "comparison.json").read_text())
-    tests = {(t["a"], t["b"]): t for t in comparison["tests"] if (t["structure"], t["metric"]) == ("tumor", "dice")}
+    """What real_tumors.json holds; every method is compared with the first."""
+    tests = first_against_others(place, jobs[0], "tumor")
     return {
         "schema": 2,
         "budget": place.settings,
         "machine": versions(),
         "shared": {name: step for name, step in place.steps.items() if "/" not in name},
-        "jobs": [
-            _outcome(place, job) | {"against": against_first(tests.get((jobs[0].name, job.name)))} for job in jobs
-        ],
+        "jobs": [_outcome(place, job) | {"against": against_first(tests.get(job.name))} for job in jobs],
     }
 
 
 def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
     """Settings, cost and scores of one method."""
-    plans = json.loads((place.preprocessed / f"{plans_of(job)}.json").read_text())["configurations"][CONFIGURATION]
-    evaluation = place.folder / "comparison" / job.name
-    summary = json.loads((evaluation / "summary.json").read_text())
-    cases = [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))]
-    steps = {name: step for name, step in place.steps.items() if name.startswith(f"{job.name}/")}
+    found = outcome(place, job, plans=plans_of(job), classes=3)
+    summary, cases = found.pop("summary"), found.pop("cases")
     strata = [{key: row[key] for key in ("stratum", "n", "found", "false")} for row in summary["lesion_strata"]]
-    return {
-        "name": job.name,
-        "trainer": job.trainer,
-        "recipe": job.recipe,
-        "repeat": job.repeat,
-        "livseg": plans.get("livseg"),
-        "parameters": parameters(plans, classes=3),
-        "steps": {name.partition("/")[2]: step for name, step in steps.items()},
+    return found | {
         "scores": {name: _scores(summary["structures"][name]) for name in ("liver", "tumor")},
         "lesions": {"strata": strata, "false_per_case": summary["lesions"]["false_per_case"]},
         "dice_of_patient": {
@@ -187,11 +177,8 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset with liver 1 and tumor 2")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
     parser.add_argument("--threads", type=int, default=1, help="of one training (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--iterations", type=int, default=25, help="training steps per epoch")
-    parser.add_argument("--validation-iterations", type=int, default=2, help="validation steps per epoch")
+    add_length(parser)
     parser.add_argument("--batch", type=int, default=8, help="slices per step")
-    parser.add_argument("--patch", type=int, default=128, help="edge of a patch in pixels")
     parser.add_argument("--spacing-mm", type=float, default=4.0, help="pixel size of the training")
     parser.add_argument("--features", type=int, nargs="+", default=(16, 32, 64, 128, 256), help="widths of the stages")
     parser.add_argument("--folds", type=int, default=2, help="of the cross-validation")

@@ -1,8 +1,12 @@
 """What comparisons of short trainings share: nnU-Net and the five systems, as nnU-Net trains and as the papers do."""
 
+import argparse
+import json
 import platform
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from workplace import Workplace  # beside this script
 
 from nnunet_livseg.variants import VARIANTS, find_variant
 
@@ -11,7 +15,8 @@ STOCK, STOCK_TRAININGS = "nnunet", 3  # more than one, which shows what chance d
 ONE_CHANNEL = {"sam-urim": "sam-urim-single-urim"}  # rows in lieu of those that need several contrast phases
 
 
-class Length(Protocol):
+@dataclass(frozen=True)
+class Length:
     """How long every training is."""
 
     epochs: int
@@ -54,7 +59,9 @@ def all_jobs(paper_loss: dict[str, str] | None = None) -> list[Job]:
     ]
 
 
-def stock_plans(stock: dict, geometry: dict, length: Length, *, name: str, data: str) -> dict:
+def stock_plans(
+    stock: dict, geometry: dict, length: Length, *, name: str, data: str, configuration: str = CONFIGURATION
+) -> dict:
     """Plans with nnU-Net's own network at the geometry of other plans, and the length of the training.
 
     Args:
@@ -63,16 +70,59 @@ def stock_plans(stock: dict, geometry: dict, length: Length, *, name: str, data:
         length: How long a training is.
         name: Name of the new plans.
         data: Name of the plans whose preprocessed data they share.
+        configuration: The one that the new plans have.
     """
-    ours, theirs = (plans["configurations"][CONFIGURATION] for plans in (geometry, stock))
+    ours, theirs = (plans["configurations"][configuration] for plans in (geometry, stock))
     known = theirs["architecture"]["arch_kwargs"]
     kwargs = {key: ours["architecture"]["arch_kwargs"][key] for key in known}
-    configuration = {key: value for key, value in ours.items() if key != "livseg"} | {
-        "data_identifier": f"{data}_{CONFIGURATION}",
+    settings = {key: value for key, value in ours.items() if key != "livseg"} | {
+        "data_identifier": f"{data}_{configuration}",
         "architecture": theirs["architecture"] | {"arch_kwargs": kwargs},
         "length": {key: getattr(length, key) for key in ("epochs", "iterations", "validation_iterations")},
     }
-    return stock | {"plans_name": name, "configurations": {CONFIGURATION: configuration}}
+    return stock | {"plans_name": name, "configurations": {configuration: settings}}
+
+
+def plan(place: Workplace, job: Job, length: Length, *, number: int, source: str, name: str) -> None:
+    """``livseg plan`` of a system: plans ``name`` of dataset ``number``, made from the plans ``source``."""
+    times = ("--epochs", length.epochs, "--iterations", length.iterations)
+    times += ("--validation-iterations", length.validation_iterations)
+    loss = ("--loss", job.loss) if job.loss else ()
+    words = ("livseg", "plan", "-d", number, "-m", job.system, "-p", source, "-plans_name", name)
+    place.call(f"{job.name}/plan", *words, "--recipe", job.recipe, *loss, *times)
+
+
+def outcome(place: Workplace, job: Job, *, plans: str, classes: int) -> dict[str, Any]:
+    """Settings and cost of a job, and of its evaluation the summary (``summary``) and the cases (``cases``)."""
+    content = json.loads((place.preprocessed / f"{plans}.json").read_text())["configurations"][CONFIGURATION]
+    evaluation = place.folder / "comparison" / job.name
+    steps = {name: step for name, step in place.steps.items() if name.startswith(f"{job.name}/")}
+    return {
+        "name": job.name,
+        "trainer": job.trainer,
+        "recipe": job.recipe,
+        "repeat": job.repeat,
+        "livseg": content.get("livseg"),
+        "parameters": parameters(content, classes=classes),
+        "steps": {name.partition("/")[2]: step for name, step in steps.items()},
+        "summary": json.loads((evaluation / "summary.json").read_text()),
+        "cases": [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))],
+    }
+
+
+def add_length(parser: argparse.ArgumentParser) -> None:
+    """Options for how long every training is."""
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=25, help="training steps per epoch")
+    parser.add_argument("--validation-iterations", type=int, default=2, help="validation steps per epoch")
+    parser.add_argument("--patch", type=int, default=128, help="edge of a patch in pixels")
+
+
+def first_against_others(place: Workplace, first: Job, structure: str) -> dict[str, dict]:
+    """Tests of ``livseg compare`` on a structure's Dice, the first training with every other, by the other's name."""
+    tests = json.loads((place.folder / "comparison" / "comparison.json").read_text())["tests"]
+    wanted = (first.name, structure, "dice")
+    return {test["b"]: test for test in tests if (test["a"], test["structure"], test["metric"]) == wanted}
 
 
 def against_first(test: dict | None) -> dict[str, Any] | None:

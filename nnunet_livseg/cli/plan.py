@@ -17,10 +17,8 @@ examples, and the names of their plans:
 """
 
 import argparse
-from pathlib import Path
 
 from nnunet_livseg.cli.shared_options import add, options_of
-from nnunet_livseg.core.errors import UserError
 
 STEP = "plan and train"
 LOSSES = ("dice_ce", "ce", "dice", "pooled_dice_ce", "pooled_dice", "weighted_ce", "tversky_ce", "tversky_ce_code")
@@ -62,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what to run next."""
     from nnunet_livseg.core.nnunet_folders import find_dataset
+    from nnunet_livseg.data.raw_dataset import raw_case_names
     from nnunet_livseg.planning.next_commands import next_commands
     from nnunet_livseg.planning.plans_file import write_plans
     from nnunet_livseg.plans import Overrides
@@ -89,15 +88,4 @@ def run(args: argparse.Namespace) -> None:
     written = write_plans(
         dataset, variant, source=args.from_plans, preset=args.preset, name=args.plans_name, overrides=overrides
     )
-    print("\n".join(next_commands(written, dataset, variant, cases=_raw_cases(dataset))))
-
-
-def _raw_cases(dataset: Path) -> set[str] | None:
-    """The training cases of the raw dataset; ``None`` if it is not here."""
-    from nnunet_livseg.core.nnunet_folders import find_dataset
-    from nnunet_livseg.data.raw_dataset import RawDataset
-
-    try:
-        return {case.name for case in RawDataset.open(find_dataset(dataset.name, "nnUNet_raw")).cases()}
-    except UserError:
-        return None
+    print("\n".join(next_commands(written, dataset, variant, cases=raw_case_names(dataset.name))))

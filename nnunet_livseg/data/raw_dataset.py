@@ -145,3 +145,11 @@ def find_raw_dataset(name_or_id: str | int | Path) -> RawDataset:
         UserError: There is none, several have the id, or its ``dataset.json`` cannot be used.
     """
     return RawDataset.open(find_raw_folder(name_or_id))
+
+
+def raw_case_names(dataset: str) -> set[str] | None:
+    """The training cases of a raw dataset, given by number or name; ``None`` if it is not here."""
+    try:
+        return {case.name for case in RawDataset.open(find_dataset(dataset, "nnUNet_raw")).cases()}
+    except UserError:
+        return None

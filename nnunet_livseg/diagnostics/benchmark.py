@@ -131,7 +131,7 @@ class BenchmarkedNetwork:
         network: Its class has nnU-Net's switch for deep supervision.
         loss: Takes all training outputs and ``targets``.
         setting: Patch, batch and device.
-        flops: Of a forward pass of the batch.
+        flops: Operations of a forward pass of the batch.
         strides: Stride of every target.
         channels: Channels of the image.
         labels: What the target is drawn from.

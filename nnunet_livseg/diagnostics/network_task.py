@@ -25,7 +25,7 @@ class NetworkTask:
     """A network of the user's in one configuration.
 
     Attributes:
-        name: Of the configuration.
+        name: Name of the configuration.
         stock: The configuration with nnU-Net's network.
         own: The configuration with the user's.
         channels: Channels of the image.
@@ -50,7 +50,7 @@ class NetworkTask:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a batch of images, (B, C, *S)."""
+        """Shape of a batch of images, (B, C, *S)."""
         return (self.stock["batch_size"], self.channels, *self.patch)
 
     def at(self, patch: Sequence[int]) -> "NetworkTask":

@@ -22,7 +22,7 @@ GIGA, MIB = 10**9, 2**20
 
 @dataclass(frozen=True)
 class TrainingCount:
-    """Of one training step of two patches at the reference geometry, in float32.
+    """Counts of one training step of two patches at the reference geometry, in float32.
 
     Attributes:
         dim: 2 or 3.

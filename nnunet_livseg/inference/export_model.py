@@ -45,9 +45,9 @@ class Parity:
     """One patch through an engine, and through torch.
 
     Args:
-        largest_difference: Of the logits.
-        largest_logit: In torch.
-        equal_labels: Share of the patch's voxels.
+        largest_difference: Largest difference between two logits of one voxel.
+        largest_logit: Largest absolute logit in torch.
+        equal_labels: Share of the patch's voxels with the same label.
     """
 
     largest_difference: float

@@ -16,7 +16,7 @@ def learning_curves(groups: Mapping[str, Sequence[Mapping[int, float]]], *, titl
 
     Args:
         groups: Method to the curves of its trainings: epoch to value.
-        title: Of the vertical axis.
+        title: Title of the vertical axis.
     """
     lines = {name: mean_curve(curves) for name, curves in groups.items()}
     epochs = [epoch for line in lines.values() for epoch in line]

@@ -7,7 +7,8 @@ from pathlib import Path
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json, write_json
 from nnunet_livseg.core.names import dataset_id
-from nnunet_livseg.core.nnunet_folders import find_dataset, folder
+from nnunet_livseg.core.nnunet_folders import folder
+from nnunet_livseg.data.raw_dataset import raw_case_names
 from nnunet_livseg.planning.next_commands import not_preprocessed
 from nnunet_livseg.planning.plans_file import WrittenPlans, write_plans
 from nnunet_livseg.study import job_state
@@ -29,7 +30,7 @@ def prepare_dataset(plan: StudyPlan, dataset: str, *, slot: str = "") -> None:
     place = folder("nnUNet_preprocessed") / dataset
     with holding(place, slot=slot):
         job_state.forget_failure(plan, preparation(dataset))
-        cases = raw_cases(dataset)
+        cases = raw_case_names(dataset)
         _plan_as_nnunet(dataset, place, plan.study.plans)
         for spec in plan.plans:
             written = write_plans(
@@ -44,16 +45,6 @@ def prepare_dataset(plan: StudyPlan, dataset: str, *, slot: str = "") -> None:
             _preprocess(dataset, place, written, cases, plan.study.configurations)
         _split(place, cases)
         job_state.note_prepared(plan, dataset)
-
-
-def raw_cases(dataset: str) -> set[str] | None:
-    """The training cases of the raw dataset; ``None`` if it is not here."""
-    from nnunet_livseg.data.raw_dataset import RawDataset
-
-    try:
-        return {case.name for case in RawDataset.open(find_dataset(dataset, "nnUNet_raw")).cases()}
-    except UserError:
-        return None
 
 
 def _plan_as_nnunet(dataset: str, place: Path, source: str) -> None:

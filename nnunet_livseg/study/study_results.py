@@ -36,7 +36,7 @@ class DatasetResults:
     """All that the report says about a dataset.
 
     Attributes:
-        comparison: Of the methods that have results; ``None`` if there is none, or they have no cases in common.
+        comparison: Comparison of the methods that have results; ``None`` if none has, or they share no case.
         baseline: Label of the baseline.
         seeds: Label to the number of its seeds with results.
         floors: ``structure.metric`` to the noise between seeds, where a method has two.
