@@ -411,7 +411,7 @@ def prepare(run: Run) -> None:
     """nnU-Net's plans, its network at our geometry, and the preprocessed data that all trainings share."""
     place, chosen = run.place, run.settings
     processes = 8 if chosen.device == "cuda" else 1
-    link_raw(run.source, place)
+    link_raw(run.source, place.raw)
     cases = sorted(path.name.partition(".")[0] for path in (place.raw / "labelsTr").iterdir())
     counts = (len(cases) - chosen.validation, chosen.validation, 0)
     split, _ = train_val_test_split({case: case for case in cases}, counts, seed=0)

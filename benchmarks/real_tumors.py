@@ -2,33 +2,36 @@
 
     python benchmarks/real_tumors.py SOURCE --work DIR [--threads 1]
 
-SOURCE is ``lits_window``, an nnU-Net raw dataset of CTs with liver and tumors. Every system is trained twice in every
-fold, for the same number of steps: as nnU-Net trains (optimizer, schedule, loss) and as its paper does. nnU-Net's own
+SOURCE is ``lits_window``, an nnU-Net raw dataset of CTs with liver and tumors. ``livseg two-stage data`` cuts the CTs
+to the livers of the references, since few voxels of a whole CT are tumor. Every system is trained twice in every fold,
+for the same number of steps: as nnU-Net trains (optimizer, schedule, loss) and as its paper does. nnU-Net's own
 validation predicts the patients that a fold was not trained on, so every patient is scored once for every method.
 Nothing is mirrored, in training and prediction: without it, a prediction takes a quarter of the time.
 
-Everything is written below DIR, outside the repository; the same command skips what is finished. The results are in
-DIR/real_tumors.json.
+Everything is written below DIR, outside the repository; the same command skips what is finished. A finished training
+leaves its scores in DIR/scores, small files that name no voxel: with them alone, another machine goes on. The results
+are in DIR/real_tumors.json.
 """
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import SimpleITK as sitk
 from short_trainings import (  # beside this script
     CONFIGURATION,
     STOCK,
     Job,
     Length,
     add_length,
-    against_first,
     all_jobs,
-    first_against_others,
-    outcome,
+    parameters,
     plan,
     stock_plans,
     versions,
@@ -36,12 +39,20 @@ from short_trainings import (  # beside this script
 from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.files import with_floats, write_json
+from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
 from nnunet_livseg.data.splits import cross_validation_splits
+from nnunet_livseg.evaluation.comparison import compare_results
+from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
+from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.results import CaseResult, FolderResult, Inputs, PairedTest
+from nnunet_livseg.evaluation.summary import summarize
 
 TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
-DATASET = "Dataset801_LiTSWindow2D"
+SOURCE, DATASET = "Dataset800_LiTSWindow", "Dataset801_LiTSWindowLiver"
+NUMBER = int(DATASET[7:10])
 GEOMETRY = "GeometryPlans"
+LABELS = {LIVER: (1, 2), TUMOR: (2,)}
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class Budget(Length):
     batch: int
     patch: int
     spacing_mm: float
+    margin_mm: float
     features: tuple[int, ...]
     folds: int
     seed: int = 0
@@ -78,16 +90,17 @@ def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, th
     """
     require_outside(work)
     place = Workplace(work, DATASET, asdict(budget))
-    link_raw(source, place)
+    link_raw(source, place.raw.with_name(SOURCE))
     prepare(place, budget)
     for job in jobs:
         if job.system != STOCK:
             plan_without_mirroring(place, job, budget)
     for fold in range(budget.folds):
         for job in jobs:
-            train(place, job, fold, threads)
-    compare(place, jobs)
-    return collect(place, jobs)
+            if not scores_file(work, job, fold).is_file():
+                train(place, job, fold, threads)
+                score(place, job, fold)
+    return collect(place, jobs, budget)
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -95,28 +108,42 @@ def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, th
 
 def prepare(place: Workplace, budget: Budget) -> None:
     """The split, nnU-Net's plans, its network at our geometry, and the preprocessed slices that all trainings share."""
-    cases = [path.name.removesuffix(".nii.gz") for path in sorted((place.raw / "labelsTr").iterdir())]
-    patients = {case: case for case in cases}
-    alike = dict.fromkeys(cases, "")
-    splits = cross_validation_splits(patients, budget.folds, stratum_of=alike, seed=budget.seed)
+    cut = ("-d", SOURCE, "-o", place.raw, "--margin", budget.margin_mm, "--quiet")
+    place.call("crop", "livseg", "two-stage", "data", *cut)
+    strata = tumor_strata(place.raw / "labelsTr", budget.folds)
+    patients = {case: case for case in strata}
+    splits = cross_validation_splits(patients, budget.folds, stratum_of=strata, seed=budget.seed)
     write_json(place.raw / "splits_final.json", splits)  # nnU-Net's planner copies it
-    place.call("check", "livseg", "check", 801)
-    place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", 801, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
+    place.call("check", "livseg", "check", NUMBER)
+    place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
     size = ("--spacing", *[budget.spacing_mm] * 2, "--patch", *[budget.patch] * 2, "--batch", budget.batch)
     geometry = ("-plans_name", GEOMETRY, "-c", CONFIGURATION, *size, "--features", *budget.features)
-    place.call("geometry", "livseg", "plan", "-d", 801, "-m", "dpcnet-unet", *geometry)
+    place.call("geometry", "livseg", "plan", "-d", NUMBER, "-m", "dpcnet-unet", *geometry)
     stock, ours = (json.loads((place.preprocessed / f"{name}.json").read_text()) for name in ("nnUNetPlans", GEOMETRY))
     for job in (job for job in all_jobs() if job.system == STOCK):
         plans = stock_plans(stock, ours, budget, name=plans_of(job), data=plans_of(FIRST))
         plans["configurations"][CONFIGURATION]["length"]["mirror"] = False
         write_json(place.preprocessed / f"{plans_of(job)}.json", plans)
     words = ("-plans_name", plans_of(FIRST), "-c", CONFIGURATION, "-np", 1)
-    place.call("preprocess", "nnUNetv2_preprocess", "-d", 801, *words)
+    place.call("preprocess", "nnUNetv2_preprocess", "-d", NUMBER, *words)
+
+
+def tumor_strata(labels: Path, size: int) -> dict[str, str]:
+    """By case, which of the groups of ``size`` it is in, of all cases in the order of their tumor volumes.
+
+    A division by these groups gives every fold as many large tumors: few patients have most of the tumor voxels.
+    """
+    volumes = {}
+    for path in sorted(labels.glob("*.nii.gz")):
+        image = sitk.ReadImage(path)
+        voxels = np.count_nonzero(sitk.GetArrayViewFromImage(image) == LABELS[TUMOR][0])
+        volumes[path.name.removesuffix(".nii.gz")] = voxels * math.prod(image.GetSpacing())
+    return {case: f"{rank // size:03}" for rank, case in enumerate(sorted(volumes, key=volumes.get))}
 
 
 def plan_without_mirroring(place: Workplace, job: Job, budget: Budget) -> None:
     """The plans of a system; ``livseg plan`` has no option for mirroring."""
-    plan(place, job, budget, number=801, source=plans_of(FIRST), name=plans_of(job))
+    plan(place, job, budget, number=NUMBER, source=plans_of(FIRST), name=plans_of(job))
     written = place.preprocessed / f"{plans_of(job)}.json"
     content = json.loads(written.read_text())
     content["configurations"][CONFIGURATION]["livseg"]["recipe"]["mirror"] = False
@@ -126,44 +153,93 @@ def plan_without_mirroring(place: Workplace, job: Job, budget: Budget) -> None:
 def train(place: Workplace, job: Job, fold: int, threads: int) -> None:
     """One training and nnU-Net's validation of it; ``--c`` starts it, too."""
     model = ("-tr", job.trainer, "-p", plans_of(job))
-    words = ("python", TRAIN, "--threads", threads, 801, CONFIGURATION, fold, *model, "--c")
+    words = ("python", TRAIN, "--threads", threads, NUMBER, CONFIGURATION, fold, *model, "--c")
     place.call(f"{job.name}/fold_{fold}", *words)
 
 
-def compare(place: Workplace, jobs: Sequence[Job]) -> None:
-    """Evaluate all methods over the patients of all folds, paired."""
-    folders = [f"nnUNet_results/{DATASET}/{model_of(job)}" for job in jobs]
-    names = ("--names", *[job.name for job in jobs])
-    place.steps.pop("compare", None)  # there may be more jobs than last time; it reuses its own cases
-    place.call("compare", "livseg", "compare", *folders, *names, "-o", "comparison", "--no-report", "--quiet")
+def score(place: Workplace, job: Job, fold: int) -> None:
+    """The scores of the patients that the fold was not trained on, with the cost of the training, in a small file."""
+    predictions = place.folder / "nnUNet_results" / DATASET / model_of(job) / f"fold_{fold}" / "validation"
+    out = place.folder / "evaluations" / f"{job.name}_fold_{fold}"
+    found = evaluate_folder(predictions, place.raw / "labelsTr", out=out, liver=LABELS[LIVER], tumor=LABELS[TUMOR])
+    content = {"budget": place.settings, "machine": versions(), "step": place.steps[f"{job.name}/fold_{fold}"]}
+    write_json(scores_file(place.folder, job, fold), content | {"cases": [case.as_dict() for case in found.cases]})
+
+
+def scores_file(work: Path, job: Job, fold: int) -> Path:
+    """Where the scores of a finished training are."""
+    return work / "scores" / f"{job.name}_fold_{fold}.json"
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def collect(place: Workplace, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What real_tumors.json holds; every method is compared with the first."""
-    tests = first_against_others(place, jobs[0], "tumor")
+def collect(place: Workplace, jobs: Sequence[Job], budget: Budget) -> dict[str, Any]:
+    """What real_tumors.json holds; every method is compared with the first.
+
+    Raises:
+        UserError: Scores are those of other settings.
+    """
+    stored = {job: [stored_scores(place, job, fold) for fold in range(budget.folds)] for job in jobs}
+    results = [folder_result(job, [case for part in stored[job] for case in part["cases"]]) for job in jobs]
+    tests = compare_results(results, folds=budget.folds, baseline=jobs[0].name).pairs
+    against = {test.a: against_first(test) for test in tests if (test.structure, test.metric) == (TUMOR, "dice")}
+    methods = [
+        outcome(place, job, result) | {"trainings": [part["step"] for part in stored[job]]}
+        for job, result in zip(jobs, results, strict=True)
+    ]
+    machines = {json.dumps(part["machine"]): part["machine"] for parts in stored.values() for part in parts}
+    shared = {name: step for name, step in place.steps.items() if "/" not in name}
+    head = {"schema": 3, "budget": place.settings, "machines": list(machines.values()), "shared": shared}
+    return head | {"jobs": [method | {"against": against.get(method["name"])} for method in methods]}
+
+
+def stored_scores(place: Workplace, job: Job, fold: int) -> dict[str, Any]:
+    """The scores of a finished training."""
+    path = scores_file(place.folder, job, fold)
+    content = with_floats(json.loads(path.read_text()))
+    if content["budget"] != place.settings:
+        raise UserError(
+            f"{path} is of a training with other settings: {content['budget']}.\n  Take it away or name another --work."
+        )
+    return content
+
+
+def folder_result(job: Job, cases: Sequence[dict]) -> FolderResult:
+    """The evaluation of a method over the patients of all folds."""
+    results, options = sorted((CaseResult(**case) for case in cases), key=lambda case: case.case), Options()
+    inputs = Inputs(job.name, Structures(LABELS), [])
+    return FolderResult(inputs, options, results, [], summary=summarize(results, options))
+
+
+def outcome(place: Workplace, job: Job, result: FolderResult) -> dict[str, Any]:
+    """Settings and scores of one method."""
+    content = json.loads((place.preprocessed / f"{plans_of(job)}.json").read_text())["configurations"][CONFIGURATION]
+    summary = result.summary
+    strata = [{key: row[key] for key in ("stratum", "n", "found", "false")} for row in summary["lesion_strata"]]
     return {
-        "schema": 2,
-        "budget": place.settings,
-        "machine": versions(),
-        "shared": {name: step for name, step in place.steps.items() if "/" not in name},
-        "jobs": [_outcome(place, job) | {"against": against_first(tests.get(job.name))} for job in jobs],
+        "name": job.name,
+        "trainer": job.trainer,
+        "recipe": job.recipe,
+        "repeat": job.repeat,
+        "livseg": content.get("livseg"),
+        "parameters": parameters(content, classes=3),
+        "scores": {name: _scores(summary["structures"][name]) for name in LABELS},
+        "lesions": {"strata": strata, "false_per_case": summary["lesions"]["false_per_case"]},
+        "dice_of_patient": {
+            case.case: {name: round(case.structures[name]["dice"], 4) for name in LABELS} for case in result.cases
+        },
     }
 
 
-def _outcome(place: Workplace, job: Job) -> dict[str, Any]:
-    """Settings, cost and scores of one method."""
-    found = outcome(place, job, plans=plans_of(job), classes=3)
-    summary, cases = found.pop("summary"), found.pop("cases")
-    strata = [{key: row[key] for key in ("stratum", "n", "found", "false")} for row in summary["lesion_strata"]]
-    return found | {
-        "scores": {name: _scores(summary["structures"][name]) for name in ("liver", "tumor")},
-        "lesions": {"strata": strata, "false_per_case": summary["lesions"]["false_per_case"]},
-        "dice_of_patient": {
-            case["case"]: {name: case["structures"][name]["dice"] for name in ("liver", "tumor")} for case in cases
-        },
+def against_first(test: PairedTest) -> dict[str, Any]:
+    """A method minus the first."""
+    return {
+        "difference": test.difference,
+        "ci95": test.ci95,
+        "p_holm": test.p_holm,
+        "better": test.wins,
+        "worse": test.losses,
     }
 
 
@@ -177,10 +253,11 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset with liver 1 and tumor 2")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
     parser.add_argument("--threads", type=int, default=1, help="of one training (default: %(default)s)")
-    add_length(parser)
+    add_length(parser, epochs=12, iterations=100, patch=64)
     parser.add_argument("--batch", type=int, default=8, help="slices per step")
-    parser.add_argument("--spacing-mm", type=float, default=4.0, help="pixel size of the training")
-    parser.add_argument("--features", type=int, nargs="+", default=(16, 32, 64, 128, 256), help="widths of the stages")
+    parser.add_argument("--spacing-mm", type=float, default=3.0, help="pixel size of the training")
+    parser.add_argument("--margin-mm", type=float, default=15.0, help="around the liver")
+    parser.add_argument("--features", type=int, nargs="+", default=(8, 16, 32, 64, 128), help="widths of the stages")
     parser.add_argument("--folds", type=int, default=2, help="of the cross-validation")
     args = vars(parser.parse_args())
     source, work, threads = args.pop("source"), args.pop("work").resolve(), args.pop("threads")

@@ -1,10 +1,8 @@
 """What comparisons of short trainings share: nnU-Net and the five systems, as nnU-Net trains and as the papers do."""
 
 import argparse
-import json
 import platform
 from dataclasses import dataclass
-from typing import Any
 
 from workplace import Workplace  # beside this script
 
@@ -42,19 +40,15 @@ class Job:
         return "nnUNetTrainerShort" if self.system == STOCK else find_variant(self.system).trainer
 
 
-def all_jobs(paper_loss: dict[str, str] | None = None) -> list[Job]:
-    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again.
-
-    Args:
-        paper_loss: By system, a loss in lieu of the paper's.
-    """
+def all_jobs() -> list[Job]:
+    """nnU-Net, the full network of every paper under both recipes, and nnU-Net again."""
     papers = dict.fromkeys(row.paper for row in VARIANTS if not row.paper.rival)
     full = [next(row for row in VARIANTS if row.paper == paper) for paper in papers]
     systems = [ONE_CHANNEL.get(row.name, row.name) for row in full]
     return [
         Job(STOCK, "nnunet"),
         *(Job(system, "nnunet", "dice_ce") for system in systems),
-        *(Job(system, "paper", (paper_loss or {}).get(system)) for system in systems),
+        *(Job(system, "paper") for system in systems),
         *(Job(STOCK, "nnunet", repeat=repeat) for repeat in range(1, STOCK_TRAININGS)),
     ]
 
@@ -92,48 +86,12 @@ def plan(place: Workplace, job: Job, length: Length, *, number: int, source: str
     place.call(f"{job.name}/plan", *words, "--recipe", job.recipe, *loss, *times)
 
 
-def outcome(place: Workplace, job: Job, *, plans: str, classes: int) -> dict[str, Any]:
-    """Settings and cost of a job, and of its evaluation the summary (``summary``) and the cases (``cases``)."""
-    content = json.loads((place.preprocessed / f"{plans}.json").read_text())["configurations"][CONFIGURATION]
-    evaluation = place.folder / "comparison" / job.name
-    steps = {name: step for name, step in place.steps.items() if name.startswith(f"{job.name}/")}
-    return {
-        "name": job.name,
-        "trainer": job.trainer,
-        "recipe": job.recipe,
-        "repeat": job.repeat,
-        "livseg": content.get("livseg"),
-        "parameters": parameters(content, classes=classes),
-        "steps": {name.partition("/")[2]: step for name, step in steps.items()},
-        "summary": json.loads((evaluation / "summary.json").read_text()),
-        "cases": [json.loads(path.read_text()) for path in sorted((evaluation / "cases").glob("*.json"))],
-    }
-
-
-def add_length(parser: argparse.ArgumentParser) -> None:
+def add_length(parser: argparse.ArgumentParser, *, epochs: int, iterations: int, patch: int) -> None:
     """Options for how long every training is."""
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--iterations", type=int, default=25, help="training steps per epoch")
+    parser.add_argument("--epochs", type=int, default=epochs, help="(default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=iterations, help="training steps per epoch")
     parser.add_argument("--validation-iterations", type=int, default=2, help="validation steps per epoch")
-    parser.add_argument("--patch", type=int, default=128, help="edge of a patch in pixels")
-
-
-def first_against_others(place: Workplace, first: Job, structure: str) -> dict[str, dict]:
-    """Tests of ``livseg compare`` on a structure's Dice, the first training with every other, by the other's name."""
-    tests = json.loads((place.folder / "comparison" / "comparison.json").read_text())["tests"]
-    wanted = (first.name, structure, "dice")
-    return {test["b"]: test for test in tests if (test["a"], test["structure"], test["metric"]) == wanted}
-
-
-def against_first(test: dict | None) -> dict[str, Any] | None:
-    """A training minus the first, from ``livseg compare``'s first minus it; ``None`` for the first itself."""
-    return test and {
-        "difference": -test["difference"],
-        "ci95": [-test["ci95_high"], -test["ci95_low"]],
-        "p_holm": test["p_holm"],
-        "better": test["losses"],
-        "worse": test["wins"],
-    }
+    parser.add_argument("--patch", type=int, default=patch, help="edge of a patch in pixels")
 
 
 def parameters(configuration: dict, *, classes: int) -> int:

@@ -105,7 +105,7 @@ def make(
     require_outside(work)
     settings = {"source": str(source.resolve()), "plan": list(plan)}
     place = Workplace(work, DATASET, settings)
-    link_raw(source, place)
+    link_raw(source, place.raw)
     chosen = [STAGES[name] for name in stages]
     for stage in chosen:
         prepare(place, stage, plan)

@@ -81,17 +81,17 @@ def require_outside(work: Path) -> None:
         )
 
 
-def link_raw(source: Path, place: Workplace) -> None:
-    """The raw dataset as links, so that no image is copied; nnU-Net writes beside them, not into them."""
+def link_raw(source: Path, raw: Path) -> None:
+    """The raw dataset ``source`` as links in ``raw``: no image is copied, and nnU-Net writes beside, not into them."""
     if not (source / "dataset.json").is_file():
         raise UserError(f"there is no dataset.json in {source}.\n  SOURCE is an nnU-Net raw dataset, as lits_window.")
     for kind in ("imagesTr", "labelsTr"):
-        (place.raw / kind).mkdir(parents=True, exist_ok=True)
+        (raw / kind).mkdir(parents=True, exist_ok=True)
         for path in sorted((source / kind).iterdir()):
-            made = place.raw / kind / path.name
+            made = raw / kind / path.name
             if not made.is_symlink():
                 made.symlink_to(path.resolve())
-    write_json(place.raw / "dataset.json", json.loads((source / "dataset.json").read_text()))
+    write_json(raw / "dataset.json", json.loads((source / "dataset.json").read_text()))
 
 
 def _child_cpu_seconds() -> float:

@@ -212,52 +212,76 @@ def command_page(command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- docs/evidence/results.md, from what benchmarks/msd_liver_2d.py measured ------------------------------------------
+# --- docs/evidence/results.md, from what benchmarks/real_tumors.py measured -------------------------------------------
 
 
 def _measured() -> dict[str, Any]:
     return json.loads((PROJECT / "docs" / "evidence" / "results.json").read_text())
 
 
-def slices_budget() -> str:
+def tumors_budget() -> str:
     """How long was trained, on what, and with which versions."""
     found = _measured()
-    budget, slices, machine = found["budget"], found["slices"], found["machine"]
-    train, val, test = budget["patients"]
+    budget, patients = found["budget"], len(found["jobs"][0]["dice_of_patient"])
     steps = budget["epochs"] * budget["iterations"]
-    size, spacing = budget["patch"], budget["spacing"]
+    size = f"{budget['patch']} x {budget['patch']}"
     return (
-        f"**A small budget: {steps} training steps** ({budget['epochs']} epochs of {budget['iterations']}; nnU-Net's "
-        f"own training has 250,000) on one CPU core. A step has {budget['batch']} patches of {size} x {size} pixels at "
-        f"1/{spacing:g} of the resolution. Seed {budget['seed']} drew {train} patients for training, {val} for "
-        f"validation and {test} for the test ({slices['Tr']} and {slices['Ts']} slices). "
-        + ", ".join(f"{name} {version}" for name, version in machine.items())
+        f"**A small budget: 2D, {steps:,} training steps** ({budget['epochs']} epochs of {budget['iterations']};"
+        f" nnU-Net's own training has 250,000) on one CPU core. A step has {budget['batch']} patches of {size} pixels"
+        f" of {budget['spacing_mm']:g} mm, cut from the liver's box with a margin of {budget['margin_mm']:g} mm. The"
+        f" {patients} patients are divided into {budget['folds']} folds, and each patient is predicted by the fold that"
+        " was not trained on it. "
+        + "; ".join(", ".join(f"{name} {of}" for name, of in machine.items()) for machine in found["machines"])
         + "."
     )
 
 
-def slices_table(found: dict[str, Any] | None = None) -> str:
-    """One line per training: settings, cost, Dice and the difference to nnU-Net."""
+def tumors_table(found: dict[str, Any] | None = None) -> str:
+    """One line per method: settings, Dice of tumors and liver, and the difference to nnU-Net."""
     lines = [
-        "| training | optimizer, loss | parameters | training, CPU s | Dice [%], 95% CI | quartiles |"
-        " minus nnU-Net, 95% CI | p (Holm) | patients better / worse |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| training | optimizer, loss | tumor Dice per patient [%], 95% CI | all voxels together |"
+        " minus nnU-Net, 95% CI | p (Holm) | patients better / worse | liver Dice [%] |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for job in (found or _measured())["jobs"]:
-        dice, against = job["dice"], job["against"]
+        tumor, liver, against = job["scores"]["tumor"], job["scores"]["liver"], job["against"]
         cells = [
-            f"`{job['trainer']}`, {job['recipe']}" + (", again" if job["repeat"] else ""),
+            _method(job),
             _training_of(job["livseg"]),
-            f"{job['parameters'] / 1e6:.2f}M",
-            f"{job['steps']['train']['cpu_s']:.0f}",
-            f"{_percent(dice['mean'])} ({_interval(dice['ci95'])})",
-            ", ".join(_percent(dice[key]) for key in ("q1", "median", "q3")),
+            f"{_percent(tumor['mean'])} ({_interval(tumor['ci95'])})",
+            _percent(tumor["global"]),
             f"{_percent(against['difference'], '+')} ({_interval(against['ci95'], '+')})" if against else "",
             ("< 0.001" if against["p_holm"] < 0.001 else f"{against['p_holm']:.3f}") if against else "",
             f"{against['better']} / {against['worse']}" if against else "",
+            f"{_percent(liver['mean'])} ({_interval(liver['ci95'])})",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def lesions_table(found: dict[str, Any] | None = None) -> str:
+    """One line per method: lesions found by their longest diameter, false ones, and cost."""
+    jobs = (found or _measured())["jobs"]
+    strata = [f"found, {row['stratum']} (of {row['n']})" for row in jobs[0]["lesions"]["strata"]]
+    lines = [
+        f"| training | {' | '.join(strata)} | false lesions per patient | parameters | trainings, CPU s |",
+        f"|---{'|---:' * (len(strata) + 3)}|",
+    ]
+    for job in jobs:
+        seconds = sum(step["cpu_s"] for step in job["trainings"])
+        cells = [
+            _method(job),
+            *(str(row["found"]) for row in job["lesions"]["strata"]),
+            f"{job['lesions']['false_per_case']:.1f}",
+            f"{job['parameters'] / 1e6:.2f}M",
+            f"{seconds:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _method(job: dict[str, Any]) -> str:
+    return f"`{job['trainer']}`, {job['recipe']}" + (", again" if job["repeat"] else "")
 
 
 def _training_of(ours: dict[str, Any] | None) -> str:
@@ -316,8 +340,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "variants": all_trainers,
     "printed rows": printed_rows,
     "printed rows count": printed_rows_count,
-    "slices budget": slices_budget,
-    "slices": slices_table,
+    "tumors budget": tumors_budget,
+    "tumors": tumors_table,
+    "lesions": lesions_table,
     "cost machine": cost_machine,
     "cost": cost_table,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
