@@ -5,8 +5,10 @@
 SOURCE is ``lits_window``, an nnU-Net raw dataset of CTs with liver and tumors. ``livseg two-stage data`` cuts the CTs
 to the livers of the references, since few voxels of a whole CT are tumor. Every system is trained twice in every fold,
 for the same number of steps: as nnU-Net trains (optimizer, schedule, loss) and as its paper does. nnU-Net's own
-validation predicts the patients that a fold was not trained on, so every patient is scored once for every method.
-Nothing is mirrored, in training and prediction: without it, a prediction takes a quarter of the time.
+validation predicts the patients that a fold was not trained on, so every patient is scored once for every method, but
+one: the patient with the most tumor is in the training of every fold and not scored. So short a training does not learn
+what a tumor is without it. Every patch holds liver or tumor (nnU-Net: every third). Nothing is mirrored, in training
+and prediction: without it, a prediction takes a quarter of the time.
 
 Everything is written below DIR, outside the repository; the same command skips what is finished. A finished training
 leaves its scores in DIR/scores, small files that name no voxel: with them alone, another machine goes on. The results
@@ -52,6 +54,7 @@ TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
 SOURCE, DATASET = "Dataset800_LiTSWindow", "Dataset801_LiTSWindowLiver"
 NUMBER = int(DATASET[7:10])
 GEOMETRY = "GeometryPlans"
+SAMPLING = {"mirror": False, "foreground": 1.0}
 LABELS = {LIVER: (1, 2), TUMOR: (2,)}
 
 
@@ -94,7 +97,7 @@ def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, th
     prepare(place, budget)
     for job in jobs:
         if job.system != STOCK:
-            plan_without_mirroring(place, job, budget)
+            plan_with_sampling(place, job, budget)
     for fold in range(budget.folds):
         for job in jobs:
             if not scores_file(work, job, fold).is_file():
@@ -110,9 +113,11 @@ def prepare(place: Workplace, budget: Budget) -> None:
     """The split, nnU-Net's plans, its network at our geometry, and the preprocessed slices that all trainings share."""
     cut = ("-d", SOURCE, "-o", place.raw, "--margin", budget.margin_mm, "--quiet")
     place.call("crop", "livseg", "two-stage", "data", *cut)
-    strata = tumor_strata(place.raw / "labelsTr", budget.folds)
-    patients = {case: case for case in strata}
+    *ranked, largest = by_tumor_volume(place.raw / "labelsTr")
+    strata = {case: f"{rank // budget.folds:03}" for rank, case in enumerate(ranked)}  # folds have as many large ones
+    patients = {case: case for case in ranked}
     splits = cross_validation_splits(patients, budget.folds, stratum_of=strata, seed=budget.seed)
+    splits = [split | {"train": sorted([*split["train"], largest])} for split in splits]
     write_json(place.raw / "splits_final.json", splits)  # nnU-Net's planner copies it
     place.call("check", "livseg", "check", NUMBER)
     place.call("plan", "nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION, "--no_pp", "-npfp", 1)
@@ -122,31 +127,28 @@ def prepare(place: Workplace, budget: Budget) -> None:
     stock, ours = (json.loads((place.preprocessed / f"{name}.json").read_text()) for name in ("nnUNetPlans", GEOMETRY))
     for job in (job for job in all_jobs() if job.system == STOCK):
         plans = stock_plans(stock, ours, budget, name=plans_of(job), data=plans_of(FIRST))
-        plans["configurations"][CONFIGURATION]["length"]["mirror"] = False
+        plans["configurations"][CONFIGURATION]["length"] |= SAMPLING
         write_json(place.preprocessed / f"{plans_of(job)}.json", plans)
     words = ("-plans_name", plans_of(FIRST), "-c", CONFIGURATION, "-np", 1)
     place.call("preprocess", "nnUNetv2_preprocess", "-d", NUMBER, *words)
 
 
-def tumor_strata(labels: Path, size: int) -> dict[str, str]:
-    """By case, which of the groups of ``size`` it is in, of all cases in the order of their tumor volumes.
-
-    A division by these groups gives every fold as many large tumors: few patients have most of the tumor voxels.
-    """
+def by_tumor_volume(labels: Path) -> list[str]:
+    """All cases in the order of their tumor volumes, the largest last."""
     volumes = {}
     for path in sorted(labels.glob("*.nii.gz")):
         image = sitk.ReadImage(path)
         voxels = np.count_nonzero(sitk.GetArrayViewFromImage(image) == LABELS[TUMOR][0])
         volumes[path.name.removesuffix(".nii.gz")] = voxels * math.prod(image.GetSpacing())
-    return {case: f"{rank // size:03}" for rank, case in enumerate(sorted(volumes, key=volumes.get))}
+    return sorted(volumes, key=volumes.get)
 
 
-def plan_without_mirroring(place: Workplace, job: Job, budget: Budget) -> None:
-    """The plans of a system; ``livseg plan`` has no option for mirroring."""
+def plan_with_sampling(place: Workplace, job: Job, budget: Budget) -> None:
+    """The plans of a system; ``livseg plan`` has no options for mirroring and foreground."""
     plan(place, job, budget, number=NUMBER, source=plans_of(FIRST), name=plans_of(job))
     written = place.preprocessed / f"{plans_of(job)}.json"
     content = json.loads(written.read_text())
-    content["configurations"][CONFIGURATION]["livseg"]["recipe"]["mirror"] = False
+    content["configurations"][CONFIGURATION]["livseg"]["recipe"] |= SAMPLING
     write_json(written, content)
 
 
@@ -253,7 +255,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset with liver 1 and tumor 2")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
     parser.add_argument("--threads", type=int, default=1, help="of one training (default: %(default)s)")
-    add_length(parser, epochs=12, iterations=100, patch=64)
+    add_length(parser, epochs=10, iterations=100, patch=64)
     parser.add_argument("--batch", type=int, default=8, help="slices per step")
     parser.add_argument("--spacing-mm", type=float, default=3.0, help="pixel size of the training")
     parser.add_argument("--margin-mm", type=float, default=15.0, help="around the liver")

@@ -43,19 +43,22 @@ def test_no_image_is_linked_into_the_repository(tumors, budget, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_run_on_phantoms(tumors, budget, tmp_path, monkeypatch):
-    """Every patient is predicted by the fold that has not seen it, and a second call does nothing."""
+    """Every patient but one is predicted by the fold that has not seen it, and a second call does nothing."""
     monkeypatch.setattr(sys.modules["workplace"], "subprocess", SimpleNamespace(run=forked_run))
     size = {"size": (16, 32, 32), "spacing_mm": (14.0, 9.0, 9.0)}
-    source = write_dataset(tmp_path / "Dataset901_Phantom", cases=4, test_cases=0, progress=False, **size)
+    source = write_dataset(tmp_path / "Dataset901_Phantom", cases=5, test_cases=0, progress=False, **size)
     jobs = [tumors.FIRST, tumors.Job("sfan", "paper")]
     found = tumors.measure(source, tmp_path / "work", budget, jobs)
     assert [job["trainer"] for job in found["jobs"]] == ["nnUNetTrainerShort", "SFANTrainer"]
-    assert [sorted(job["dice_of_patient"]) for job in found["jobs"]] == 2 * [[f"phantom_00{n}" for n in range(4)]]
+    split = json.loads((tmp_path / "work/nnUNet_preprocessed" / tumors.DATASET / "splits_final.json").read_text())
+    *scored, largest = tumors.by_tumor_volume(source / "labelsTr")
+    assert all(largest in part["train"] for part in split)
+    assert [sorted(job["dice_of_patient"]) for job in found["jobs"]] == 2 * [sorted(scored)]
     assert found["jobs"][0]["against"] is None
     means = [job["scores"]["tumor"]["mean"] for job in found["jobs"]]
     assert found["jobs"][1]["against"]["difference"] == pytest.approx(means[1] - means[0], abs=1e-6)
     assert found["jobs"][1]["livseg"]["loss"] == "weighted_ce"
-    split = json.loads((tmp_path / "work/nnUNet_preprocessed" / tumors.DATASET / "splits_final.json").read_text())
+    assert found["jobs"][1]["livseg"]["recipe"]["foreground"] == 1.0
     for job in jobs:
         model = tmp_path / "work" / "nnUNet_results" / tumors.DATASET / tumors.model_of(job)
         for fold, part in enumerate(split):

@@ -7,7 +7,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 class nnUNetTrainerShort(nnUNetTrainer):
     """As long as the entry ``length`` of the plans' configuration says; everything else is nnU-Net's.
 
-    With ``"mirror": false`` in it, nothing is mirrored, as in nnU-Net's ``nnUNetTrainerNoMirroring``.
+    With ``"mirror": false`` in it, nothing is mirrored, as in nnU-Net's ``nnUNetTrainerNoMirroring``. Its
+    ``"foreground"`` is the share of patches that are forced to hold foreground.
 
     nnU-Net's variants of other lengths (``nnUNetTrainer_10epochs``) change the number of epochs in the same way, but
     keep 250 steps in each.
@@ -27,6 +28,7 @@ class nnUNetTrainerShort(nnUNetTrainer):
         self.num_iterations_per_epoch = length["iterations"]
         self.num_val_iterations_per_epoch = length["validation_iterations"]
         self.mirror = length.get("mirror", True)
+        self.oversample_foreground_percent = length.get("foreground", self.oversample_foreground_percent)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         rotation, flat, patch_size, mirror_axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
