@@ -161,11 +161,16 @@ def train(place: Workplace, job: Job, fold: int, threads: int) -> None:
 
 def score(place: Workplace, job: Job, fold: int) -> None:
     """The scores of the patients that the fold was not trained on, with the cost of the training, in a small file."""
-    predictions = place.folder / "nnUNet_results" / DATASET / model_of(job) / f"fold_{fold}" / "validation"
-    out = place.folder / "evaluations" / f"{job.name}_fold_{fold}"
-    found = evaluate_folder(predictions, place.raw / "labelsTr", out=out, liver=LABELS[LIVER], tumor=LABELS[TUMOR])
+    cases = [case.as_dict() for case in evaluated(place, model_of(job), fold).cases]
     content = {"budget": place.settings, "machine": versions(), "step": place.steps[f"{job.name}/fold_{fold}"]}
-    write_json(scores_file(place.folder, job, fold), content | {"cases": [case.as_dict() for case in found.cases]})
+    write_json(scores_file(place.folder, job, fold), content | {"cases": cases})
+
+
+def evaluated(place: Workplace, model: str, fold: int) -> FolderResult:
+    """The evaluation of nnU-Net's validation of a training."""
+    predictions = place.folder / "nnUNet_results" / DATASET / model / f"fold_{fold}" / "validation"
+    out = place.folder / "evaluations" / f"{model}_fold_{fold}"
+    return evaluate_folder(predictions, place.raw / "labelsTr", out=out, liver=LABELS[LIVER], tumor=LABELS[TUMOR])
 
 
 def scores_file(work: Path, job: Job, fold: int) -> Path:

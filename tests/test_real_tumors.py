@@ -68,6 +68,14 @@ def test_the_whole_run_on_phantoms(tumors, budget, tmp_path, monkeypatch):
         assert final["inference_allowed_mirroring_axes"] is None
     log = (tmp_path / "work" / "logs" / "nnunet-nnunet_fold_0.log").read_text()
     assert "Epoch 0" in log and "Epoch 1" not in log  # one epoch, as asked
+
+    starts = script(PROJECT / "benchmarks" / "spacor_start.py")
+    rows = starts.measure(tmp_path / "work", [3], fold=0, threads=1)
+    assert [(row["seed"], row["start"]) for row in rows] == [(3, "as it is"), (3, "near 0.5")]
+    assert rows[0]["attention"] != pytest.approx(rows[1]["attention"], abs=1e-3)
+    assert rows[1]["attention"] == pytest.approx([0.5] * len(rows[1]["attention"]), abs=0.1)  # two steps change little
+    assert len(starts.table(rows).splitlines()) == 4
+
     shutil.rmtree(tmp_path / "work" / "nnUNet_results")  # as on another machine that has the scores alone
     assert json.dumps(tumors.measure(source, tmp_path / "work", budget, jobs)) == json.dumps(found)
     with pytest.raises(UserError, match=r"is of a training with other settings: .*'epochs': 1, "):
