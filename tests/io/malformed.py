@@ -13,6 +13,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import textwrap
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -961,7 +962,7 @@ def page(outcomes: list[tuple[Malformed, int, str]]) -> str:
     groups: dict[str, list[str]] = {}
     for one, status, text in outcomes:
         group, _, name = one.name.rpartition(": ")
-        text = re.sub(_FRAME, r"\1", text, flags=re.DOTALL)
+        text = textwrap.dedent(re.sub(_FRAME, r"\1", text, flags=re.DOTALL))
         entry = f"**{name}**{'' if status else ' (works)'}\n\n```text\n{text}\n```\n"
         groups.setdefault(group or "Images, labels and tables", []).append(entry)
     for group, entries in groups.items():
