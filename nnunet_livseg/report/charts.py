@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_livseg.report.page import PALETTE
+from nnunet_livseg.report.page import SERIES
 from nnunet_livseg.report.svg import INK, SOFT, Drawing, axis_margin, decades, linear, logarithmic, nice_ticks
 
 W, H = 340, 230
@@ -34,7 +34,7 @@ def distributions(
     drawing.y_axis(ticks, y, f"{title} [{unit}]" if unit else title)
     step = (drawing.x1 - drawing.x0) / len(groups)
     for index, (method, values) in enumerate(groups.items()):
-        center, color = drawing.x0 + (index + 0.5) * step, PALETTE[index % len(PALETTE)]
+        center, color = drawing.x0 + (index + 0.5) * step, SERIES[index % len(SERIES)]
         _column(drawing, center, min(step * 0.8, 150), y, values, names[method], color)
         if len(groups) > 1:
             drawing.text(center, H - 6, _short(method, int(step / 6)), anchor="middle", color=INK)
@@ -92,7 +92,7 @@ def against_size(
             drawing.line(x(edge), drawing.y0, x(edge), drawing.y1, color=SOFT, dash="3 3")
     for size, score, name in points:
         drawing.dot(
-            x(size), y(score), color=PALETTE[0] if score else PALETTE[1], title=name, hollow=not score, opacity=0.8
+            x(size), y(score), color=SERIES[0] if score else SERIES[1], title=name, hollow=not score, opacity=0.8
         )
     return str(drawing)
 
@@ -112,7 +112,7 @@ def detection_by_size(groups: dict[str, Sequence[tuple[str, int, int]]]) -> str:
         drawing.text(center, drawing.y0 + 28, f"n = {total}", anchor="middle", size=10)
     width = min(step * 0.7 / len(groups), 46)
     for index, (method, rows) in enumerate(groups.items()):
-        color = PALETTE[index % len(PALETTE)]
+        color = SERIES[index % len(SERIES)]
         for column, (_, found, total) in enumerate(rows):
             left = drawing.x0 + (column + 0.5) * step + (index - len(groups) / 2) * width
             _bar(drawing, left, width, y, found, total, color)
@@ -162,12 +162,12 @@ def bland_altman(pairs: Sequence[tuple[float, float, str]], *, unit: str) -> str
     lines = ((bias, "bias"), (bias + half, "+1.96 sd"), (bias - half, "−1.96 sd"))
     for value, name in lines:
         dash = "" if name == "bias" else "4 3"
-        drawing.line(drawing.x0, y(value), drawing.x1, y(value), color=PALETTE[1], dash=dash)
+        drawing.line(drawing.x0, y(value), drawing.x1, y(value), color=SERIES[1], dash=dash)
     crowded = y(bias - half) - y(bias + half) < 40
     for value, name in lines[:1] if crowded else lines:
-        drawing.text(drawing.x1 + 2, y(value) + 3.5, name, size=9, color=PALETTE[1])
+        drawing.text(drawing.x1 + 2, y(value) + 3.5, name, size=9, color=SERIES[1])
     for mean, difference, (_, _, name) in zip(means, differences, pairs, strict=True):
-        drawing.dot(x(mean), y(difference), color=PALETTE[0], title=f"{name}: {difference:+.2f} {unit}")
+        drawing.dot(x(mean), y(difference), color=SERIES[0], title=f"{name}: {difference:+.2f} {unit}")
     return str(drawing)
 
 
@@ -188,7 +188,7 @@ def paired_scatter(points: Sequence[tuple[float, float, str]], *, x_title: str, 
     sign = {"higher": 1, "lower": -1}.get(better, 0)
     for a, b, name in finite:
         gain = (abs(a) - abs(b)) if not sign else sign * (b - a)
-        color = PALETTE[2] if gain > 0 else PALETTE[1] if gain < 0 else SOFT
+        color = SERIES[2] if gain > 0 else SERIES[1] if gain < 0 else SOFT
         drawing.dot(x(a), y(b), color=color, title=f"{name}: {a:.3f}, {b:.3f}", radius=3.4)
     return str(drawing)
 
@@ -218,8 +218,8 @@ def forest(
         drawing.text(drawing.x0, y - 11, _short(name, 52), color=INK)
         if math.isfinite(difference):
             if math.isfinite(low):
-                drawing.line(x(low), y, x(high), y, color=PALETTE[0], width=2)
-            drawing.dot(x(difference), y, color=PALETTE[0], radius=4, opacity=1, hollow=not significant)
+                drawing.line(x(low), y, x(high), y, color=SERIES[0], width=2)
+            drawing.dot(x(difference), y, color=SERIES[0], radius=4, opacity=1, hollow=not significant)
     return str(drawing)
 
 
@@ -243,7 +243,7 @@ def ranks(shares: dict[str, Sequence[float]], mean_ranks: dict[str, float]) -> s
         for place, share in enumerate(shares[name], start=1):
             if share > 0:
                 tip = f"{name}: rank {place} in {share:.1%} of resamples"
-                drawing.dot(x(place), y, color=PALETTE[0], radius=max(1.2, 14 * math.sqrt(share)), title=tip)
+                drawing.dot(x(place), y, color=SERIES[0], radius=max(1.2, 14 * math.sqrt(share)), title=tip)
     return str(drawing)
 
 

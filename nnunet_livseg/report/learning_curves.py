@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from nnunet_livseg.report.page import PALETTE
+from nnunet_livseg.report.page import SERIES
 from nnunet_livseg.report.svg import INK, Drawing, axis_margin, linear, nice_ticks
 
 WIDTH, PLOT = 520, 230
@@ -33,7 +33,7 @@ def learning_curves(groups: Mapping[str, Sequence[Mapping[int, float]]], *, titl
     drawing.x_axis([tick for tick in nice_ticks(0, max(1, *epochs)) if tick <= max(1, *epochs)], x)
     drawing.text((drawing.x0 + drawing.x1) / 2, drawing.y0 + 30, "epoch", anchor="middle")
     for index, (name, line) in enumerate(lines.items()):
-        color = PALETTE[index % len(PALETTE)]
+        color = SERIES[index % len(SERIES)]
         points = sorted(line.items())
         for (a, b), (c, d) in itertools.pairwise(points):
             drawing.line(x(a), y(b), x(c), y(d), color=color, width=1.6)

@@ -13,6 +13,7 @@ from importlib.resources import files
 
 # Okabe and Ito's colors, which color-blind readers can tell apart
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6a00", "#555555")
+SERIES = tuple(f"var(--series-{number})" for number in range(len(PALETTE)))  # of charts; page.css has lighter ones
 
 
 def escape(text: object) -> str:
@@ -32,13 +33,14 @@ def page(title: str, *, kicker: str, facts: Iterable[str], body: Iterable[str], 
         script: JavaScript that runs when the page is open.
     """
     css = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
+    series = " ".join(f"--series-{number}: {color};" for number, color in enumerate(PALETTE))
     facts = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     header = f'<p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1><ul class="facts">{facts}</ul>'
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n:root {{ {series} }}\n{css}</style>\n</head>\n<body>\n<main>\n"
         f"<header>{header}</header>\n"
         + "\n".join(part for part in body if part)
         + f"\n<footer>{escape(footer)}</footer>\n</main>\n"

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-INK, SOFT, LINE = "#1a1f26", "#5a6572", "#d9dee4"
+INK, SOFT, LINE, PAPER = "var(--ink)", "var(--soft)", "var(--line)", "var(--paper)"  # page.css has them
 
 Scale = Callable[[float], float]
 
@@ -104,7 +104,7 @@ class Drawing:
         title: str = "",
         hollow: bool = False,
     ) -> None:
-        paint = f'fill="#fff" stroke="{color}" stroke-width="1.3"' if hollow else f'fill="{color}"'
+        paint = f'fill="{PAPER}" stroke="{color}" stroke-width="1.3"' if hollow else f'fill="{color}"'
         tip = f"<title>{escape(title)}</title>" if title else ""
         self.marks.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" {paint} opacity="{opacity:g}">{tip}</circle>'

@@ -13,6 +13,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import textwrap
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -597,14 +598,14 @@ def _(folder):
     return zipped(folder, lambda archive: archive.writestr("notes.txt", "hello"))
 
 
-@malformed("An archive that is no zip (tar.gz)")
+@malformed("Zip: an archive that is none (tar.gz)")
 def _(folder):
     study(folder)
     path = shutil.make_archive(str(folder / "study"), "gztar", folder / "study")
     return ["dicom", "list", path]
 
 
-@malformed("Output name without a volume ending")
+@malformed("Output: a name without a volume ending")
 def _(folder):
     study(folder)
     return ["dicom", "convert", folder / "study", "-o", folder / "out.dcm"]
@@ -958,18 +959,31 @@ def outcome(command: list, folder: Path) -> tuple[int, str]:
 def page(outcomes: list[tuple[Malformed, int, str]]) -> str:
     refused = sum(status == 1 for _, status, _ in outcomes)
     parts = [_HEAD.format(count=len(outcomes), refused=refused, correct=len(outcomes) - refused)]
+    groups: dict[str, list[str]] = {}
     for one, status, text in outcomes:
-        parts.append(f"## {one.name}\n\n{'refused' if status else 'correct result'}:\n\n```text\n{text}\n```\n")
+        group, _, name = one.name.rpartition(": ")
+        text = textwrap.dedent(re.sub(_FRAME, r"\1", text, flags=re.DOTALL))
+        entry = f"**{name}**{'' if status else ' (works)'}\n\n```text\n{text}\n```\n"
+        groups.setdefault(group or "Images, labels and tables", []).append(entry)
+    for group, entries in groups.items():
+        parts += [f"## {group}\n", *entries]
     return "\n".join(parts)
 
 
-_HEAD = """# Malformed inputs and what happens
+_FRAME = r"^livseg convert: \d of \d cases cannot be used;[^\n]*\n(.*)\n  Correct the files, or leave[^\n]*$"
+_HEAD = """# Malformed inputs
 
-Written by `python tests/io/malformed.py --write` from what the commands really did; a test fails when this page is
-stale. {count} inputs: {refused} end in one message and exit status 1 with nothing half-written, {correct} in a correct
-result. Every DICOM input and zip of `livseg dicom convert` was also given to `livseg segment`: the outcome is the same.
-A full disk and an output without write permission are in `tests/io/test_inputs.py` and `test_convert.py`,
-because they need more than a file.
+What the commands print for {count} bad inputs. {refused} end in one message and exit status 1, with nothing
+half-written; {correct}, marked *works*, in a correct result. `livseg segment` says the same as `livseg dicom convert`
+to every DICOM input and zip. `python tests/io/malformed.py --write` writes this page from what happens; a test fails
+when it is stale.
+
+`livseg convert` puts these lines around the messages about cases:
+
+```text
+livseg convert: 1 of 2 cases cannot be used; the dataset is not finished (no dataset.json).
+  Correct the files, or leave cases out with --exclude, and run the same command again; finished cases are kept.
+```
 """
 
 

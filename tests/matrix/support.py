@@ -112,21 +112,16 @@ def _entry(outcome: Outcome) -> dict:
 
 _HEAD = """# What works with what
 
-Made by `{command}`, which then writes this page from `support.json`; a test fails when the page
-is stale.
-
 Each cell is one trainer with one of nnU-Net's configurations and one kind of labels (`labels`: liver and tumor;
 `regions`: liver with tumor, and tumor; `ignore`: some slices have the ignore label).
 
-- *yes*: with plans of `livseg plan`, trained on phantoms for one epoch, continued to a second, validated, predicted,
-  exported, imported into another results folder, and predicted from there with the same probabilities; all by
-  nnU-Net's commands, on a CPU.
-- *no*: refused at the start, before anything was written, for the reason below the table.
-- empty: not run since the row last changed. Changed code of a network does not count as that: delete lines of
-  `support.json` to have their cells run again.
+- *yes*: trained on phantoms for one epoch, resumed for a second, validated, predicted, exported, imported elsewhere,
+  and predicted again with the same probabilities; by nnU-Net's commands, on a CPU, with plans of `livseg plan`.
+- *no*: rejected at the start, for the reason below the table.
+- empty: not run since the row last changed. Changed code of a network does not empty its cells.
 
-The networks are tiny (at most 8 channels per stage, or the network's option `width`), and an epoch is one
-iteration: this is about what runs, not about accuracy.
+The networks are tiny and an epoch is one iteration: this is about what runs, not about accuracy. `{command}` makes this
+page. It runs the cells that `support.json` does not have.
 
 {counts}
 """

@@ -48,13 +48,12 @@ def record(name: str, entry: Mapping[str, Any]) -> None:
 
 _HEAD = """# What runs in which engine
 
-Made by `{command}`, which keeps its entries in `engines.json` and writes this page from it.
+Each row was built narrow, exported as ONNX, and run in every engine and in torch. *ct* is a patch through the liver of
+a real CT (3D-IRCADb 17), *random* is noise. The numbers are the largest difference of the logits, as a share of the
+largest logit, and the share of voxels with the same label. Weights are random, so labels differ sooner than after
+training. `livseg export` measures the same for your model. Empty cells are not measured yet.
 
-Each row of the table was built narrow, exported as ONNX, and run in every engine and in torch. *ct* is a patch through
-the liver of a real CT (3D-IRCADb 17), *random* is noise. The numbers are the largest difference of the logits, as a
-share of the largest logit, and the share of voxels with the same label. Weights are random, so logits are close to
-each other and labels differ sooner than after training. `livseg export` measures the same for your model. Empty cells
-are not measured yet.
+`{command}` makes this page.
 
 {versions}
 

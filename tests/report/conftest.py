@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.report import slice_viewer
 
-from . import virtual_patient
+from . import chromium, virtual_patient
 
 # dicom_samples, and io_samples that it builds on; pytest's importlib mode adds no path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "io")]
@@ -124,3 +124,11 @@ def upright():
     image, labels = virtual_patient.scan()
     certain = np.where(sitk.GetArrayViewFromImage(labels) == 2, 0.75, 0).astype(np.float32)
     return virtual_patient.segmented(image, labels, probability=certain)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if chromium.program() is None:
+        pytest.skip(f"no Chromium here: none of {', '.join(chromium.NAMES)} is installed")
+    with chromium.Browser() as found:
+        yield found

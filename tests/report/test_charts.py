@@ -64,7 +64,7 @@ def test_bland_altman_draws_bias_and_limits():
     pairs = [(12.0, 10.0, "a"), (24.0, 20.0, "b"), (36.0, 30.0, "c")]  # differences 2, 4, 6: bias 4, sd 2
     svg = charts.bland_altman(pairs, unit="ml")
     dots = circles(svg)
-    lines = [float(y) for y in re.findall(r'y1="([\d.]+)" x2="[\d.]+" y2="[\d.]+" stroke="#d55e00"', svg)]
+    lines = [float(y) for y in re.findall(r'y1="([\d.]+)" x2="[\d.]+" y2="[\d.]+" stroke="var\(--series-1\)"', svg)]
     per_ml = (dots[0][1] - dots[2][1]) / 4
     assert lines[0] == pytest.approx(dots[1][1], abs=0.11)
     assert (lines[2] - lines[1]) / per_ml == pytest.approx(2 * 1.96 * 2, rel=0.02)
@@ -74,7 +74,7 @@ def test_missed_lesions_are_hollow():
     svg = charts.against_size(
         [(5.0, 0.0, "missed"), (30.0, 0.8, "found")], x_title="mm", y_title="Dice", edges=(10, 20)
     )
-    assert svg.count('fill="#fff"') == 1
+    assert svg.count('fill="var(--paper)"') == 1
     (x_small, y_missed, _), (x_large, y_found, _) = circles(svg)
     assert x_small < x_large
     assert y_missed > y_found
@@ -86,14 +86,14 @@ def test_winners_lie_on_their_side_of_the_diagonal():
     higher = charts.paired_scatter(points, x_title="a", y_title="b", better="higher")
     lower = charts.paired_scatter(points, x_title="a", y_title="b", better="lower")
     colors = [re.findall(r'<circle[^>]*fill="([^"]+)"', svg) for svg in (higher, lower)]
-    assert colors[0] == ["#009e73", "#d55e00"]
-    assert colors[1] == ["#d55e00", "#009e73"]
+    assert colors[0] == ["var(--series-2)", "var(--series-1)"]
+    assert colors[1] == ["var(--series-1)", "var(--series-2)"]
 
 
 def test_differences_are_filled_where_significant_and_noise_is_gray():
     rows = [("a - b", 0.1, (0.05, 0.15), True), ("a - c", 0.02, (-0.1, 0.2), False)]
     svg = charts.forest(rows, title="difference", floor=0.06)
-    assert svg.count('fill="#fff"') == 1
+    assert svg.count('fill="var(--paper)"') == 1
     assert "<rect" in svg
     assert "<rect" not in charts.forest(rows, title="difference")
 

@@ -14,7 +14,6 @@ from nnunet_livseg.report import slice_viewer
 from nnunet_livseg.report.key_slices import KeySlices
 from nnunet_livseg.report.patient_report import report_html
 
-from . import chromium
 from .virtual_patient import DIRECTIONS, scan, segmented
 
 
@@ -131,14 +130,6 @@ def test_images_that_are_no_ct_or_hold_nothing_are_shown_whole():
 
 
 # ---- in Chromium
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if chromium.program() is None:
-        pytest.skip(f"no Chromium here: none of {', '.join(chromium.NAMES)} is installed")
-    with chromium.Browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
