@@ -90,7 +90,7 @@ def outcome(place: Workplace, pair: Pair, fold: int) -> dict[str, Any]:
         "seed": pair.seed,
         "start": pair.start,
         "attention": attention(place, pair, fold, trained["network_weights"]),
-        "loss": {str(epoch): losses[epoch - 1] for epoch in shown},
+        "loss": {str(epoch): float(losses[epoch - 1]) for epoch in shown},
         "dice": {name: scores[name]["metrics"]["dice"]["mean"] for name in ("liver", "tumor")},
     }
 
