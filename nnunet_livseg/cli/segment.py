@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Segment the inputs."""
+    import sys
     import warnings
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
         engine=args.engine,
         liver_model=args.liver_model,
         crop=args.crop,
-        progress=not args.quiet,
+        progress=not args.quiet and sys.stderr.isatty(),
         probabilities=args.probabilities,
         uncertainty=args.uncertainty,
         postprocess=args.postprocess,
