@@ -2,6 +2,7 @@
 
     python benchmarks/segment.py memory MODEL CT [--size 600 512 512]     peak memory and time, and differing voxels
     python benchmarks/segment.py presets MODEL IMAGES LABELS [PRESET ...] Dice, time and memory of fast, standard, best
+    python benchmarks/segment.py resampling [--size 300 512 512]          logits resampled by the plans and by torch
 
 With --liver-model MODEL, presets look at the liver's box only.
 
@@ -21,8 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from nnunet_livseg import evaluate_case
+from nnunet_livseg.inference.case_predictor import CasePredictor
+from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.starter_model import starter_liver_model
+from nnunet_livseg.inference.trained_model import TrainedModel
 
 PRESETS = ("fast", "standard", "best")
 SEGMENT = ("segment", "--formats", "none", "-device", "cpu", "--no-report")
@@ -40,9 +46,13 @@ def main() -> None:
         presets.add_argument(name, type=Path)
     presets.add_argument("presets", nargs="*", default=PRESETS, choices=PRESETS)
     presets.add_argument("--liver-model", type=Path)
+    resampling = parts.add_parser("resampling")
+    resampling.add_argument("--size", type=int, nargs=3, default=(300, 512, 512), metavar=("Z", "Y", "X"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if args.part == "memory":
+        if args.part == "resampling":
+            compare_resampling(tuple(args.size))
+        elif args.part == "memory":
             compare_memory(args.model, args.ct, tuple(args.size), Path(folder))
         else:
             finder = ("--liver-model", args.liver_model) if args.liver_model else ()
@@ -87,6 +97,32 @@ def compare_presets(
         )
         print(f"| {preset} | {scores[0]:.3f} | {scores[1]:.3f} | {per_ct:.1f} | {peak / 2**30:.1f} GiB |", flush=True)
         print(f"{preset}: {seconds:.0f} s for {len(cts)} CTs with start and loading", file=sys.stderr)
+
+
+def compare_resampling(size: tuple[int, int, int]) -> None:
+    """CPU seconds and memory beside the logits of both ways to labels, on one thread."""
+    torch.set_num_threads(1)
+    low = torch.randn(1, 3, 20, 20, 20, generator=torch.Generator().manual_seed(0))
+    own = tuple(round(n * share) for n, share in zip(size, (0.8, 0.7, 0.7), strict=True))
+    logits = torch.nn.functional.interpolate(low, size=own, mode="trilinear")[0].half()
+    properties = {"spacing": [1.0] * 3, "shape_after_cropping_and_before_resampling": size}
+    model, found = TrainedModel.open(starter_liver_model()), []
+    print("| logits resampled | CPU seconds | memory beside the logits |\n|---|---:|---:|")
+    for name, by_torch in (("by torch", True), ("by the plans", False)):
+        quality = Quality(name, all_folds=False, mirroring=False, step_size=0.5, torch_resampling=by_torch)
+        predictor = CasePredictor(model, quality=quality, device="cpu")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, start = memory_in("VmRSS"), time.process_time()
+        found.append(predictor._decided(predictor._slabs(logits, properties), properties, set())[0])
+        seconds, peak = time.process_time() - start, memory_in("VmHWM") - before
+        print(f"| {name} | {seconds:.1f} | {peak / 2**30:.2f} GiB |", flush=True)
+    print(f"\n{np.count_nonzero(found[0] != found[1])} of {found[0].size:,} voxels differ")
+
+
+def memory_in(key: str) -> int:
+    """Bytes of this process, by the kernel's name for them."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
 
 
 def enlarge(image: sitk.Image, size: tuple[int, int, int], path: Path) -> None:

@@ -333,6 +333,67 @@ def cost_table() -> str:
     return "\n".join(lines)
 
 
+# --- docs/evidence/segmentation.md, from what benchmarks/fast_lane.py measured ----------------------------------------
+
+
+def fast_lane(path: Path = PROJECT / "docs" / "evidence" / "fast_lane.json") -> str:
+    """Time and memory of every way to segment, projected hours at full width, and labels that change."""
+    if not path.exists():
+        return f"Not measured yet: there is no `{path.name}`."
+    found = json.loads(path.read_text())
+    rows = {tuple(key.split(" | ")): row for key, row in found["rows"].items()}
+    machine = found["machine"]
+    parts = [
+        f"{machine['name']}, threads: {machine['threads']}, torch {machine['torch']}.",
+        _measured_ways({key: row for key, row in rows.items() if key[0] == "quarter"}),
+        _projected_hours(rows),
+        _labels_that_change({key: row for key, row in rows.items() if key[0] == "starter"}),
+    ]
+    return "\n\n".join(parts)
+
+
+def _measured_ways(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """Whole commands with the narrow network."""
+    lines = [
+        "| a quarter of DPC-Net's width | slices | seconds | of which network | resampling back | peak memory |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for (_, slices, way), row in rows.items():
+        stages = [row["stages"][name] if "stages" in row else "" for name in ("network", "resample back")]
+        cells = [f"`{way}`", slices, f"{row['seconds']:,.0f}", *map(str, stages), f"{row['peak_gib']:.1f} GiB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _projected_hours(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """Patches of each way, and the network's hours at full width by the time of some patches."""
+    per_patch = rows["full", "seconds per patch"]
+    passes = {slices: row for (kind, slices, *_), row in rows.items() if kind == "passes"}
+    lines = [
+        f"Projected: the network's time alone, from {per_patch['median']:.1f} s a patch at full width (median of"
+        f" {len(per_patch['all'])}) and the number of patches, mirrored ones included.",
+        "",
+        f"| full width, projected | {' | '.join(f'{n} slices: patches | hours' for n in passes)} |",
+        f"|---|{'---:|---:|' * len(passes)}",
+    ]
+    for way in next(iter(passes.values())):
+        cells = [f"{row[way]:,} | {row[way] * per_patch['median'] / 3600:.2f}" for row in passes.values()]
+        lines.append(f"| `{way}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _labels_that_change(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """The starter model on a CT with a reference."""
+    lines = [
+        "| starter model | seconds | labels equal to `standard` | liver Dice | tumor Dice |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for (_, way), row in rows.items():
+        scores = [_percent(row[name]) if row.get(name) is not None else "" for name in ("liver", "tumor")]
+        lines.append(f"| `{way}` | {row['seconds']:,.0f} | {100 * row['equal']:.3f} % | {' | '.join(scores)} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "systems": main_trainers,
     "citations": citations,
@@ -345,6 +406,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "lesions": lesions_table,
     "cost machine": cost_machine,
     "cost": cost_table,
+    "fast lane": fast_lane,
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 

@@ -5,7 +5,7 @@ TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training; withou
 package is used (research only, see docs/starter_model.md). One INPUT is written to OUT itself, several to OUT/NAME
 each, with the model loaded once; finished ones are kept when the same command runs again.
 
---quality fast      first fold, no mirroring, larger steps, and only the liver's box (--crop)
+--quality fast      first fold, no mirroring, larger steps, only the liver's box (--crop), --torch-resampling
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "liver_model", says="none, MODEL looks at the whole CT")
     own("--crop", action=argparse.BooleanOptionalAction,
         help="look only at the liver's box, which the starter model finds (default: set by --quality)")  # fmt: skip
+    own("--torch-resampling", action=argparse.BooleanOptionalAction,
+        help="resample the output by torch, not by the plans' function (default: set by --quality)")  # fmt: skip
     own("--probabilities", action="store_true", help="write a probability map for each structure")
     own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
     own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")
@@ -75,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Segment the inputs."""
+    import sys
     import warnings
 
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
@@ -97,12 +100,17 @@ def run(args: argparse.Namespace) -> None:
         args.model,
         folds=args.folds,
         checkpoint=args.checkpoint,
-        quality=quality_of(args.quality, mirroring=False if args.disable_tta else None, step_size=args.step_size),
+        quality=quality_of(
+            args.quality,
+            mirroring=False if args.disable_tta else None,
+            step_size=args.step_size,
+            torch_resampling=args.torch_resampling,
+        ),
         device=args.device,
         engine=args.engine,
         liver_model=args.liver_model,
         crop=args.crop,
-        progress=not args.quiet,
+        progress=not args.quiet and sys.stderr.isatty(),
         probabilities=args.probabilities,
         uncertainty=args.uncertainty,
         postprocess=args.postprocess,

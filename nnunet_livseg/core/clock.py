@@ -1,12 +1,23 @@
 """Where the time of a call goes: wall seconds by stage of the work."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 _RUNNING: ContextVar[dict[str, float] | None] = ContextVar("seconds by stage", default=None)
 _IN_A_STAGE: ContextVar[bool] = ContextVar("in a stage", default=False)
+_WATCHER: ContextVar[Callable[[str], None] | None] = ContextVar("who is told of stages", default=None)
+
+
+@contextmanager
+def watched_stages(watcher: Callable[[str], None]) -> Iterator[None]:
+    """Inside, ``watcher`` gets the name of every stage that a clock counts, when it starts."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 @contextmanager
@@ -29,6 +40,8 @@ def stage(name: str) -> Iterator[None]:
         yield
         return
     seconds.setdefault(name, 0.0)
+    if watcher := _WATCHER.get():
+        watcher(name)
     token, start = _IN_A_STAGE.set(True), time.perf_counter()
     try:
         yield

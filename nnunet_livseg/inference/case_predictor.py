@@ -1,7 +1,8 @@
 """One image through nnU-Net's own preprocessing, sliding window and resampling, in one process and little memory.
 
 The result equals that of ``nnUNetv2_predict`` voxel for voxel. Unlike there, the resampled logits are made channel by
-channel and turned into labels slab by slab, so that 64-bit copies of all channels never exist at once.
+channel and turned into labels slab by slab, so that 64-bit copies of all channels never exist at once. With a quality
+that resamples by torch, they are made slice by slice and never exist as a whole.
 """
 
 # Shape letters: C image channels, K output channels, (Z, Y, X) the image's grid
@@ -28,7 +29,16 @@ from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.clock import stage
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.inference.coarse_grid import CoarseGrid, enlarged, nearest, refined_labels, repeated
+from nnunet_livseg.inference.coarse_grid import (
+    CoarseGrid,
+    enlarged,
+    first_largest,
+    nearest,
+    nearest_axis,
+    refined_labels,
+    repeated,
+    resampled_slices,
+)
 from nnunet_livseg.inference.engines import TORCH, Exported
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
@@ -236,11 +246,10 @@ class CasePredictor:
         del data
         with stage("resample back"):
             maps = self._reduced(outputs)
-            logits = [channel.clone() for channel in outputs[: self.heads]] if self.members else list(outputs)
+            slabs = self._slabs(outputs[: self.heads].clone() if self.members else outputs, properties)
             del outputs  # with the channels that are reduced by now
-            logits = [self._resampled(logits.pop(0), properties) for _ in range(self.heads)]
+            labels, probabilities = self._decided(slabs, properties, structures)
             maps = {name: self._whole(self._resampled(values, properties), properties) for name, values in maps.items()}
-            labels, probabilities = self._decided(logits, structures)
             probabilities = {name: self._whole(values, properties) for name, values in probabilities.items()}
             return Prediction(self._whole(labels, properties), probabilities, **maps)
 
@@ -313,26 +322,49 @@ class CasePredictor:
         return maps | ({"votes": outputs[-1].clone()} if tumor else {})
 
     def _resampled(self, channel: Tensor, properties: dict) -> np.ndarray:
-        """One output channel on the cropped image's grid, by nnU-Net's own function."""
-        plans, configuration = self.nnunet.plans_manager, self.nnunet.configuration_manager
-        shape = properties["shape_after_cropping_and_before_resampling"]
-        spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
-        own = (
-            configuration.spacing if len(configuration.spacing) == len(shape) else [spacing[0], *configuration.spacing]
-        )
-        return np.asarray(configuration.resampling_fn_probabilities(channel[None].numpy(), shape, own, spacing)[0])
+        """One output channel on the cropped image's grid."""
+        if self.quality.torch_resampling:
+            slices = self._slices(channel[None], properties)
+            return np.stack([one[0].to(channel.dtype).cpu().numpy() for one in slices])
+        resample = self.nnunet.configuration_manager.resampling_fn_probabilities
+        return np.asarray(resample(channel[None].numpy(), _shape_of(properties), *self._spacings(properties))[0])
 
-    def _decided(self, logits: list[np.ndarray], wanted: set[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _slices(self, outputs: Tensor, properties: dict) -> Iterator[Tensor]:
+        """Output channels on the same grid by torch, slice by slice, on the device."""
+        settings = self.nnunet.configuration_manager.configuration["resampling_fn_probabilities_kwargs"]
+        axis = nearest_axis(settings, *self._spacings(properties))
+        return resampled_slices(outputs, _shape_of(properties), nearest=axis, device=self.nnunet.device)
+
+    def _spacings(self, properties: dict) -> tuple[list[float], list[float]]:
+        """The network's and the cropped image's, in mm."""
+        image = [properties["spacing"][axis] for axis in self.nnunet.plans_manager.transpose_forward]
+        own = self.nnunet.configuration_manager.spacing
+        return own if len(own) == len(image) else [image[0], *own], image
+
+    def _slabs(self, logits: Tensor, properties: dict) -> Iterator[tuple[slice, Tensor]]:
+        """Parts of the cropped image's grid along its first axis, and their logits."""
+        if self.quality.torch_resampling:
+            for index, one in enumerate(self._slices(logits, properties)):
+                yield slice(index, index + 1), one[:, None]
+            return
+        channels = [self._resampled(channel, properties) for channel in logits]
+        del logits  # nobody else holds them
+        for slab in _slabs(_shape_of(properties)):
+            yield slab, torch.from_numpy(np.stack([channel[slab] for channel in channels]))
+
+    def _decided(
+        self, slabs: Iterable[tuple[slice, Tensor]], properties: dict, wanted: set[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Labels and probabilities of structures, slab by slab."""
-        labels = np.empty(logits[0].shape, np.min_scalar_type(max(self.label_manager.all_labels)))
+        labels = np.empty(_shape_of(properties), np.min_scalar_type(max(self.label_manager.all_labels)))
         probabilities = {name: np.empty(labels.shape, np.float16) for name in sorted(wanted)}
-        for slab in _slabs(labels.shape):
-            stacked = torch.from_numpy(np.stack([channel[slab] for channel in logits]))
-            labels[slab] = np.asarray(self.label_manager.convert_logits_to_segmentation(stacked))
-            each = self.label_manager.apply_inference_nonlin(stacked) if wanted else None
+        decide = first_largest if self.exclusive else self.label_manager.convert_logits_to_segmentation
+        for slab, logits in slabs:
+            labels[slab] = decide(logits).cpu()
+            each = self.label_manager.apply_inference_nonlin(logits) if wanted else None
             for name, values in probabilities.items():
                 chosen = each[list(self.channels_of[name])]
-                values[slab] = chosen.sum(0) if self.exclusive else chosen.amax(0)
+                values[slab] = (chosen.sum(0) if self.exclusive else chosen.amax(0)).cpu()
         return labels, probabilities
 
     def _whole(self, values: np.ndarray, properties: dict) -> np.ndarray:
@@ -352,6 +384,11 @@ class IsInfByChannel(TorchFunctionMode):
         if func is torch.isinf and args[0].ndim == 4:
             return torch.stack([torch.isinf(channel).any() for channel in args[0]])
         return func(*args, **(kwargs or {}))
+
+
+def _shape_of(properties: dict) -> tuple[int, ...]:
+    """The cropped image's."""
+    return tuple(properties["shape_after_cropping_and_before_resampling"])
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -3,16 +3,26 @@
 A model asks for it in its ``dataset.json``: ``{"livseg": {"grid": {"orientation": "LPS", "average_to_mm": 2.0}}}``.
 Without mirroring a network learns where right is, so it must see all CTs in the orientation of its training. Averaging
 is what nnU-Net's resampling lacks on the way to much larger voxels: noise goes, and so do most of the time and memory.
+
+``resampled_slices`` is for any model: nnU-Net's resampling of logits by torch, slice by slice, so that the resampled
+volume never exists. A slice is the same however many are made; from nnU-Net's whole volume, only voxels whose logits
+tie can differ, by rounding. The image keeps the plans' resampling: torch's linear one in place of cubic splines saved
+2 s of a minute, and changed the Dice of tumors by up to 0.9 points (3D-IRCADb 17, starter model).
 """
 
-# Shape letters: (Z, Y, X) the CT's grid, (z, y, x) the coarser one in its orientation
+# Shape letters: (Z, Y, X) the CT's grid, (z, y, x) the coarser one in its orientation, C channels
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from nnunetv2.configuration import ANISO_THRESHOLD
+from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR
@@ -102,7 +112,7 @@ def enlarged(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> 
     for start in range(0, values.shape[0], count):
         first = max(start - 1, 0)  # the neighbors that the outermost voxels lie between
         part = torch.from_numpy(values[first : start + count + 1].astype(np.float32))[None, None]
-        part = torch.nn.functional.interpolate(part, scale_factor=tuple(map(float, block)), mode="trilinear")[0, 0]
+        part = interpolate(part, scale_factor=tuple(map(float, block)), mode="trilinear")[0, 0]
         place = slice(start * block[0], min((start + count) * block[0], shape[0]))
         offset = (start - first) * block[0]
         whole[place] = part[offset : offset + place.stop - place.start, : shape[1], : shape[2]].numpy()
@@ -152,3 +162,57 @@ def refined_labels(
     inside[np.maximum(liver - tumor, tumor) > 1 - liver] = structures[LIVER][0]
     inside[(tumor > liver - tumor) & (tumor > 1 - liver)] = structures[TUMOR][0]
     return whole
+
+
+def nearest_axis(settings: Mapping[str, Any], current_mm: Sequence[float], wanted_mm: Sequence[float]) -> int | None:
+    """The axis along which the nearest voxel is taken, by the plans' settings; None without one.
+
+    Args:
+        settings: The plans' arguments of ``resampling_fn_probabilities``.
+        current_mm: Spacing of the source.
+        wanted_mm: That of the target.
+    """
+    threshold = settings.get("separate_z_anisotropy_threshold", ANISO_THRESHOLD)
+    return determine_do_sep_z_and_axis(settings.get("force_separate_z"), current_mm, wanted_mm, threshold)[1]
+
+
+@torch.inference_mode()
+def resampled_slices(
+    source: Tensor, shape: Sequence[int], *, nearest: int | None, device: torch.device
+) -> Iterator[Tensor]:
+    """The slices ``(C, Y, X)`` of ``source (C, z, y, x)`` on a grid of ``shape`` (Z, Y, X), float32, on ``device``.
+
+    Args:
+        source: On any device; one slice at a time goes to ``device``.
+        shape: Of the target.
+        nearest: Axis 0 to 2 along which the nearest voxel is taken; linear along all others.
+        device: Where is interpolated.
+    """
+    if nearest:
+        source = source.index_select(
+            1 + nearest, _places(source.shape[1 + nearest], shape[nearest], nearest=True).int()
+        )
+    planes: dict[int, Tensor] = {}
+    for place in _places(source.shape[1], shape[0], nearest=nearest == 0).tolist():
+        below, above = int(place), min(int(place) + 1, source.shape[1] - 1)
+        for z in (below, above):
+            if z not in planes:
+                plane = source[None, :, z].to(device, torch.float32)
+                planes[z] = interpolate(plane, size=tuple(shape[1:]), mode="bilinear")[0]
+        planes = {z: planes[z] for z in (below, above)}
+        yield torch.lerp(planes[below], planes[above], place - below)
+
+
+def _places(count: int, wanted: int, *, nearest: bool) -> Tensor:
+    """Where on ``count`` voxels each of ``wanted`` over the same extent lies, from torch's own interpolation."""
+    numbers = torch.arange(count, dtype=torch.float32)[None, None]
+    return interpolate(numbers, size=wanted, mode="nearest-exact" if nearest else "linear")[0, 0]
+
+
+def first_largest(logits: Tensor) -> Tensor:
+    """``logits.argmax(0)`` of few channels ``(C, ...)``, the first of equal ones; several times quicker on a CPU."""
+    best, labels = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=torch.int16, device=logits.device)
+    for value, channel in enumerate(logits[1:], start=1):
+        labels.masked_fill_(channel > best, value)
+        torch.maximum(best, channel, out=best)
+    return labels

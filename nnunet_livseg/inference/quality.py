@@ -16,6 +16,7 @@ class Quality:
         mirroring: Predict mirrored copies too (eight in 3D, four in 2D) and average.
         step_size: Step of the sliding window over the patch size, above 0 to 1; smaller overlaps more.
         crop: Look only at the liver's box, which the starter model finds first.
+        torch_resampling: Resample the logits by torch instead of the plans' function; see ``coarse_grid``.
     """
 
     name: str
@@ -23,12 +24,13 @@ class Quality:
     mirroring: bool
     step_size: float
     crop: bool = False
+    torch_resampling: bool = False
 
 
 PRESETS = {
     preset.name: preset
     for preset in (
-        Quality("fast", all_folds=False, mirroring=False, step_size=0.75, crop=True),
+        Quality("fast", all_folds=False, mirroring=False, step_size=0.75, crop=True, torch_resampling=True),
         Quality("standard", all_folds=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
         Quality("best", all_folds=True, mirroring=True, step_size=0.3),
     )
@@ -36,7 +38,11 @@ PRESETS = {
 
 
 def quality_of(
-    preset: str | Quality = "standard", *, mirroring: bool | None = None, step_size: float | None = None
+    preset: str | Quality = "standard",
+    *,
+    mirroring: bool | None = None,
+    step_size: float | None = None,
+    torch_resampling: bool | None = None,
 ) -> Quality:
     """A preset with what is set differently.
 
@@ -49,7 +55,7 @@ def quality_of(
                 f"there is no quality {preset!r}.{did_you_mean(preset, PRESETS)}\n  Known are {', '.join(PRESETS)}."
             )
         preset = PRESETS[preset]
-    changes = {"mirroring": mirroring, "step_size": step_size}
+    changes = {"mirroring": mirroring, "step_size": step_size, "torch_resampling": torch_resampling}
     changes = {key: value for key, value in changes.items() if value not in (None, getattr(preset, key))}
     chosen = replace(preset, name="custom", **changes) if changes else preset
     if not 0 < chosen.step_size <= 1:

@@ -1,5 +1,6 @@
 """Segmented CTs as folders: one call for one patient, or many with one loaded model, going on after an interruption."""
 
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -8,6 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from nnunet_livseg.core.clock import watched_stages
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
 from nnunet_livseg.core.files import digest, read_json, stamps
 from nnunet_livseg.core.names import numbered_names, require_options
@@ -93,27 +97,35 @@ def segment_all(
             traceback.print_exception(error)
         broken.append(f"{folder / name}: {explain(error)}")
 
-    for mark, given in {_mark(given): given for given in inputs}.items():  # an input that is given twice counts once
-        request = _request(given, segmenter, files, reading)
-        if request in finished:
-            say(f"{finished[request]}: finished before; --overwrite segments it again")
-            folders.append(finished[request])
-            continue
-        try:
-            with unpacked(given) as place:
-                result = segmenter.segment(place, **reading)
-                folder = out if alone else _place(out / result.name, mark, holders)
-                write_result(result, folder, files=files, request=request, given=mark, on_failure=note_broken)
-        except Exception as error:  # a CT can be too large, damaged in ways that no reader expects, or break nnU-Net
-            if alone or isinstance(error, WriteError):
-                raise
-            failed.append(f"{_shown(given)}: {explain(error)}")
-            say(f"{_shown(given)}: failed, going on with the next")
-            continue
-        holders[folder] = mark
-        folders.append(folder)
-        record = read_json(folder / RECORD, keys=("notes", "made_with"), remedy="Run again with --overwrite.")
-        say("\n  ".join([f"{folder}: {summary(result)}", *record["notes"], _times(record)]))
+    wanted = {_mark(given): given for given in inputs}  # an input that is given twice counts once
+    with tqdm(total=len(wanted), unit="CT", disable=not segmenter.progress) as bar, watched_stages(bar.set_description):
+
+        def tell(text: str) -> None:
+            with tqdm.external_write_mode(file=sys.stdout):
+                say(text)
+            bar.update()
+
+        for mark, given in wanted.items():
+            request = _request(given, segmenter, files, reading)
+            if request in finished:
+                folders.append(finished[request])
+                tell(f"{finished[request]}: finished before; --overwrite segments it again")
+                continue
+            try:
+                with unpacked(given) as place:
+                    result = segmenter.segment(place, **reading)
+                    folder = out if alone else _place(out / result.name, mark, holders)
+                    write_result(result, folder, files=files, request=request, given=mark, on_failure=note_broken)
+            except Exception as error:  # a CT can be too large, damaged as no reader expects, or break nnU-Net
+                if alone or isinstance(error, WriteError):
+                    raise
+                failed.append(f"{_shown(given)}: {explain(error)}")
+                tell(f"{_shown(given)}: failed, going on with the next")
+                continue
+            holders[folder] = mark
+            folders.append(folder)
+            record = read_json(folder / RECORD, keys=("notes", "made_with"), remedy="Run again with --overwrite.")
+            tell("\n  ".join([f"{folder}: {summary(result)}", *record["notes"], _times(record)]))
     lost = "\n".join(["label maps and measurements are written, but these files are not:", *broken])
     if failed:
         texts = [f"{len(failed)} of {len(inputs)} inputs failed.", *failed, *([lost] if broken else [])]

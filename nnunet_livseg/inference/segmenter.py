@@ -308,6 +308,8 @@ class Segmenter:
             "mirroring": "yes" if self.predictor.mirrors else "no",
             "step of the sliding window": f"{self.quality.step_size:g} of a patch",
         }
+        if self.quality.torch_resampling:
+            settings["resampling of the logits"] = "by torch, linear"
         if self.engine_remark:
             settings["engine"] = self.engine_remark
         if self.scales != (1.0,):

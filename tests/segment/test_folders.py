@@ -355,3 +355,18 @@ def test_messages(args, message, ct, model, tmp_path, capsys, monkeypatch):
     assert livseg(*(places.get(arg, arg) for arg in args)) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_over_the_whole_call_on_a_terminal_alone(terminal, ct, model, tmp_path, capsys, monkeypatch):
+    """One bar for all CTs, with the stage that runs; the lines of results stay whole."""
+    other = tmp_path / "other.nii.gz"
+    shutil.copy(ct, other)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    livseg(ct, other, "-m", model, "-o", tmp_path / "out", *FAST)
+    out, err = capsys.readouterr()
+    assert out.count("liver ") == 2 and "%" not in out
+    for shown in ("read:", "network:", "write:", "2/2"):
+        assert (shown in err) is terminal, shown
+    livseg(ct, "-m", model, "-o", tmp_path / "one", *FAST, "--quiet")
+    assert "CT" not in capsys.readouterr().err
