@@ -20,6 +20,7 @@ datasets = [901]
 rows = ["dpcnet-unet", "sfan"]
 folds = [0]
 seeds = [0]
+test = true
 {TINY}
 [slurm]
 cpus = 1
@@ -60,14 +61,14 @@ def wait_for(condition, what):
 
 @pytest.mark.long
 def test_a_study_survives_the_death_of_a_job_and_of_the_controller(slurm, tmp_path):
-    place = Place(tmp_path / "place").phantoms(5)
+    place = Place(tmp_path / "place").phantoms(5, test_cases=1)
     place.env |= {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1"}
     file = place.study(STUDY)
 
     def states():
         return {row["job"]: row["state"] for row in json.loads(place.run("status", file, "--json"))}
 
-    assert "submitted 4 jobs" in place.run("run", file)
+    assert "submitted 6 jobs" in place.run("run", file)
     assert "nothing to submit" in place.run("run", file)  # all are queued or running
     trains = [name for name in states() if "fold_" in name]
     wait_for(lambda: "running" in [states()[name] for name in trains], "no training has begun")
