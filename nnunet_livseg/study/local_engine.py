@@ -127,7 +127,7 @@ class LocalEngine:
             time.sleep(POLL_S)
 
     def _ended(self, name: str, status: int) -> None:
-        if status == 0:
+        if status == 0 and all_states(self.plan)[name].word == DONE:
             self.say(f"{time.strftime('%H:%M:%S')}  done   {name}")
         elif status == TO_BE_CONTINUED:
             self._tell(f"{name} was told to stop and will be continued")

@@ -97,11 +97,8 @@ def _predict(plan: StudyPlan, prediction: EnsemblePrediction) -> None:
     untrained = [one.name for one in prediction.trainings if not job_state.is_validated(one.folder)]
     if untrained:
         raise UserError(f"a fold of {prediction.name} is not trained.\n  Run its job first: {untrained[0]}")
-    for name in ("SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _leave)
     _ignore_submitit()
-    with holding(prediction.folder, slot=os.environ.get(SLOT, "")):
+    with _leaving_when_told(), holding(prediction.folder, slot=os.environ.get(SLOT, "")):
         job_state.forget_failure(plan, prediction.name)
         checkpoints = job_state.checkpoints_of(prediction)
         _keep_what_is_whole(prediction, checkpoints)
@@ -115,8 +112,29 @@ def _predict(plan: StudyPlan, prediction: EnsemblePrediction) -> None:
         job_state.note_prediction(prediction, checkpoints, finished=True)
 
 
+@contextmanager
+def _leaving_when_told() -> Iterator[None]:
+    """Leave at a signal that ends jobs; processes that nnU-Net forks end at it as ever."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    earlier = {number: signal.signal(number, _leave) for number in numbers}
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_end_as_ever)
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
 def _leave(*_: object) -> None:
     raise SystemExit(TO_BE_CONTINUED)
+
+
+def _end_as_ever() -> None:
+    """In a forked worker that waits for work: a handler of Python might never run there, and its pool would wait."""
+    for name in ("SIGTERM", "SIGUSR1"):
+        if signal.getsignal(getattr(signal, name)) is _leave:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def _keep_what_is_whole(prediction: EnsemblePrediction, checkpoints: dict[str, list[int]]) -> None:

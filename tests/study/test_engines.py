@@ -76,6 +76,18 @@ def test_two_trainings_run_at_the_same_time_each_on_a_gpu_of_its_own(place, monk
     assert [(place.folder / f"python.{gpu}").read_text().split() for gpu in gpus] == [[gpu, gpu] for gpu in gpus]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a program of sh in Python's place")
+def test_a_job_that_ends_well_without_a_result_has_failed(place, monkeypatch):
+    program = place.folder / "python"
+    program.write_text("#!/bin/sh\necho nothing to do\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    plan, said = plan_of(place), []
+    LocalEngine(plan, said.append).run()
+    assert [line.split()[1] for line in said] == ["starts", "failed"]
+    assert "nothing to do" in all_states(plan)[preparation(DATASET)].remark
+
+
 SLURM = """
 [slurm]
 partition = "gpu"

@@ -1,6 +1,7 @@
 """Test cases: predicted when all folds are trained, resumed from what is whole, and made anew after a new training."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -113,6 +114,19 @@ def test_predictions_by_hand_count_when_nothing_writes_there(plan, prediction, m
         os.utime(path, (long_ago, long_ago))
     run_job.run_job(plan, prediction.name)
     assert nnunet.wrote == [] and word(plan, prediction) == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nnU-Net forks workers where that exists")
+def test_a_prediction_leaves_at_a_signal_and_its_workers_end_as_ever():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="75"), run_job._leaving_when_told():
+        worker = os.fork()
+        if worker == 0:
+            os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+        assert os.waitpid(worker, 0)[1] == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_prediction_without_a_case_is_not_done(plan, prediction, monkeypatch):
