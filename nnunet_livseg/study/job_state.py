@@ -8,14 +8,16 @@ from pathlib import Path
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import as_read, read_json, write_json, write_text
 from nnunet_livseg.core.nnunet_folders import folder
+from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.study.folder_lock import BEAT_S, NAME, holder, last_holder
-from nnunet_livseg.study.study_jobs import StudyPlan, Training, preparation
+from nnunet_livseg.study.study_jobs import EnsemblePrediction, StudyPlan, Training, preparation
 from nnunet_livseg.training.checkpoints import BEST, FINAL, LATEST
 
 QUIET_S = 900  # a training that somebody else has started counts as running until it has not written for so long
 DONE, RUNNING, QUEUED, FAILED, BEGUN, WAITING = "done", "running", "queued", "failed", "begun", "waiting"
 WORDS = (DONE, RUNNING, QUEUED, FAILED, BEGUN, WAITING)
 LAST_LINES = 8
+PREDICTION = "livseg_prediction.json"  # beside the predicted test cases: by which checkpoints, and whether it has ended
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class JobState:
     word: str
     remark: str = ""
     slot: str = ""  # that a running job of this study takes
+    slurm: str = ""  # id in Slurm's queue
 
 
 def training_state(plan: StudyPlan, training: Training) -> JobState:
@@ -32,16 +35,21 @@ def training_state(plan: StudyPlan, training: Training) -> JobState:
     place = training.folder
     if is_validated(place):
         return JobState(DONE)
-    if found := holder(place):
-        return JobState(RUNNING, str(found), found.slot)
-    if minutes := _written_by_others(place):
-        return JobState(RUNNING, f"by something else, which wrote there {minutes} min ago")
-    if reason := failure(plan, training.name):
-        return JobState(FAILED, reason)
+    if found := _running_or_failed(plan, training):
+        return found
     if (place / FINAL).is_file():
         return JobState(BEGUN, "trained, but not validated")
     begun = any((place / name).is_file() for name in (LATEST, BEST))
     return JobState(BEGUN, "has a checkpoint") if begun else JobState(WAITING)
+
+
+def _running_or_failed(plan: StudyPlan, job: Training | EnsemblePrediction) -> JobState | None:
+    if found := holder(job.folder):
+        return JobState(RUNNING, str(found), found.slot)
+    if minutes := _written_by_others(job.folder):
+        return JobState(RUNNING, f"by something else, which wrote there {minutes} min ago")
+    reason = failure(plan, job.name)
+    return JobState(FAILED, reason) if reason else None
 
 
 def is_validated(place: Path) -> bool:
@@ -68,6 +76,57 @@ def _written_by_others(place: Path) -> int:
 def _files(place: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from (path for path in place.iterdir() if path.is_file() and path.name != NAME)
+
+
+# --- test cases -------------------------------------------------------------------------------------------------------
+
+
+def prediction_state(plan: StudyPlan, prediction: EnsemblePrediction) -> JobState:
+    """State of the prediction of test cases."""
+    if is_predicted(prediction):
+        return JobState(DONE)
+    if found := _running_or_failed(plan, prediction):
+        return found
+    files = predicted_files(prediction)
+    count = sum(path.is_file() for path in files)
+    return JobState(BEGUN, f"{count} of {len(files)} cases") if count else JobState(WAITING)
+
+
+def is_predicted(prediction: EnsemblePrediction) -> bool:
+    """Whether all test cases are predicted, by the checkpoints that the folds have now."""
+    record = prediction_record(prediction)
+    return (
+        record.get("finished", False)
+        and record["checkpoints"] == checkpoints_of(prediction)
+        and all(path.is_file() for path in predicted_files(prediction))
+    )
+
+
+def predicted_files(prediction: EnsemblePrediction) -> list[Path]:
+    """Where nnU-Net writes the label map of each test case."""
+    raw = RawDataset.open(folder("nnUNet_raw") / prediction.trainings[0].dataset)
+    cases = dict.fromkeys(raw.split_name(path)[0] for path in raw.files("imagesTs"))
+    return [prediction.folder / f"{case}{raw.file_ending}" for case in cases if case]
+
+
+def prediction_record(prediction: EnsemblePrediction) -> dict:
+    """What is recorded of a prediction; empty if nothing is, as of one that was made by hand."""
+    try:
+        return read_json(prediction.folder / PREDICTION, keys=("checkpoints", "finished"), remedy="")
+    except UserError:
+        return {}
+
+
+def note_prediction(prediction: EnsemblePrediction, checkpoints: dict[str, list[int]], *, finished: bool) -> None:
+    """Record by which checkpoints the files in the folder were made, and whether they are all there."""
+    write_json(prediction.folder / PREDICTION, {"checkpoints": checkpoints, "finished": finished})
+
+
+def checkpoints_of(prediction: EnsemblePrediction) -> dict[str, list[int]]:
+    """Fold to size and time of change of its checkpoint, as far as it has one."""
+    paths = {training.fold: training.folder / FINAL for training in prediction.trainings}
+    found = {fold: path.stat() for fold, path in paths.items() if path.is_file()}
+    return {fold: [stat.st_size, stat.st_mtime_ns] for fold, stat in found.items()}
 
 
 # --- preparation ------------------------------------------------------------------------------------------------------

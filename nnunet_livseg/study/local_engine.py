@@ -17,7 +17,7 @@ from nnunet_livseg.study import job_state
 from nnunet_livseg.study.job_state import DONE, RUNNING, JobState
 from nnunet_livseg.study.run_job import SLOT
 from nnunet_livseg.study.status import all_states
-from nnunet_livseg.study.study_jobs import StudyPlan, preparation
+from nnunet_livseg.study.study_jobs import StudyPlan
 from nnunet_livseg.training.checkpoints import TO_BE_CONTINUED
 
 ATTEMPTS = 3  # at a job that a signal has killed, most often for its memory
@@ -73,8 +73,7 @@ class LocalEngine:
         for name, state in states.items():
             if state.word in (DONE, RUNNING) or name in self._over or name in self._children:
                 continue
-            training = self.plan.by_name.get(name)
-            if training is None or states[preparation(training.dataset)].word == DONE:
+            if all(states[needed].word == DONE for needed in self.plan.needed_by(name)):
                 yield name
 
     def _slots(self) -> list[str]:
@@ -112,6 +111,7 @@ class LocalEngine:
         if self.plan.study.device == "cuda":
             return env | {"CUDA_VISIBLE_DEVICES": slot}
         few = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}  # a worker imports torch again
+        few |= {"nnUNet_npp": "0", "nnUNet_nps": "0"}
         return {**few, **ENVIRONMENT, **env}
 
     def _wait(self) -> None:
@@ -127,7 +127,7 @@ class LocalEngine:
             time.sleep(POLL_S)
 
     def _ended(self, name: str, status: int) -> None:
-        if status == 0:
+        if status == 0 and all_states(self.plan)[name].word == DONE:
             self.say(f"{time.strftime('%H:%M:%S')}  done   {name}")
         elif status == TO_BE_CONTINUED:
             self._tell(f"{name} was told to stop and will be continued")

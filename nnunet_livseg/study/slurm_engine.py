@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json, write_json
 from nnunet_livseg.study import job_state
 from nnunet_livseg.study.job_state import DONE, QUEUED, RUNNING, JobState
-from nnunet_livseg.study.slurm_scripts import MOST, JobStage, sbatch_options, stages
+from nnunet_livseg.study.slurm_scripts import MOST, TEST, JobStage, sbatch_options, stages
 from nnunet_livseg.study.study_file import Slurm
 from nnunet_livseg.study.study_jobs import REPORT, StudyPlan
 
@@ -67,25 +67,42 @@ def submit(plan: StudyPlan, states: Mapping[str, JobState], *, cluster: str = "s
     """
     executor = _executor(plan, cluster)
     ids: dict[str, str] = {}
-    after = ""
+    after, ended = "", []  # what the next stage waits for; arrays that may also fail before the report
     waiting = {name: state for name, state in states.items() if state.word != QUEUED}
     todo = [stage for stage in stages(plan, waiting) if stage.jobs]
     if all(stage.name == REPORT for stage in todo):
         return {}
     for stage in todo:
-        executor.update_parameters(**_parameters(plan, stage, after, cluster))
-        submitted = []
-        for start in range(0, len(stage.jobs), MOST):
+        arrays: list[str] = []
+        for names, dependency in _groups(plan, stage, after, states, ids):
+            executor.update_parameters(**_parameters(plan, stage, dependency, cluster))
             with executor.batch():
-                submitted += [executor.submit(_slurm_job(plan, name)) for name in stage.jobs[start : start + MOST]]
-        ids |= {name: job.job_id for name, job in zip(stage.jobs, submitted, strict=True)}
-        write_json(_record(plan), _known(plan) | ids)
-        arrays = dict.fromkeys(job.job_id.partition("_")[0] for job in submitted)
-        after = ("afterany:" if stage.trains else "afterok:") + ":".join(arrays)
-        if cluster == "local":
-            for job in submitted:
-                job.wait()
+                submitted = [executor.submit(_slurm_job(plan, name)) for name in names]
+            ids |= {name: job.job_id for name, job in zip(names, submitted, strict=True)}
+            write_json(_record(plan), _known(plan) | ids)
+            arrays.append(submitted[0].job_id.partition("_")[0])
+            if cluster == "local":
+                for job in submitted:
+                    job.wait()
+        ended += arrays if stage.long else []
+        if arrays:
+            after = "afterany:" + ":".join(ended) if stage.long else "afterok:" + ":".join(arrays)
     return ids
+
+
+def _groups(
+    plan: StudyPlan, stage: JobStage, after: str, states: Mapping[str, JobState], ids: Mapping[str, str]
+) -> Iterator[tuple[Sequence[str], str]]:
+    """Jobs that are submitted as one array, and its dependency; each prediction waits for its own trainings."""
+    if stage.name != TEST:
+        for start in range(0, len(stage.jobs), MOST):
+            yield stage.jobs[start : start + MOST], after
+        return
+    known = {name: state.slurm for name, state in states.items() if state.slurm} | ids
+    for job in stage.jobs:
+        needed = [name for name in plan.needed_by(job) if states[name].word != DONE]
+        if all(name in known for name in needed):  # else one was started by hand: a later call submits this one
+            yield [job], "afterok:" + ":".join(known[name] for name in needed) if needed else ""
 
 
 def _executor(plan: StudyPlan, cluster: str) -> Any:
@@ -141,9 +158,11 @@ def with_queued(plan: StudyPlan, states: Mapping[str, JobState]) -> dict[str, Jo
     known = _known(plan)
     alive = _alive() if known else set()
     changed = {
-        name: JobState(QUEUED, f"Slurm job {known[name]}")
+        name: replace(state, slurm=known[name])
+        if state.word == RUNNING
+        else JobState(QUEUED, f"Slurm job {known[name]}", slurm=known[name])
         for name, state in states.items()
-        if state.word not in (DONE, RUNNING) and known.get(name) in alive
+        if state.word != DONE and known.get(name) in alive
     }
     return {**states, **changed}
 

@@ -14,25 +14,35 @@ from nnunet_livseg.study.study_file import Slurm
 from nnunet_livseg.study.study_jobs import REPORT, StudyPlan, preparation
 from nnunet_livseg.training.checkpoints import TO_BE_CONTINUED
 
+TEST = "test"  # the stage whose jobs wait for their own trainings only
 MOST = 1000  # tasks of an array; Slurm's own limit, MaxArraySize, is 1001 unless a site changes it
 
 
 @dataclass(frozen=True)
 class JobStage:
-    """Jobs that may run at the same time, after those of the stages before them."""
+    """Jobs that may run at the same time, after those of the stages before them.
+
+    Attributes:
+        name: prepare, train, test or report.
+        jobs: Names of the jobs.
+        long: Whether they need a GPU, and are warned before they are ended.
+    """
 
     name: str
     jobs: Sequence[str]
-    trains: bool = False
+    long: bool = False
 
 
 def stages(plan: StudyPlan, states: Mapping[str, JobState]) -> list[JobStage]:
-    """What is to be done, in three stages: prepare, train, report."""
+    """What is to be done, in four stages: prepare, train, test, report."""
     todo = [name for name, state in states.items() if state.word not in (DONE, RUNNING)]
     datasets = {preparation(dataset) for dataset in plan.datasets}
-    prepare = [name for name in todo if name in datasets]
-    train = [name for name in todo if name not in datasets]
-    return [JobStage("prepare", prepare), JobStage("train", train, trains=True), JobStage(REPORT, [REPORT])]
+    return [
+        JobStage("prepare", [name for name in todo if name in datasets]),
+        JobStage("train", [name for name in todo if name in plan.by_name], long=True),
+        JobStage(TEST, [name for name in todo if name in plan.predictions], long=True),
+        JobStage(REPORT, [REPORT]),
+    ]
 
 
 def write_scripts(plan: StudyPlan, states: Mapping[str, JobState]) -> Path:
@@ -41,13 +51,20 @@ def write_scripts(plan: StudyPlan, states: Mapping[str, JobState]) -> Path:
     (plan.study.folder / "logs").mkdir(parents=True, exist_ok=True)
     submit = ["#!/bin/sh", "# submits the jobs of this study, each stage after the one before it", "set -e"]
     submit += ['cd "$(dirname "$0")"', "after="]
+    tasks: dict[str, str] = {}  # job to its id, as the shell puts it together
+    trained: list[str] = []  # arrays of trainings
     for stage in stages(plan, states):
         names = []
         for name, jobs in _arrays(stage):
             write_text(folder / f"{name}.txt", "".join(f"{job}\n" for job in jobs))
             write_text(folder / f"{name}.sbatch", job_script(plan, stage, name, len(jobs)))
+            tasks |= {job: f"${{{name}}}_{number}" for number, job in enumerate(jobs)}
             names.append(name)
-        submit += _submission(names, "afterany" if stage.name == "train" else "afterok")
+        if stage.name == TEST:
+            submit += _submission_of_tests(plan, stage, states, tasks, trained)
+        else:
+            submit += _submission(names, "afterany" if stage.long else "afterok")
+            trained += names if stage.long else []
     write_text(folder / "submit.sh", "\n".join(submit) + "\n")
     return folder / "submit.sh"
 
@@ -62,14 +79,40 @@ def _submission(names: Sequence[str], next_waits: str) -> list[str]:
     if not names:
         return []
     lines = [f"{name}=$(sbatch --parsable $after {name}.sbatch)" for name in names]
-    return [*lines, f"after=--dependency={next_waits}:" + ":".join(f"${{{name}}}" for name in names)]
+    return [*lines, _after(next_waits, names)]
+
+
+def _after(kind: str, names: Sequence[str]) -> str:
+    return f"after=--dependency={kind}:" + ":".join(f"${{{name}}}" for name in names)
+
+
+def _submission_of_tests(
+    plan: StudyPlan,
+    stage: JobStage,
+    states: Mapping[str, JobState],
+    tasks: Mapping[str, str],
+    trained: Sequence[str],
+) -> Iterator[str]:
+    """Lines that submit each prediction after its own trainings, and make the report wait until all have ended."""
+    submitted = []
+    for name, jobs in _arrays(stage):
+        for number, job in enumerate(jobs):
+            needed = [one for one in plan.needed_by(job) if states[one].word != DONE]
+            if not all(one in tasks for one in needed):
+                yield f"# {job}: a training of it is running; write the scripts again when that has ended"
+                continue
+            after = f"--dependency=afterok:{':'.join(tasks[one] for one in needed)} " if needed else ""
+            yield f"{name}_{number}=$(sbatch --parsable {after}--array={number} {name}.sbatch)"
+            submitted.append(f"{name}_{number}")
+    if submitted:
+        yield _after("afterany", [*trained, *submitted])
 
 
 def job_script(plan: StudyPlan, stage: JobStage, name: str, count: int) -> str:
     """A script whose task N does the job in line N of the list beside it, and asks to be started again if it must."""
     slurm = plan.study.slurm or Slurm()
     lines = [f"#SBATCH --{key}={value}" for key, value in sbatch_options(plan, stage).items()]
-    limit = f"%{slurm.at_once}" if stage.trains and slurm.at_once else ""
+    limit = f"%{slurm.at_once}" if stage.long and slurm.at_once else ""
     lines += [
         f"#SBATCH --array=0-{count - 1}{limit}",
         "#SBATCH --output=/dev/null",
@@ -109,7 +152,7 @@ def sbatch_options(plan: StudyPlan, stage: JobStage) -> dict[str, str]:
         options["mem"] = f"{slurm.memory_gb}G"
     if slurm.partition:
         options["partition"] = slurm.partition
-    if stage.trains:
+    if stage.long:
         options["signal"] = f"USR1@{slurm.warning_s}"
         if slurm.gpus and plan.study.device == "cuda":
             options["gpus-per-node"] = str(slurm.gpus)

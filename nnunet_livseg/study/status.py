@@ -9,6 +9,7 @@ from nnunet_livseg.study.job_state import (
     WORDS,
     JobState,
     log_file,
+    prediction_state,
     preparation_state,
     training_state,
 )
@@ -18,7 +19,8 @@ from nnunet_livseg.study.study_jobs import StudyPlan, preparation
 def all_states(plan: StudyPlan) -> dict[str, JobState]:
     """State of every job by its name, in the order in which they run."""
     prepared = {preparation(dataset): preparation_state(plan, dataset) for dataset in plan.datasets}
-    return prepared | {training.name: training_state(plan, training) for training in plan.trainings}
+    trained = {training.name: training_state(plan, training) for training in plan.trainings}
+    return prepared | trained | {name: prediction_state(plan, one) for name, one in plan.predictions.items()}
 
 
 def state_rows(states: Mapping[str, JobState]) -> list[dict[str, str]]:

@@ -35,6 +35,7 @@ folds = [0, 1, 2, 3, 4]      # numbers, or "all"
 seeds = [0]                  # two and more show how far two runs of one method differ
 device = "cuda"              # cuda, cpu, mps
 gpus = 1                     # of this machine: one job at a time on each
+test = false                 # true: predict imagesTs by all folds, and evaluate it where there is labelsTs
 
 # [settings]                 # as the options of livseg plan: epochs, iterations, patch, batch, ...
 # epochs = 200
@@ -89,6 +90,7 @@ class Study:
     plans: str = "nnUNetPlans"
     device: str = "cuda"
     gpus: int = 1
+    test: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     slurm: Slurm | None = None
 
@@ -151,6 +153,8 @@ def _require_known(path: Path, what: str, given: Iterable[str], known: Iterable[
 def _require_kinds(path: Path, given: Mapping[str, Any]) -> None:
     kinds = {"gpus": int, "settings": dict, "slurm": dict, "device": str, "baseline": str, "plans": str}
     for key, value in given.items():
+        if key == "test" and not isinstance(value, bool):
+            raise UserError(f"{path}: test is {value!r}, but must be true or false.")
         if key in kinds and (not isinstance(value, kinds[key]) or isinstance(value, bool)):
             raise UserError(f"{path}: {key} is {value!r}, but must be a {_KINDS[kinds[key]]}.")
         if key == "seeds" and not all(isinstance(seed, int) and seed >= 0 for seed in value):

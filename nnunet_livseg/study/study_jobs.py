@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import dataset_number, did_you_mean
 from nnunet_livseg.core.nnunet_folders import find_dataset, folder
+from nnunet_livseg.data.raw_dataset import find_raw_dataset
 from nnunet_livseg.plans import Overrides, plans_name
 from nnunet_livseg.study.study_file import Study
 from nnunet_livseg.variants import Variant, find_variant
@@ -68,6 +69,34 @@ class Training:
         return [*words, "-tr", self.method.variant.trainer, "-p", self.plans, "-device", device, how]
 
 
+@dataclass(frozen=True)
+class EnsemblePrediction:
+    """The test cases of a dataset, predicted by the ensemble of all folds of one method with one seed."""
+
+    trainings: tuple[Training, ...]
+
+    @property
+    def name(self) -> str:
+        first, folds = self.trainings[0], (training.fold for training in self.trainings)
+        return f"{first.dataset}/{first.model}/test_folds_{'_'.join(folds)}"
+
+    @property
+    def folder(self) -> Path:
+        return folder("nnUNet_results") / self.name
+
+    def command(self, device: str) -> list[str]:
+        """nnU-Net's command line; cases that are in the folder already are not predicted again."""
+        first, folds = self.trainings[0], [training.fold for training in self.trainings]
+        images = folder("nnUNet_raw") / first.dataset / "imagesTs"
+        words = ["nnUNetv2_predict", "-i", str(images), "-o", str(self.folder), "-d", dataset_number(first.dataset)]
+        words += ["-c", first.method.configuration, "-tr", first.method.variant.trainer, "-p", first.plans]
+        return [*words, "-f", *folds, "-device", device, "--continue_prediction"]
+
+
+def _fold_order(training: Training) -> tuple[int, str]:
+    return len(training.fold), training.fold
+
+
 def preparation(dataset: str) -> str:
     """Name of the job that plans and preprocesses a dataset."""
     return f"{dataset}/prepare"
@@ -105,6 +134,21 @@ class StudyPlan:
     def by_name(self) -> dict[str, Training]:
         return {training.name: training for training in self.trainings}
 
+    @cached_property
+    def predictions(self) -> dict[str, EnsemblePrediction]:
+        """By name; none if the file does not ask for test cases."""
+        models: dict[tuple[str, str], list[Training]] = {}
+        for training in self.trainings if self.study.test else ():
+            models.setdefault((training.dataset, training.model), []).append(training)
+        found = (EnsemblePrediction(tuple(sorted(trainings, key=_fold_order))) for trainings in models.values())
+        return {prediction.name: prediction for prediction in found}
+
+    def needed_by(self, job: str) -> list[str]:
+        """Names of the jobs that must be done before this one can start."""
+        if job in self.by_name:
+            return [preparation(self.by_name[job].dataset)]
+        return [training.name for training in self.predictions[job].trainings] if job in self.predictions else []
+
 
 def plan_study(study: Study) -> StudyPlan:
     """The jobs of a study.
@@ -129,6 +173,8 @@ def plan_study(study: Study) -> StudyPlan:
                     trainings.append(Training(dataset, method, seed, fold, spec.name))
     plan = StudyPlan(study, datasets, methods, tuple(trainings), tuple(specs.values()), left_out)
     _ = plan.baseline  # a wrong name is reported now
+    for dataset in datasets if study.test else ():
+        _require_test_cases(study, dataset)
     return plan
 
 
@@ -137,6 +183,15 @@ def _dataset(name: str) -> str:
         return find_dataset(name, "nnUNet_preprocessed").name
     except UserError:
         return find_dataset(name, "nnUNet_raw").name
+
+
+def _require_test_cases(study: Study, dataset: str) -> None:
+    raw = find_raw_dataset(dataset)
+    if not raw.files("imagesTs"):
+        raise UserError(
+            f"{study.path} asks for the prediction of test cases (test = true), but {raw.folder / 'imagesTs'} has none"
+            f" (files that end in {raw.file_ending}).\n  Put images there, or remove the line."
+        )
 
 
 def _methods(study: Study, left_out: dict[str, str]) -> Iterator[Method]:

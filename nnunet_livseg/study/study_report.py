@@ -12,7 +12,7 @@ from nnunet_livseg.report.comparison_report import structure_section
 from nnunet_livseg.report.learning_curves import learning_curves
 from nnunet_livseg.study.status import all_states
 from nnunet_livseg.study.study_jobs import StudyPlan
-from nnunet_livseg.study.study_results import DatasetResults, dataset_results
+from nnunet_livseg.study.study_results import DatasetResults, dataset_results, test_case_results
 from nnunet_livseg.study.study_tables import latex, markdown, scores_csv, table_cells
 
 LEAD = (
@@ -35,7 +35,8 @@ class WrittenReport:
 def write_study_report(plan: StudyPlan, *, latex: bool = False) -> WrittenReport:
     """Evaluate what is finished and write ``report.html``, ``report.md`` and, per dataset, its tables and figures."""
     states = all_states(plan)
-    results = [dataset_results(plan, dataset, states) for dataset in plan.datasets]
+    kinds = (dataset_results, test_case_results) if plan.study.test else (dataset_results,)
+    results = [kind(plan, dataset, states) for dataset in plan.datasets for kind in kinds]
     out = plan.study.folder
     for one in results:
         _write_tables(plan, one, with_latex=latex)
@@ -46,7 +47,7 @@ def write_study_report(plan: StudyPlan, *, latex: bool = False) -> WrittenReport
 
 
 def _write_tables(plan: StudyPlan, results: DatasetResults, *, with_latex: bool) -> None:
-    out, name = plan.study.folder, results.dataset
+    out, name = plan.study.folder, results.file
     for figure, svg in _figures(results).items():
         write_text(out / "figures" / f"{name}_{figure}.svg", svg.replace("<svg ", f"<svg {_FONT} ", 1))
     if results.comparison is None:
@@ -58,12 +59,17 @@ def _write_tables(plan: StudyPlan, results: DatasetResults, *, with_latex: bool)
 
 def _figures(results: DatasetResults) -> Mapping[str, str]:
     """Vector figures by name; those of the tests are parts of the page's sections."""
-    curves = {label: [log.dice for log in logs] for label, logs in results.curves.items() if logs}
-    figures = {"learning_curves": learning_curves(curves, title="Dice of validation patches")}
+    figures = {}
+    if results.curves:
+        figures["learning_curves"] = learning_curves(_dice_curves(results), title="Dice of validation patches")
     for structure, section in _sections(results).items():
         found = re.findall(r"<svg.*?</svg>", section, flags=re.DOTALL)
         figures |= {f"{structure}_{number}": svg for number, svg in enumerate(found, start=1)}
     return figures
+
+
+def _dice_curves(results: DatasetResults) -> dict[str, list[dict[int, float]]]:
+    return {label: [log.dice for log in logs] for label, logs in results.curves.items() if logs}
 
 
 def _sections(results: DatasetResults) -> dict[str, str]:
@@ -72,18 +78,18 @@ def _sections(results: DatasetResults) -> dict[str, str]:
     if comparison is None or not comparison.pairs:
         return {}
     structures = list(dict.fromkeys(pair.structure for pair in comparison.pairs))
-    return {name: structure_section(comparison, name, title=f"{results.dataset}: {name}") for name in structures}
+    return {name: structure_section(comparison, name, title=f"{results.title}: {name}") for name in structures}
 
 
 def _text(results: DatasetResults) -> str:
-    parts = [f"## {results.dataset}", _table_or_why(results), *_notes(results)]
+    parts = [f"## {results.title}", _table_or_why(results), *_notes(results)]
     if results.missing:
         parts.append("Not finished:\n\n" + "\n".join(f"- {name}: {s.word}" for name, s in results.missing.items()))
     return "\n\n".join(parts)
 
 
 def _table_or_why(results: DatasetResults) -> str:
-    return markdown(results) if results.comparison is not None else "No results yet that can be compared."
+    return markdown(results) if results.comparison is not None else results.why
 
 
 def _notes(results: DatasetResults) -> list[str]:
@@ -124,17 +130,18 @@ def report_html(plan: StudyPlan, results: list[DatasetResults]) -> str:
 
 
 def _dataset_sections(results: DatasetResults) -> list[str]:
-    table = "<p>No results yet that can be compared.</p>"
+    table = f"<p>{page.escape(results.why)}</p>"
     if results.comparison is not None:
         table = page.table(*table_cells(results))
     notes = "".join(f"<li>{page.escape(note)}</li>" for note in _notes(results))
-    curves = {label: [log.dice for log in logs] for label, logs in results.curves.items() if logs}
-    figure = page.figure(
-        learning_curves(curves, title="Dice"),
-        "Learning curves",
-        "Dice of the validation patches, as nnU-Net estimates it while it trains; mean over folds and seeds.",
-    )
-    section = page.section(results.dataset, table, f"<ul>{notes}</ul>" if notes else "", figure, lead=LEAD)
+    figure = ""
+    if results.curves:
+        figure = page.figure(
+            learning_curves(_dice_curves(results), title="Dice"),
+            "Learning curves",
+            "Dice of the validation patches, as nnU-Net estimates it while it trains; mean over folds and seeds.",
+        )
+    section = page.section(results.title, table, f"<ul>{notes}</ul>" if notes else "", figure, lead=LEAD)
     missing = [(name, f"{state.word} {state.remark}".strip()) for name, state in results.missing.items()]
     warning = page.warning("Not finished", missing) if missing else ""
     return [section, warning, *_sections(results).values()]

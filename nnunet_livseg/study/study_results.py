@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
 from nnunet_livseg.core.names import file_name
 from nnunet_livseg.core.nnunet_folders import folder
+from nnunet_livseg.data.raw_dataset import RawDataset
 from nnunet_livseg.evaluation.comparison import compare_results
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.results import CaseResult, Comparison, FolderResult
@@ -17,6 +19,8 @@ from nnunet_livseg.evaluation.summary import summarize
 from nnunet_livseg.study.job_state import DONE, JobState, cost_file
 from nnunet_livseg.study.study_jobs import Method, StudyPlan, Training
 from nnunet_livseg.study.training_logs import TrainingLog, read_logs
+
+NOTHING = "No results yet that can be compared."
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,20 @@ class DatasetResults:
     """All that the report says about a dataset.
 
     Attributes:
+        title: The dataset, and whether this is about its test cases.
+        file: The same as a part of file names.
         comparison: Comparison of the methods that have results; ``None`` if none has, or they share no case.
         baseline: Label of the baseline.
         seeds: Label to the number of its seeds with results.
         floors: ``structure.metric`` to the noise between seeds, where a method has two.
         costs: Label to what it has cost.
-        curves: Label to its logs.
-        missing: Trainings that are not done, with their state.
+        curves: Label to its logs; empty for test cases.
+        missing: Trainings or predictions that are not done, with their state.
+        why: Why there is no comparison.
     """
 
-    dataset: str
+    title: str
+    file: str
     comparison: Comparison | None
     baseline: str
     seeds: Mapping[str, int]
@@ -53,28 +61,72 @@ class DatasetResults:
     costs: Mapping[str, Cost]
     curves: Mapping[str, Sequence[TrainingLog]]
     missing: Mapping[str, JobState]
+    why: str = NOTHING
 
 
 def dataset_results(plan: StudyPlan, dataset: str, states: Mapping[str, JobState]) -> DatasetResults:
-    """Evaluate what is finished of a dataset; cases that were evaluated before are not evaluated again."""
+    """Evaluate what is finished of a dataset, each case where it was a validation case.
+
+    Cases that were evaluated before are not evaluated again.
+    """
     trainings = [training for training in plan.trainings if training.dataset == dataset]
     done = [training for training in trainings if states[training.name].word == DONE]
     by_seed = {method.label: _evaluate(plan, method, done) for method in plan.methods}
-    by_seed = {label: results for label, results in by_seed.items() if results}
-    means = [mean_over_seeds(label, results) for label, results in by_seed.items()]
-    floors = noise_between_seeds(by_seed)
     logs = {t.name: read_logs(t.folder) for t in trainings if t.folder.is_dir()}
     of_method = {m.label: [t for t in trainings if t.method == m] for m in plan.methods}
     return DatasetResults(
-        dataset,
-        _comparison(plan, means, floors),
-        plan.baseline,
-        {label: len(results) for label, results in by_seed.items()},
-        floors,
-        {label: _cost(plan, of_method[label], logs) for label in by_seed},
-        {label: [logs[t.name] for t in found if t.name in logs] for label, found in of_method.items()},
-        {t.name: states[t.name] for t in trainings if states[t.name].word != DONE},
+        title=dataset,
+        file=dataset,
+        **_compared(plan, by_seed, of_method, logs, folds=len(plan.study.folds)),
+        curves={label: [logs[t.name] for t in found if t.name in logs] for label, found in of_method.items()},
+        missing={t.name: states[t.name] for t in trainings if states[t.name].word != DONE},
     )
+
+
+def test_case_results(plan: StudyPlan, dataset: str, states: Mapping[str, JobState]) -> DatasetResults:
+    """The same of the test cases, as far as they are predicted and have references in ``labelsTs``."""
+    predictions = [one for one in plan.predictions.values() if one.trainings[0].dataset == dataset]
+    raw = RawDataset.open(folder("nnUNet_raw") / dataset)
+    references = raw.folder / "labelsTs" if raw.files("labelsTs") else None
+    by_seed: dict[str, list[FolderResult]] = {}
+    of_method: dict[str, list[Training]] = {}
+    for prediction in predictions:
+        label = prediction.trainings[0].method.label
+        of_method.setdefault(label, []).extend(prediction.trainings)
+        if references and states[prediction.name].word == DONE:
+            out = plan.study.folder / "evaluation" / prediction.name
+            result = evaluate_folder(prediction.folder, references, out=out, method=label)
+            by_seed.setdefault(label, []).append(result)
+    logs = {t.name: read_logs(t.folder) for label in by_seed for t in of_method[label]}
+    return DatasetResults(
+        title=f"{dataset}, test cases",
+        file=f"{dataset}_test",
+        **_compared(plan, by_seed, of_method, logs, folds=1),
+        curves={},
+        missing={one.name: states[one.name] for one in predictions if states[one.name].word != DONE},
+        why=NOTHING if references else f"{raw.folder} has no labelsTs, so the predictions are not evaluated.",
+    )
+
+
+def _compared(
+    plan: StudyPlan,
+    by_seed: Mapping[str, Sequence[FolderResult]],
+    of_method: Mapping[str, Sequence[Training]],
+    logs: Mapping[str, TrainingLog],
+    *,
+    folds: int,
+) -> dict[str, Any]:
+    """Fields of ``DatasetResults`` that follow from the evaluations of each method's seeds."""
+    by_seed = {label: results for label, results in by_seed.items() if results}
+    means = [mean_over_seeds(label, results) for label, results in by_seed.items()]
+    floors = noise_between_seeds(by_seed)
+    return {
+        "comparison": _comparison(plan, means, floors, folds=folds),
+        "baseline": plan.baseline,
+        "seeds": {label: len(results) for label, results in by_seed.items()},
+        "floors": floors,
+        "costs": {label: _cost(plan, of_method[label], logs) for label in by_seed},
+    }
 
 
 def _evaluate(plan: StudyPlan, method: Method, done: Sequence[Training]) -> list[FolderResult]:
@@ -143,11 +195,13 @@ def noise_between_seeds(by_seed: Mapping[str, Sequence[FolderResult]]) -> dict[s
     return floors
 
 
-def _comparison(plan: StudyPlan, means: Sequence[FolderResult], floors: Mapping[str, float]) -> Comparison | None:
+def _comparison(
+    plan: StudyPlan, means: Sequence[FolderResult], floors: Mapping[str, float], *, folds: int
+) -> Comparison | None:
     if not means:
         return None
     try:
-        return compare_results(means, folds=len(plan.study.folds), baseline=plan.baseline, floors=floors)
+        return compare_results(means, folds=folds, baseline=plan.baseline, floors=floors)
     except UserError:  # the finished folds of two methods have no cases in common yet
         return None
 

@@ -14,6 +14,7 @@ configurations = ["2d"]
 folds = [0]
 seeds = [0]
 device = "cpu"
+test = true
 [settings]
 epochs = 5
 iterations = 2
@@ -41,5 +42,7 @@ def test_a_killed_study_and_its_job_go_on_with_the_same_command(workplace):
     logs = sorted(fold.glob("training_log_*.txt"), key=lambda path: path.stat().st_mtime)
     assert len(logs) == 2 and "Epoch 0" in logs[0].read_text() and "Epoch 0" not in logs[1].read_text()
     assert (fold / "validation" / "summary.json").is_file()
-    assert "| sfan | 1 |" in (workplace.folder / "small" / "report.md").read_text()
-    assert "2 jobs: 2 done" in workplace.run("livseg", "study", "status", file)
+    report = (workplace.folder / "small" / "report.md").read_text()
+    assert report.count("| sfan | 1 |") == 2 and "## Dataset901_Phantom, test cases" in report
+    assert [path.name for path in (fold.parent / "test_folds_0").glob("*.nii.gz")] == ["unseen_000.nii.gz"]
+    assert "3 jobs: 3 done" in workplace.run("livseg", "study", "status", file)

@@ -1,5 +1,6 @@
 """Study files, nnU-Net's folders for them, and the real command in fresh processes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from nnunet_livseg.data.phantom import write_dataset
 
@@ -38,10 +41,11 @@ class Place:
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "rc").write_text("figure.dpi: 10\n")  # nnU-Net draws the progress of every epoch in 16 megapixels
 
-    def phantoms(self, cases: int = 8):
+    def phantoms(self, cases: int = 8, test_cases: int = 0):
+        counts = {"cases": cases, "test_cases": test_cases}
         write_dataset(
             self.folder / "nnUNet_raw" / DATASET,
-            cases=cases, size=SIZE, spacing_mm=SPACING_MM, tumor_diameter_mm=(25, 60), progress=False)  # fmt: skip
+            **counts, size=SIZE, spacing_mm=SPACING_MM, tumor_diameter_mm=(25, 60), progress=False)  # fmt: skip
         return self
 
     def study(self, text: str, name: str = "study.toml") -> Path:
@@ -62,6 +66,31 @@ class Place:
 
     def fold(self, model: str, fold: object = 0) -> Path:
         return self.folder / "nnUNet_results" / DATASET / model / f"fold_{fold}"
+
+
+def dataset_of(place: Place, cases: int) -> None:
+    """A raw dataset of so many cases, without their images."""
+    content = {"labels": {"background": 0, "liver": 1, "tumor": 2}, "channel_names": {"0": "CT"}}
+    content |= {"numTraining": cases, "file_ending": ".nii.gz"}
+    folder = place.folder / "nnUNet_raw" / DATASET
+    folder.mkdir(exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def finish(training) -> None:
+    """As a training looks that has ended; its predictions are not made."""
+    (training.folder / "validation").mkdir(parents=True, exist_ok=True)
+    (training.folder / "checkpoint_final.pth").touch()
+    (training.folder / "validation" / "summary.json").write_text(json.dumps({"mean": {}}, indent=4))
+
+
+def write(path: Path, labels) -> None:
+    """Write a label map; a number fills a small one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.full((6, 16, 16), labels) if np.isscalar(labels) else labels
+    image = sitk.GetImageFromArray(labels.astype(np.uint8))
+    image.SetSpacing((1.0, 1.0, 2.0))
+    sitk.WriteImage(image, str(path))
 
 
 def jobs_below(place: Place) -> list[int]:

@@ -75,6 +75,7 @@ def test_what_does_not_exist_is_left_out_and_said(place):
         ('datasets = [901]\nrows = ["dpcnet"]\nfolds = ["first"]', 'must be numbers or "all"'),
         ('datasets = [901]\nrows = ["dpcnet"]\nseeds = [-1]', "whole numbers of at least 0"),
         ('datasets = [901]\nrows = ["dpcnet"]\ngpus = "two"', "gpus is 'two', but must be a whole number"),
+        ('datasets = [901]\nrows = ["dpcnet"]\ntest = "yes"', "test is 'yes', but must be true or false"),
         ('datasets = [901]\nrows = ["mfcnet"]\npresets = ["paper"]', "no combination of rows"),
         ("datasets = [901]", "names no rows"),
         ("datasets = [901", "is not valid TOML"),

@@ -1,20 +1,20 @@
 """From result folders of nnU-Net to one table: means over seeds, the noise floor, tests against the baseline."""
 
 import csv
-import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from nnunet_livseg.evaluation.statistics import holm, paired_tests
+from nnunet_livseg.study.job_state import checkpoints_of, note_prediction
 from nnunet_livseg.study.study_file import read_study
 from nnunet_livseg.study.study_jobs import plan_study
 from nnunet_livseg.study.study_report import write_study_report
 from nnunet_livseg.study.training_logs import read_logs
 
-from .conftest import DATASET
+from .conftest import DATASET, dataset_of, finish, write
 
 CASES = 7  # with ties, scipy tries all 2^n signs
 STUDY = """
@@ -25,13 +25,6 @@ folds = [0, 1]
 seeds = [0, 1]
 """
 WORSE = {"dpcnet": 0, "dpcnet-unet": 3, "sfan": 4}  # voxels of each slice that a method misses
-
-
-def write(path, labels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(labels.astype(np.uint8))
-    image.SetSpacing((1.0, 1.0, 2.0))
-    sitk.WriteImage(image, str(path))
 
 
 def reference(case):
@@ -47,9 +40,7 @@ def plan(place):
     raw = place.folder / "nnUNet_raw" / DATASET
     for case in range(CASES):
         write(raw / "labelsTr" / f"case_{case:02d}.nii.gz", reference(case))
-    content = {"labels": {"background": 0, "liver": 1, "tumor": 2}, "channel_names": {"0": "CT"}}
-    content |= {"numTraining": CASES, "file_ending": ".nii.gz"}
-    (raw / "dataset.json").write_text(json.dumps(content))
+    dataset_of(place, CASES)
     plan = plan_study(read_study(place.study(STUDY)))
     for training in plan.trainings:
         fold, half = training.folder, int(training.fold)
@@ -58,8 +49,7 @@ def plan(place):
             missed = WORSE[training.method.row] + training.seed + case % 2
             labels[:, 13, 2 : 2 + missed] = 0
             write(fold / "validation" / f"case_{case:02d}.nii.gz", labels)
-        (fold / "checkpoint_final.pth").touch()
-        (fold / "validation" / "summary.json").write_text(json.dumps({"mean": {}}, indent=4))
+        finish(training)
         shutil.copyfile(raw / "dataset.json", fold.parent / "dataset.json")
         (fold / "training_log_2026_1_1_00_00_00.txt").write_text(LOG)
     return plan
@@ -119,6 +109,50 @@ def _the_page_the_figures_and_latex_show_it(out):
     assert tex.startswith(r"\begin{tabular}{lr") and r"liver Dice [\%]" in tex and tex.count(r"\\") == 4
     assert r"\textbf{$+$" in tex
     assert (out / "figures" / f"{DATASET}_learning_curves.svg").read_text().startswith("<svg ")
+
+
+def predicted_test_cases(place, plan):
+    """All predictions of two test cases; each row misses as much as in the validation cases."""
+    raw = place.folder / "nnUNet_raw" / DATASET
+    for case in range(2):
+        write(raw / "labelsTs" / f"new_{case}.nii.gz", reference(case))
+        write(raw / "imagesTs" / f"new_{case}_0000.nii.gz", reference(case))
+    plan = plan_study(replace(plan.study, test=True))
+    for prediction in plan.predictions.values():
+        training = prediction.trainings[0]
+        for case in range(2):
+            labels = reference(case)
+            labels[:, 13, 2 : 2 + WORSE[training.method.row] + training.seed + case % 2] = 0
+            write(prediction.folder / f"new_{case}.nii.gz", labels)
+        shutil.copyfile(raw / "dataset.json", prediction.folder / "dataset.json")
+        note_prediction(prediction, checkpoints_of(prediction), finished=True)
+    return plan
+
+
+def test_test_cases_have_a_table_of_their_own(place, plan):
+    write_study_report(plan)
+    before = (plan.study.folder / f"scores_{DATASET}.csv").read_text()
+    plan = predicted_test_cases(place, plan)
+    written = write_study_report(plan, latex=True)
+    assert written.missing == 0 and f"## {DATASET}, test cases" in written.text
+    assert (plan.study.folder / f"scores_{DATASET}.csv").read_text() == before
+    table = csv.DictReader((plan.study.folder / f"scores_{DATASET}_test.csv").read_text().splitlines())
+    rows = {row["method"]: row for row in table if (row["structure"], row["metric"]) == ("liver", "dice")}
+    for name, row in rows.items():
+        expected = np.mean([liver_dice(name, seed, case) for seed in (0, 1) for case in range(2)])
+        assert row["cases"] == "2" and float(row["mean"]) == pytest.approx(expected)
+    assert set(rows) == set(WORSE)
+    assert (plan.study.folder / f"table_{DATASET}_test.tex").is_file()
+    assert (plan.study.folder / "report.html").read_text().count("Learning curves</") == 1
+
+
+def test_test_cases_without_references_are_predicted_and_nothing_more(place, plan):
+    plan = predicted_test_cases(place, plan)
+    (next(iter(plan.predictions.values())).folder / "new_0.nii.gz").unlink()
+    shutil.rmtree(place.folder / "nnUNet_raw" / DATASET / "labelsTs")
+    written = write_study_report(plan)
+    assert "has no labelsTs" in written.text and not (plan.study.folder / f"scores_{DATASET}_test.csv").exists()
+    assert written.missing == 1 and "/test_folds_0_1: " in written.text
 
 
 def test_what_is_missing_is_said_and_the_rest_is_shown(plan):
