@@ -265,7 +265,9 @@ def test_benchmark_measures_beside_the_stock_network(capsys, tmp_path):
     assert ours["flops"] > stock["flops"] > 1e6
     for figures in (stock, ours):
         assert figures["step_s"] > 0 and figures["inference_s"] > 0 and figures["memory_mib"] > 0
-    assert "| nnU-Net |" in capsys.readouterr().out
+        assert figures["hours"] is None  # counts are stored of the 3D networks
+    said = capsys.readouterr().out
+    assert "| nnU-Net |" in said and "1000 epochs" not in said
 
 
 def test_no_command_shows_warnings_of_other_libraries():

@@ -6,7 +6,9 @@ import pytest
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.diagnostics import training_cost
-from nnunet_livseg.diagnostics.training_cost import MachineSpeed, count_training, stored_counts
+from nnunet_livseg.diagnostics.benchmark import BenchmarkResult, BenchmarkSetup, NetworkCost
+from nnunet_livseg.diagnostics.benchmark_table import to_markdown
+from nnunet_livseg.diagnostics.training_cost import MachineSpeed, count_training, hours_by_step, stored_counts
 from nnunet_livseg.variants import VARIANTS, find_variant
 
 
@@ -45,6 +47,21 @@ def test_hours_follow_from_speed_and_operations(capsys, monkeypatch):
     said = capsys.readouterr().out
     assert all(f"\n{row.name} " in said for row in VARIANTS)
     assert "measured: a processor, 4 threads, torch 2: 1,000 GFLOP/s in steps of nnU-Net's network at 32x32x32" in said
+
+
+def test_hours_of_a_measured_step():
+    """A network that is twice as fast as another for its operations is done in half of the time."""
+    figures = NetworkCost("sfan", 1, flops=10e9, step_s=1.0)  # 30 GFLOP a step
+    count = stored_counts()["sfan"]
+    assert hours_by_step(figures, 3) == pytest.approx(count.step_gflop / 30 * (250 + 50 / 3) * 1000 / 3600)
+    setting = BenchmarkSetup((32, 32, 32), 2, "cpu", "a processor", 1, 1, compiled=False, torch="2")
+    stock, twice = NetworkCost("nnU-Net", 1, 10e9, 1.0, 2.0, 1.0), NetworkCost("sfan", 1, 10e9, 1.0, 0.5, 1.0)
+    said = to_markdown(BenchmarkResult(setting, [(stock, twice)]))
+    assert (
+        f"| {hours_by_step(figures, 3) / 2:,.0f} h |" in said
+        and "1000 epochs: nnU-Net's training at 128x128x128" in said
+    )
+    assert hours_by_step(figures, 2) is None
 
 
 def test_the_speed_is_measured():

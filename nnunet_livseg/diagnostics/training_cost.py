@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from nnunet_livseg.diagnostics.benchmark import BenchmarkedNetwork, BenchmarkSetup, seconds_in_turns
+from nnunet_livseg.diagnostics.benchmark import BenchmarkedNetwork, BenchmarkSetup, NetworkCost, seconds_in_turns
 from nnunet_livseg.diagnostics.counted_cost import counted_cost
 from nnunet_livseg.reference_networks import PATCH, channels_of, stock_configuration
 from nnunet_livseg.variants import Variant
@@ -87,3 +87,14 @@ def cost_on(speed: MachineSpeed, count: TrainingCount) -> dict[str, float]:
     """For tables and JSON."""
     epoch = count.seconds_per_epoch(speed.gflop_per_s)
     return {**asdict(count), "epoch_s": epoch, "hours": epoch * EPOCHS / 3600}
+
+
+def hours_by_step(figures: NetworkCost, dim: int) -> float | None:
+    """Hours of nnU-Net's 1000 epochs at the reference patch, if a network keeps the speed of its measured step.
+
+    None for a network that is counted in other dimensions, or not at all.
+    """
+    count = stored_counts().get(figures.name)
+    if count is None or count.dim != dim:
+        return None
+    return count.seconds_per_epoch(FORWARDS * figures.flops / GIGA / figures.step_s) * EPOCHS / 3600
