@@ -98,7 +98,8 @@ def segment_all(
         broken.append(f"{folder / name}: {explain(error)}")
 
     wanted = {_mark(given): given for given in inputs}  # an input that is given twice counts once
-    with tqdm(total=len(wanted), unit="CT", disable=not segmenter.progress) as bar, watched_stages(bar.set_description):
+    bar = tqdm(total=len(wanted), desc="segment", unit="CT", disable=not segmenter.progress)
+    with bar, watched_stages(bar.set_description):
 
         def tell(text: str) -> None:
             with tqdm.external_write_mode(file=sys.stdout):
