@@ -1,6 +1,6 @@
 """nnU-Net and the five systems on real liver tumors: trained, validated and compared by the real commands, on a CPU.
 
-    python benchmarks/real_tumors.py SOURCE --work DIR [--threads 1]
+    python benchmarks/real_tumors.py SOURCE --work DIR [--scores benchmarks/scores] [--threads 1]
 
 SOURCE is ``lits_window``, an nnU-Net raw dataset of CTs with liver and tumors. ``livseg two-stage data`` cuts the CTs
 to the livers of the references, since few voxels of a whole CT are tumor. Every system is trained twice in every fold,
@@ -11,11 +11,12 @@ what a tumor is without it. Every patch holds liver or tumor (nnU-Net: every thi
 and prediction: without it, a prediction takes a quarter of the time.
 
 Everything is written below DIR, outside the repository; the same command skips what is finished. A finished training
-leaves its scores in DIR/scores, small files that name no voxel: with them alone, another machine goes on. The results
-are in DIR/real_tumors.json.
+leaves its scores in a small file of its own: with these files alone, another machine goes on. The results are in
+DIR/real_tumors.json, renewed whenever a fold is complete.
 """
 
 import argparse
+import gzip
 import json
 import math
 import sys
@@ -41,7 +42,7 @@ from short_trainings import (  # beside this script
 from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import with_floats, write_json
+from nnunet_livseg.core.files import atomic_path, with_floats, write_json
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
 from nnunet_livseg.data.splits import cross_validation_splits
 from nnunet_livseg.evaluation.comparison import compare_results
@@ -85,8 +86,10 @@ def model_of(job: Job) -> str:
     return f"{job.trainer}__{plans_of(job)}__{CONFIGURATION}"
 
 
-def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, threads: int = 1) -> dict[str, Any]:
-    """Everything, in ``work``; what real_tumors.json holds.
+def measure(
+    source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, scores: Path | None = None, threads: int = 1
+) -> dict[str, Any]:
+    """Everything, in ``work``, and the scores of trainings in ``scores``; what real_tumors.json holds.
 
     Raises:
         UserError: ``work`` lies in the repository or holds a run with other settings, or a command failed.
@@ -98,12 +101,16 @@ def measure(source: Path, work: Path, budget: Budget, jobs: Sequence[Job], *, th
     for job in jobs:
         if job.system != STOCK:
             plan_with_sampling(place, job, budget)
+    scores, found = scores or work / "scores", {}
     for fold in range(budget.folds):
         for job in jobs:
-            if not scores_file(work, job, fold).is_file():
+            file = scores_file(scores, job, fold)
+            if not file.is_file():
                 train(place, job, fold, threads)
-                score(place, job, fold)
-    return collect(place, jobs, budget)
+                write_scores(place, job, fold, file)
+        found = collect(place, jobs, [*range(fold + 1)], scores)
+        write_json(work / "real_tumors.json", found)
+    return found
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -159,11 +166,13 @@ def train(place: Workplace, job: Job, fold: int, threads: int) -> None:
     place.call(f"{job.name}/fold_{fold}", *words)
 
 
-def score(place: Workplace, job: Job, fold: int) -> None:
+def write_scores(place: Workplace, job: Job, fold: int, file: Path) -> None:
     """The scores of the patients that the fold was not trained on, with the cost of the training, in a small file."""
     cases = [case.as_dict() for case in evaluated(place, model_of(job), fold).cases]
     content = {"budget": place.settings, "machine": versions(), "step": place.steps[f"{job.name}/fold_{fold}"]}
-    write_json(scores_file(place.folder, job, fold), content | {"cases": cases})
+    with atomic_path(file) as temporary:
+        write_json(temporary, content | {"cases": cases})
+        temporary.write_bytes(gzip.compress(temporary.read_bytes(), mtime=0))
 
 
 def evaluated(place: Workplace, model: str, fold: int) -> FolderResult:
@@ -173,23 +182,23 @@ def evaluated(place: Workplace, model: str, fold: int) -> FolderResult:
     return evaluate_folder(predictions, place.raw / "labelsTr", out=out, liver=LABELS[LIVER], tumor=LABELS[TUMOR])
 
 
-def scores_file(work: Path, job: Job, fold: int) -> Path:
+def scores_file(scores: Path, job: Job, fold: int) -> Path:
     """Where the scores of a finished training are."""
-    return work / "scores" / f"{job.name}_fold_{fold}.json"
+    return scores / f"{job.name}_fold_{fold}.json.gz"
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def collect(place: Workplace, jobs: Sequence[Job], budget: Budget) -> dict[str, Any]:
-    """What real_tumors.json holds; every method is compared with the first.
+def collect(place: Workplace, jobs: Sequence[Job], folds: Sequence[int], scores: Path) -> dict[str, Any]:
+    """What real_tumors.json holds of some folds; every method is compared with the first.
 
     Raises:
         UserError: Scores are those of other settings.
     """
-    stored = {job: [stored_scores(place, job, fold) for fold in range(budget.folds)] for job in jobs}
+    stored = {job: [stored_scores(place, scores_file(scores, job, fold)) for fold in folds] for job in jobs}
     results = [folder_result(job, [case for part in stored[job] for case in part["cases"]]) for job in jobs]
-    tests = compare_results(results, folds=budget.folds, baseline=jobs[0].name).pairs
+    tests = compare_results(results, folds=len(folds), baseline=jobs[0].name).pairs
     against = {test.a: against_first(test) for test in tests if (test.structure, test.metric) == (TUMOR, "dice")}
     methods = [
         outcome(place, job, result) | {"trainings": [part["step"] for part in stored[job]]}
@@ -197,17 +206,16 @@ def collect(place: Workplace, jobs: Sequence[Job], budget: Budget) -> dict[str, 
     ]
     machines = {json.dumps(part["machine"]): part["machine"] for parts in stored.values() for part in parts}
     shared = {name: step for name, step in place.steps.items() if "/" not in name}
-    head = {"schema": 3, "budget": place.settings, "machines": list(machines.values()), "shared": shared}
-    return head | {"jobs": [method | {"against": against.get(method["name"])} for method in methods]}
+    head = {"schema": 3, "budget": place.settings, "folds": list(folds), "machines": list(machines.values())}
+    return head | {"shared": shared, "jobs": [one | {"against": against.get(one["name"])} for one in methods]}
 
 
-def stored_scores(place: Workplace, job: Job, fold: int) -> dict[str, Any]:
+def stored_scores(place: Workplace, file: Path) -> dict[str, Any]:
     """The scores of a finished training."""
-    path = scores_file(place.folder, job, fold)
-    content = with_floats(json.loads(path.read_text()))
+    content = with_floats(json.loads(gzip.decompress(file.read_bytes())))
     if content["budget"] != place.settings:
         raise UserError(
-            f"{path} is of a training with other settings: {content['budget']}.\n  Take it away or name another --work."
+            f"{file} is of a training with other settings: {content['budget']}.\n  Take it away or name other --scores."
         )
     return content
 
@@ -259,6 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="nnU-Net raw dataset with liver 1 and tumor 2")
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
+    parser.add_argument("--scores", type=Path, help="folder of the scores of finished trainings (default: DIR/scores)")
     parser.add_argument("--threads", type=int, default=1, help="of one training (default: %(default)s)")
     add_length(parser, epochs=10, iterations=100, patch=64)
     parser.add_argument("--batch", type=int, default=8, help="slices per step")
@@ -267,9 +276,9 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=(8, 16, 32, 64, 128), help="widths of the stages")
     parser.add_argument("--folds", type=int, default=2, help="of the cross-validation")
     args = vars(parser.parse_args())
-    source, work, threads = args.pop("source"), args.pop("work").resolve(), args.pop("threads")
-    budget = Budget(**args | {"features": tuple(args["features"])})
-    write_json(work / "real_tumors.json", measure(source, work, budget, all_jobs(), threads=threads))
+    source, work = args.pop("source"), args.pop("work").resolve()
+    how = {name: args.pop(name) for name in ("scores", "threads")}
+    measure(source, work, Budget(**args | {"features": tuple(args["features"])}), all_jobs(), **how)
 
 
 if __name__ == "__main__":

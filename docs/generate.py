@@ -229,8 +229,8 @@ def tumors_budget() -> str:
         f"**A small budget: 2D, {steps:,} training steps** ({budget['epochs']} epochs of {budget['iterations']};"
         f" nnU-Net's own training has 250,000) on one CPU core. A step has {budget['batch']} patches of {size} pixels"
         f" of {budget['spacing_mm']:g} mm, cut from the liver's box with a margin of {budget['margin_mm']:g} mm. The"
-        f" {patients} scored patients are divided into {budget['folds']} folds, and each patient is predicted by the"
-        " fold that was not trained on it. "
+        f" {patients} scored patients are those of {len(found['folds'])} of {budget['folds']} folds; each is predicted"
+        " by the fold that was not trained on it. "
         + "; ".join(", ".join(f"{name} {of}" for name, of in machine.items()) for machine in found["machines"])
         + "."
     )

@@ -78,6 +78,8 @@ def test_the_whole_run_on_phantoms(tumors, budget, tmp_path, monkeypatch):
 
     shutil.rmtree(tmp_path / "work" / "nnUNet_results")  # as on another machine that has the scores alone
     assert json.dumps(tumors.measure(source, tmp_path / "work", budget, jobs)) == json.dumps(found)
+    first = tumors.scores_file(tmp_path / "work" / "scores", jobs[0], 0)
     with pytest.raises(UserError, match=r"is of a training with other settings: .*'epochs': 1, "):
-        place = SimpleNamespace(folder=tmp_path / "work", settings={"epochs": 2})
-        tumors.stored_scores(place, jobs[0], 0)
+        tumors.stored_scores(SimpleNamespace(settings={"epochs": 2}), first)
+    part = tumors.collect(tumors.Workplace(tmp_path / "work", tumors.DATASET, found["budget"]), jobs, [0], first.parent)
+    assert [sorted(job["dice_of_patient"]) for job in part["jobs"]] == 2 * [sorted(split[0]["val"])]

@@ -5,7 +5,8 @@ TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training; withou
 package is used (research only, see docs/starter_model.md). One INPUT is written to OUT itself, several to OUT/NAME
 each, with the model loaded once; finished ones are kept when the same command runs again.
 
---quality fast      first fold, no mirroring, larger steps, only the liver's box (--crop), --torch-resampling
+--quality fast      first fold, no mirroring, larger steps, only the liver's box (--crop), --torch-resampling,
+                    --batches
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
@@ -62,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look only at the liver's box, which the starter model finds (default: set by --quality)")  # fmt: skip
     own("--torch-resampling", action=argparse.BooleanOptionalAction,
         help="resample the output by torch, not by the plans' function (default: set by --quality)")  # fmt: skip
+    own("--batches", action=argparse.BooleanOptionalAction,
+        help="give the network several small patches at a time (default: set by --quality)")  # fmt: skip
     own("--probabilities", action="store_true", help="write a probability map for each structure")
     own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
     own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")
@@ -105,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
             mirroring=False if args.disable_tta else None,
             step_size=args.step_size,
             torch_resampling=args.torch_resampling,
+            in_batches=args.batches,
         ),
         device=args.device,
         engine=args.engine,

@@ -112,6 +112,7 @@ class CasePredictor:
                 allow_tqdm=progress,
             )
         self.grid = CoarseGrid.of_model(model.dataset.json)
+        self.nnunet.in_batches = quality.in_batches and engine == TORCH  # the others run patch by patch
         self._load()
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions

@@ -17,6 +17,7 @@ class Quality:
         step_size: Step of the sliding window over the patch size, above 0 to 1; smaller overlaps more.
         crop: Look only at the liver's box, which the starter model finds first.
         torch_resampling: Resample the logits by torch instead of the plans' function; see ``coarse_grid``.
+        in_batches: Give the network several small patches at a time; see ``multiscale``.
     """
 
     name: str
@@ -25,12 +26,21 @@ class Quality:
     step_size: float
     crop: bool = False
     torch_resampling: bool = False
+    in_batches: bool = False
 
 
 PRESETS = {
     preset.name: preset
     for preset in (
-        Quality("fast", all_folds=False, mirroring=False, step_size=0.75, crop=True, torch_resampling=True),
+        Quality(
+            "fast",
+            all_folds=False,
+            mirroring=False,
+            step_size=0.75,
+            crop=True,
+            torch_resampling=True,
+            in_batches=True,
+        ),
         Quality("standard", all_folds=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
         Quality("best", all_folds=True, mirroring=True, step_size=0.3),
     )
@@ -43,6 +53,7 @@ def quality_of(
     mirroring: bool | None = None,
     step_size: float | None = None,
     torch_resampling: bool | None = None,
+    in_batches: bool | None = None,
 ) -> Quality:
     """A preset with what is set differently.
 
@@ -56,6 +67,7 @@ def quality_of(
             )
         preset = PRESETS[preset]
     changes = {"mirroring": mirroring, "step_size": step_size, "torch_resampling": torch_resampling}
+    changes |= {"in_batches": in_batches}
     changes = {key: value for key, value in changes.items() if value not in (None, getattr(preset, key))}
     chosen = replace(preset, name="custom", **changes) if changes else preset
     if not 0 < chosen.step_size <= 1:

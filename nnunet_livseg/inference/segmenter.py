@@ -310,6 +310,8 @@ class Segmenter:
         }
         if self.quality.torch_resampling:
             settings["resampling of the logits"] = "by torch, linear"
+        if (patches := self.predictor.nnunet.patches_at_a_time) > 1:
+            settings["patches at a time"] = str(patches)
         if self.engine_remark:
             settings["engine"] = self.engine_remark
         if self.scales != (1.0,):
