@@ -240,7 +240,7 @@ def outcome(place: Workplace, job: Job, result: FolderResult) -> dict[str, Any]:
         "livseg": content.get("livseg"),
         "parameters": parameters(content, classes=3),
         "scores": {name: _scores(summary["structures"][name]) for name in LABELS},
-        "lesions": {"strata": strata, "false_per_case": summary["lesions"]["false_per_case"]},
+        "lesions": {"strata": strata, "false_per_case": summary["lesions"]["false_per_case"]["matched_0"]},
         "dice_of_patient": {
             case.case: {name: round(case.structures[name]["dice"], 4) for name in LABELS} for case in result.cases
         },

@@ -62,7 +62,8 @@ class Workplace:
         if ended.returncode:
             raise UserError(f"{' '.join(words)} failed:\n{log.read_text()[-3000:]}")
         seconds = {"wall_s": time.monotonic() - wall, "cpu_s": _child_cpu_seconds() - cpu}
-        self.steps[step] = {"command": " ".join(words)} | {name: round(value, 1) for name, value in seconds.items()}
+        shown = " ".join(words).replace(f"{self.folder}/", "").replace(f"{PROJECT}/", "")
+        self.steps[step] = {"command": shown} | {name: round(value, 1) for name, value in seconds.items()}
         write_json(self.record, {"settings": self.settings, "steps": self.steps})
 
     def _environment(self, program: str) -> dict[str, str]:
