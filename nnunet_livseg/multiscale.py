@@ -77,7 +77,7 @@ class MultiScalePredictor(nnUNetPredictor):
         weights = torch.zeros(data.shape[1:], **half)
         patch = tuple(self.configuration_manager.patch_size)
         gaussian = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, device=place)
-        with tqdm(total=len(slicers), disable=not self.allow_tqdm) as bar:
+        with tqdm(total=len(slicers), desc="network", unit="patch", disable=not self.allow_tqdm) as bar:
             for first in range(0, len(slicers), count):
                 group = slicers[first : first + count]
                 patches = torch.stack([data[slicer] for slicer in group]).to(self.device)
