@@ -7,6 +7,7 @@ training) in the liver's box of the starter model. Liver with tumors magenta, tu
 """
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import SimpleITK as sitk
+from PIL import Image
 from real_tumors import DATASET, model_of  # beside this script
 from short_trainings import STOCK, Job, all_jobs
 from workplace import Workplace, require_outside
@@ -22,6 +24,7 @@ from workplace import Workplace, require_outside
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.imaging.masks import bounding_box
+from nnunet_livseg.inference.starter_model import starter_liver_model
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -35,7 +38,7 @@ def segmented(place: Workplace, job: Job, ct: Path) -> np.ndarray:
     """Labels ``(Z, Y, X)`` that a method's folds give together, towards head, back and left."""
     out = place.folder / "shown" / job.name
     model = place.folder / "nnUNet_results" / DATASET / model_of(job)
-    words = ("--crop", "--disable_tta", "--formats", "none", "--no-report", "--quiet")
+    words = ("--liver-model", starter_liver_model(), "--disable_tta", "--formats", "none", "--no-report", "--quiet")
     place.call(f"shown/{job.name}", "livseg", "segment", ct, "-m", model, "-o", out, *words)
     return sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(out / "segmentation.nii.gz"), "LPS"))
 
@@ -43,7 +46,7 @@ def segmented(place: Workplace, job: Job, ct: Path) -> np.ndarray:
 def title_of(job: Job) -> str:
     """What stands over a method's pictures."""
     system = "nnU-Net" if job.system == STOCK else job.trainer.removesuffix("Trainer")
-    return f"{system}, {job.recipe}" + (", again" if job.repeat else "")
+    return f"{system}, {job.recipe}" + (f", {job.repeat + 1}" if job.repeat else "")
 
 
 def draw(image: np.ndarray, found: dict[str, np.ndarray], slices: Sequence[int], out: Path) -> None:
@@ -52,7 +55,7 @@ def draw(image: np.ndarray, found: dict[str, np.ndarray], slices: Sequence[int],
     _, *box = bounding_box(liver)
     part = tuple(slice(max(0, side.start - AROUND), side.stop + AROUND) for side in box)
     rows = -(-len(found) // ACROSS) * len(slices)
-    figure, axes = plt.subplots(rows, ACROSS, figsize=(2.2 * ACROSS, 1.85 * rows), facecolor="black")
+    figure, axes = plt.subplots(rows, ACROSS, figsize=(2.2 * ACROSS, 1.62 * rows), facecolor="black")
     for axis in axes.flat:
         axis.axis("off")
     for number, (title, labels) in enumerate(found.items()):
@@ -64,9 +67,13 @@ def draw(image: np.ndarray, found: dict[str, np.ndarray], slices: Sequence[int],
                     axis.contour(mask, levels=[0.5], colors=color, linewidths=0.9)
             if not index:
                 axis.set_title(title, color="white", fontsize=8)
-    figure.tight_layout(pad=0.3)
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary, dpi=80, facecolor="black", format="png")
+    figure.tight_layout(pad=0.2)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80, facecolor="black")
+    with atomic_path(out) as temporary:  # less than half of the size with 256 colors
+        Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(
+            temporary, format="png", optimize=True
+        )
 
 
 def main() -> None:
