@@ -63,9 +63,9 @@ class Bench:
     """What is measured.
 
     Args:
-        slices: Of the CTs, from short to long.
+        slices: How many slices each CT has, from short to long.
         in_plane: Voxels along x and y.
-        spacing_mm: Of the networks, z, y, x.
+        spacing_mm: Voxel size of the networks (z, y, x).
         patch: Voxels.
         quarter: Channels of the narrow network.
         full: Channels of the wide one; None for nnU-Net's.
@@ -253,7 +253,7 @@ def forward_passes(path: Path, bench: Bench) -> dict[str, int]:
 
 
 def seconds_per_patch(bench: Bench) -> list[float]:
-    """Of the network at full width, after one that warms up."""
+    """Seconds of each patch of the network at full width; the first patch, which fills caches, is left out."""
     configuration = stock_configuration(3, patch=bench.patch, features=bench.full)
     network = build(configuration, find_variant("dpcnet"), deep_supervision=False).eval()
     patch = torch.randn(1, 1, *bench.patch)

@@ -1,6 +1,6 @@
 """nnU-Net and the five systems on real liver tumors: trained, validated and compared by the real commands, on a CPU.
 
-    python benchmarks/real_tumors.py SOURCE --work DIR [--scores benchmarks/scores] [--threads 1]
+    python benchmarks/real_tumors.py SOURCE --work DIR [--scores FOLDER] [--threads 1]
 
 SOURCE is ``lits_window``, an nnU-Net raw dataset of CTs with liver and tumors. ``livseg two-stage data`` cuts the CTs
 to the livers of the references, since few voxels of a whole CT are tumor. Every system is trained twice in every fold,
@@ -106,7 +106,7 @@ def measure(
         for job in jobs:
             file = scores_file(scores, job, fold)
             if not file.is_file():
-                train(place, job, fold, threads)
+                train(place, job.name, job.trainer, plans_of(job), fold, threads)
                 write_scores(place, job, fold, file)
         found = collect(place, jobs, [*range(fold + 1)], scores)
         write_json(work / "real_tumors.json", found)
@@ -159,11 +159,10 @@ def plan_with_sampling(place: Workplace, job: Job, budget: Budget) -> None:
     write_json(written, content)
 
 
-def train(place: Workplace, job: Job, fold: int, threads: int) -> None:
-    """One training and nnU-Net's validation of it; ``--c`` starts it, too."""
-    model = ("-tr", job.trainer, "-p", plans_of(job))
-    words = ("python", TRAIN, "--threads", threads, NUMBER, CONFIGURATION, fold, *model, "--c")
-    place.call(f"{job.name}/fold_{fold}", *words)
+def train(place: Workplace, name: str, trainer: str, plans: str, fold: int, threads: int) -> None:
+    """One training, recorded as ``name``, and nnU-Net's validation of it; ``--c`` starts it, too."""
+    words = ("--threads", threads, NUMBER, CONFIGURATION, fold, "-tr", trainer, "-p", plans, "--c")
+    place.call(f"{name}/fold_{fold}", "python", TRAIN, *words)
 
 
 def write_scores(place: Workplace, job: Job, fold: int, file: Path) -> None:

@@ -8,7 +8,6 @@ training) in the liver's box of the starter model. Liver with tumors magenta, tu
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import SimpleITK as sitk
 from PIL import Image
 from real_tumors import DATASET, model_of  # beside this script
 from short_trainings import STOCK, Job, all_jobs
-from workplace import Workplace, require_outside
+from workplace import Workplace
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
@@ -84,11 +83,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", required=True, help="axial, counted from the feet from 0")
     args = parser.parse_args()
     work = args.work.resolve()
-    require_outside(work)
-    record = work / "commands.json"
-    if not record.is_file():
-        raise UserError(f"there is no commands.json in {work}.\n  Run real_tumors.py --work {work} first.")
-    place = Workplace(work, DATASET, json.loads(record.read_text())["settings"])
+    place = Workplace.opened(work, DATASET, script="real_tumors.py")
     clipped = work / "clipped.nii.gz"
     image = sitk.ReadImage(args.ct)
     with atomic_path(clipped) as temporary:

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from real_tumors import DATASET, NUMBER, TRAIN, Budget, evaluated, plan_with_sampling, plans_of  # beside this script
+from real_tumors import DATASET, Budget, evaluated, plan_with_sampling, plans_of, train  # beside this script
 from short_trainings import CONFIGURATION, Job
-from workplace import Workplace, require_outside
+from workplace import Workplace
 
 from nnunet_livseg.blocks.attention_spec import record_attention
 from nnunet_livseg.core.errors import UserError
@@ -52,18 +52,13 @@ def measure(work: Path, seeds: list[int], *, fold: int, threads: int) -> list[di
     Raises:
         UserError: ``work`` has no data of real_tumors.py, or a command failed.
     """
-    require_outside(work)
-    record = work / "commands.json"
-    if not record.is_file():
-        raise UserError(f"there is no commands.json in {work}.\n  Run real_tumors.py --work {work} first.")
-    place = Workplace(work, DATASET, json.loads(record.read_text())["settings"])
+    place = Workplace.opened(work, DATASET, script="real_tumors.py")
     rows = []
     for seed in seeds:
         for start in TRAINERS:
             pair = Pair(start, seed)
             plan(place, pair)
-            words = ("--threads", threads, NUMBER, CONFIGURATION, fold, "-tr", TRAINERS[start], "-p", pair.plans, "--c")
-            place.call(f"{pair.model}/fold_{fold}", "python", TRAIN, *words)
+            train(place, pair.model, TRAINERS[start], pair.plans, fold, threads)
             rows.append(outcome(place, pair, fold))
             write_json(work / "spacor_start.json", {"fold": fold, "budget": place.settings, "trainings": rows})
     return rows
@@ -80,7 +75,7 @@ def plan(place: Workplace, pair: Pair) -> None:
 
 
 def outcome(place: Workplace, pair: Pair, fold: int) -> dict[str, Any]:
-    """Attention before and after the training, how fast it learned, and the Dice of the patients it has not seen."""
+    """Attention after the training, how fast it learned, and the Dice of the patients it has not seen."""
     folder = place.folder / "nnUNet_results" / DATASET / pair.model / f"fold_{fold}"
     trained = torch.load(folder / "checkpoint_final.pth", weights_only=False, map_location="cpu")
     losses = trained["logging"]["train_losses"]

@@ -44,6 +44,19 @@ class Workplace:
             )
         self.settings, self.steps = known, recorded["steps"]
 
+    @classmethod
+    def opened(cls, folder: Path, dataset: str, *, script: str) -> "Workplace":
+        """The workplace of a run that ``script`` has made, with its settings.
+
+        Raises:
+            UserError: ``folder`` lies in the repository, or no run was made there.
+        """
+        require_outside(folder)
+        record = folder / "commands.json"
+        if not record.is_file():
+            raise UserError(f"there is no commands.json in {folder}.\n  Run {script} --work {folder} first.")
+        return cls(folder, dataset, json.loads(record.read_text())["settings"])
+
     def call(self, step: str, *command: object) -> None:
         """Run a command in the folder and note its time, unless ``step`` is done.
 

@@ -349,7 +349,7 @@ class CasePredictor:
                 yield slice(index, index + 1), one[:, None]
             return
         channels = [self._resampled(channel, properties) for channel in logits]
-        del logits  # nobody else holds them
+        del logits  # frees them: this is the last reference
         for slab in _slabs(_shape_of(properties)):
             yield slab, torch.from_numpy(np.stack([channel[slab] for channel in channels]))
 

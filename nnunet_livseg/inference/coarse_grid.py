@@ -184,9 +184,9 @@ def resampled_slices(
 
     Args:
         source: On any device; one slice at a time goes to ``device``.
-        shape: Of the target.
+        shape: Sizes of the target grid.
         nearest: Axis 0 to 2 along which the nearest voxel is taken; linear along all others.
-        device: Where is interpolated.
+        device: The device that interpolates.
     """
     if nearest:
         source = source.index_select(

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -155,14 +155,9 @@ def _is_readable(path: Path) -> bool:
 
 
 def _nnunet_predict(command: list[str]) -> None:
-    """``nnUNetv2_predict`` in this process, as in ``_nnunet_train``."""
     from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
-    from nnunet_livseg.startup import register
-
-    register()
-    sys.argv = command
-    predict_entry_point()
+    _run_here(predict_entry_point, command)
 
 
 def _ignore_submitit() -> None:
@@ -171,14 +166,18 @@ def _ignore_submitit() -> None:
 
 
 def _nnunet_train(command: list[str]) -> None:
-    """``nnUNetv2_train`` in this process, so that the lock of the folder ends when the training does."""
     from nnunetv2.run.run_training import run_training_entry
 
+    _run_here(run_training_entry, command)
+
+
+def _run_here(entry: Callable[[], None], command: list[str]) -> None:
+    """A command of nnU-Net in this process, so that the lock of the folder ends when its work does."""
     from nnunet_livseg.startup import register
 
     register()
     sys.argv = command
-    run_training_entry()
+    entry()
 
 
 def _note_cost(plan: StudyPlan, training: Training) -> None:

@@ -390,7 +390,7 @@ def _(folder):
     return study(folder, lambda s: drop_all(s[4:5], "PixelSpacing"))
 
 
-@malformed("DICOM: orientation that is no pair of axes")
+@malformed("DICOM: orientation that is not a pair of axes")
 def _(folder):
     return study(folder, lambda s: set_all(s, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]))
 
@@ -429,7 +429,7 @@ def _(folder):
     return study(folder, lambda s: set_raw(s, "RescaleSlope", b"1\\1 "))
 
 
-@malformed("DICOM: RescaleIntercept that is no number")
+@malformed("DICOM: RescaleIntercept that is not a number")
 def _(folder):
     return study(folder, lambda s: set_raw(s, "RescaleIntercept", b"abc "))
 
