@@ -2,20 +2,23 @@
 
     python benchmarks/fast_lane.py WORK CT [--reference LABELS] [--json docs/evidence/fast_lane.json]
 
-CT is a real one of 512x512 voxels in plane that holds a liver. It is resampled to 100 slices; mirrored at its ends to
-300, and that resampled to 600. Commands run one after the other on the CPU in fresh processes, with the report left
-out; memory is the sum over a command's processes (PSS, Linux). Rows in the JSON file are not measured again.
+CT is a real one of 512x512 voxels in plane that holds a liver, but not in its first and last slice. It is resampled to
+100 slices; longer ones repeat those two slices up to 300, and that is resampled to 600. Commands run one after the
+other on the CPU in fresh processes, with the report left out; memory is the sum over a command's processes (PSS,
+Linux). Rows in the JSON file are not measured again.
 
 1. All ways side by side on the shortest CT, DPC-Net with a quarter of its channels. Its weights are the initial ones,
-   which take the same time; its output layer answers background, so that no time goes into measuring noise.
+   which take the same time; its output layers answer background, so that no time goes into measuring noise.
 2. ``--quality fast`` on all CTs.
-3. The time of ten patches at full width. Hours of whole CTs follow from the number of patches: they are projected.
+3. The time of ten patches at full width, in torch and in OpenVINO. Minutes of whole CTs follow from the number of
+   patches: they are projected.
 4. The starter model on the CT as it is: which labels change, and Dice against the reference.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,33 +31,34 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
-from segment import SEGMENT, dice, enlarge, measured
+from segment import SEGMENT, box_of_crop, dice, enlarge, measured
 
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.imaging.grid import spacing_of
-from nnunet_livseg.imaging.liver_crop import find_liver_box
-from nnunet_livseg.inference.ct_input import read_ct
-from nnunet_livseg.inference.engines import is_usable
+from nnunet_livseg.inference.engines import TORCH, EngineNetwork, is_usable
+from nnunet_livseg.inference.export_model import write_onnx
 from nnunet_livseg.inference.quality import PRESETS, quality_of
-from nnunet_livseg.inference.segmenter import MARGIN_MM, Segmenter
-from nnunet_livseg.inference.starter_model import starter_liver_model
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import find_variant
 
-PREDICT = "nnUNetv2_predict"
+PREDICT, OPENVINO = "nnUNetv2_predict", "openvino"
 WAYS = {  # arguments of livseg segment; of nnUNetv2_predict behind its name
     PREDICT: (),
     f"{PREDICT} --disable_tta": ("--disable_tta",),
     "standard": (),
-    "standard --crop": ("--crop",),
     "standard --disable_tta": ("--disable_tta",),
-    "standard -step_size 0.75": ("-step_size", "0.75"),
-    "standard --torch-resampling": ("--torch-resampling",),
+    "standard --disable_tta --crop": ("--disable_tta", "--crop"),
+    "standard --disable_tta -step_size 0.75": ("--disable_tta", "-step_size", "0.75"),
+    "standard --disable_tta --torch-resampling": ("--disable_tta", "--torch-resampling"),
     "fast": ("--quality", "fast"),
-    "fast --engine openvino": ("--quality", "fast", "--engine", "openvino"),
+    f"fast --engine {OPENVINO}": ("--quality", "fast", "--engine", OPENVINO),
 }
-OF_STARTER = ("standard", "standard --disable_tta", "standard -step_size 0.75", "standard --torch-resampling", "fast")
+OF_STARTER = (
+    "standard",
+    *(f"standard --disable_tta {part}" for part in ("-step_size 0.75", "--torch-resampling")),
+    "fast",
+)
 MIRRORED = 8  # copies of a patch in 3D
 
 
@@ -121,27 +125,28 @@ def measure(work: Path, ct: Path, record: Record, bench: Bench, *, reference: Pa
     if not model.exists():
         write_model(model, bench, bench.quarter)
     exported = model.parent / "exported"
-    if is_usable("openvino") and not exported.exists():
+    if is_usable(OPENVINO) and not exported.exists():
         measured("livseg", "export", model, "-o", exported)
     for way in WAYS:
         for count, path in cts.items():
             alone = count != bench.slices[0] and not way.startswith("fast")
-            if alone or ("openvino" in way and not is_usable("openvino")) or record.row("quarter", count, way):
+            if alone or (OPENVINO in way and not is_usable(OPENVINO)) or record.row("quarter", count, way):
                 continue
-            record.add(run(way, exported if "openvino" in way else model, path, work / "out"), "quarter", count, way)
+            record.add(run(way, exported if OPENVINO in way else model, path, work / "out"), "quarter", count, way)
     for count, path in cts.items():
         if not record.row("passes", count):
             record.add(forward_passes(path, bench), "passes", count)
-    if not record.row("full", "seconds per patch"):
-        seconds = seconds_per_patch(bench)
-        record.add({"median": round(median(seconds), 3), "all": seconds}, "full", "seconds per patch")
+    for engine in filter(is_usable, (TORCH, OPENVINO)):
+        if not record.row("full", engine):
+            seconds = seconds_per_patch(bench, engine)
+            record.add({"median": round(median(seconds), 3), "all": seconds}, "full", engine)
     for way in OF_STARTER:
         if not record.row("starter", way):
             record.add(run_starter(way, ct, work / "starter", reference), "starter", way)
 
 
 def make_cts(ct: Path, paths: Mapping[int, Path], in_plane: int) -> None:
-    """The CT with the wanted numbers of slices: resampled, mirrored at its ends, that resampled."""
+    """The CT with the wanted numbers of slices: resampled, with its end slices repeated, that resampled."""
     image = sitk.ReadImage(str(ct))
     counts = list(paths)
     for count, path in paths.items():
@@ -149,7 +154,7 @@ def make_cts(ct: Path, paths: Mapping[int, Path], in_plane: int) -> None:
         if path.exists():
             continue
         missing = max(0, counts[min(1, len(counts) - 1)] - image.GetDepth()) if count > counts[0] else 0
-        longer = sitk.MirrorPad(image, (0, 0, missing // 2), (0, 0, missing - missing // 2))
+        longer = sitk.ZeroFluxNeumannPad(image, (0, 0, missing // 2), (0, 0, missing - missing // 2))
         enlarge(longer, (count, in_plane, in_plane), path)
 
 
@@ -168,10 +173,8 @@ def write_model(folder: Path, bench: Bench, features: Sequence[int]) -> None:
         settings |= {f"resampling_fn_{what}": "resample_data_or_seg_to_shape", f"resampling_fn_{what}_kwargs": kwargs}
     network = build(settings, find_variant("dpcnet"), deep_supervision=False)
     weights = network.state_dict()
-    (head,) = {name for name, value in weights.items() if name.endswith("bias") and value.shape == (3,)} & {
-        next(name for name in reversed(weights) if weights[name].shape == (3,))
-    }
-    weights[head] = torch.tensor([1e3, 0, 0])
+    for head in [name for name in weights if "seg_layers" in name and name.endswith(".bias")]:
+        weights[head] = torch.tensor([1e3, 0, 0])
     plans = {
         "dataset_name": "Dataset999_FastLane",
         "plans_name": "nnUNetPlans",
@@ -231,11 +234,8 @@ def run_starter(way: str, ct: Path, out: Path, reference: Path | None) -> dict[s
 
 def forward_passes(path: Path, bench: Bench) -> dict[str, int]:
     """How often each way runs the network on a CT."""
-    ct = read_ct(path)
-    finder = Segmenter(starter_liver_model(), quality="fast", device="cpu", crop=False)
-    liver, spacing_mm = finder.find_liver(ct, rough=True), spacing_of(ct.image)
-    box = find_liver_box(liver, spacing_mm=spacing_mm, margin_mm=MARGIN_MM)
-    whole = liver.shape
+    image = sitk.ReadImage(str(path))
+    box, whole, spacing_mm = box_of_crop(path), image.GetSize()[::-1], spacing_of(image)
     sizes = {False: whole, True: whole if box is None else tuple(part.stop - part.start for part in box.slices)}
     passes = {}
     for way, words in WAYS.items():
@@ -252,17 +252,23 @@ def forward_passes(path: Path, bench: Bench) -> dict[str, int]:
     return passes
 
 
-def seconds_per_patch(bench: Bench) -> list[float]:
-    """Seconds of each patch of the network at full width; the first patch, which fills caches, is left out."""
+def seconds_per_patch(bench: Bench, engine: str) -> list[float]:
+    """Seconds of each patch of the network at full width, after a first one, which fills caches."""
     configuration = stock_configuration(3, patch=bench.patch, features=bench.full)
     network = build(configuration, find_variant("dpcnet"), deep_supervision=False).eval()
     patch = torch.randn(1, 1, *bench.patch)
     seconds = []
-    with torch.inference_mode():
-        for _ in range(bench.patches + 1):
-            start = time.perf_counter()
-            network(patch)
-            seconds.append(round(time.perf_counter() - start, 3))
+    with tempfile.TemporaryDirectory() as folder:
+        if engine != TORCH:
+            file = Path(folder) / "network.onnx"
+            if reason := write_onnx(network, patch, file):
+                sys.exit(f"the network cannot be exported: {reason}")
+            network = EngineNetwork([file], engine, shape=patch.shape)
+        with torch.inference_mode():
+            for _ in range(bench.patches + 1):
+                start = time.perf_counter()
+                network(patch)
+                seconds.append(round(time.perf_counter() - start, 3))
     return seconds[1:]
 
 

@@ -1,6 +1,6 @@
 """nnU-Net and the five systems on real liver tumors: trained, validated and compared by the real commands, on a CPU.
 
-    python benchmarks/real_tumors.py SOURCE --work DIR [--scores FOLDER] [--threads 1]
+    python benchmarks/real_tumors.py SOURCE --work DIR [--scores FOLDER] [--threads 1] [--only JOB ...]
 
 SOURCE is ``lits_window``, an nnU-Net raw dataset of CTs with liver and tumors. ``livseg two-stage data`` cuts the CTs
 to the livers of the references, since few voxels of a whole CT are tumor. Every system is trained twice in every fold,
@@ -268,6 +268,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="everything is written below this folder")
     parser.add_argument("--scores", type=Path, help="folder of the scores of finished trainings (default: DIR/scores)")
     parser.add_argument("--threads", type=int, default=1, help="of one training (default: %(default)s)")
+    names = {job.name: job for job in all_jobs()}
+    parser.add_argument("--only", nargs="+", choices=names, metavar="JOB", default=list(names),
+        help=f"trainings beside {FIRST.name}: {', '.join(names)} (default: all)")  # fmt: skip
     add_length(parser, epochs=10, iterations=100, patch=64)
     parser.add_argument("--batch", type=int, default=8, help="slices per step")
     parser.add_argument("--spacing-mm", type=float, default=3.0, help="pixel size of the training")
@@ -277,7 +280,8 @@ def main() -> None:
     args = vars(parser.parse_args())
     source, work = args.pop("source"), args.pop("work").resolve()
     how = {name: args.pop(name) for name in ("scores", "threads")}
-    measure(source, work, Budget(**args | {"features": tuple(args["features"])}), all_jobs(), **how)
+    jobs = [names[name] for name in dict.fromkeys([FIRST.name, *args.pop("only")])]
+    measure(source, work, Budget(**args | {"features": tuple(args["features"])}), jobs, **how)
 
 
 if __name__ == "__main__":

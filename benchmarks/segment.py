@@ -3,6 +3,7 @@
     python benchmarks/segment.py memory MODEL CT [--size 600 512 512]     peak memory and time, and differing voxels
     python benchmarks/segment.py presets MODEL IMAGES LABELS [PRESET ...] Dice, time and memory of fast, standard, best
     python benchmarks/segment.py resampling [--size 300 512 512]          logits resampled by the plans and by torch
+    python benchmarks/segment.py crop CT LABELS [CT LABELS ...]           what --crop leaves of a CT, and what it loses
 
 With --liver-model MODEL, presets look at the liver's box only.
 
@@ -25,8 +26,12 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_livseg import evaluate_case
+from nnunet_livseg.imaging.grid import spacing_of
+from nnunet_livseg.imaging.liver_crop import LiverBox, find_liver_box
 from nnunet_livseg.inference.case_predictor import CasePredictor
+from nnunet_livseg.inference.ct_input import read_ct
 from nnunet_livseg.inference.quality import Quality
+from nnunet_livseg.inference.segmenter import MARGIN_MM, Segmenter
 from nnunet_livseg.inference.starter_model import starter_liver_model
 from nnunet_livseg.inference.trained_model import TrainedModel
 
@@ -48,10 +53,14 @@ def main() -> None:
     presets.add_argument("--liver-model", type=Path)
     resampling = parts.add_parser("resampling")
     resampling.add_argument("--size", type=int, nargs=3, default=(300, 512, 512), metavar=("Z", "Y", "X"))
+    crop = parts.add_parser("crop")
+    crop.add_argument("pairs", type=Path, nargs="+", metavar="CT LABELS", help="labels: 1 liver, 2 tumor")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.part == "resampling":
             compare_resampling(tuple(args.size))
+        elif args.part == "crop":
+            what_crop_loses(args.pairs)
         elif args.part == "memory":
             compare_memory(args.model, args.ct, tuple(args.size), Path(folder))
         else:
@@ -117,6 +126,30 @@ def compare_resampling(size: tuple[int, int, int]) -> None:
         seconds, peak = time.process_time() - start, memory_in("VmHWM") - before
         print(f"| {name} | {seconds:.1f} | {peak / 2**30:.2f} GiB |", flush=True)
     print(f"\n{np.count_nonzero(found[0] != found[1])} of {found[0].size:,} voxels differ")
+
+
+def what_crop_loses(files: Sequence[Path]) -> None:
+    """The box that --crop finds: its share of the CT, and the shares of reference liver and tumor that lie in it."""
+    print("| CT | box, share of the CT | liver in the box | tumor in the box |\n|---|---:|---:|---:|")
+    for path, reference in zip(files[::2], files[1::2], strict=True):
+        box = box_of_crop(path)
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(reference)))
+        place = (slice(None),) * 3 if box is None else box.slices
+        structures = [share_inside(labels >= value, place) for value in (1, 2)]
+        shares = [labels[place].size / labels.size, *structures]
+        print(f"| {path.name.partition('.')[0]} | {' | '.join(f'{share:.2%}' for share in shares)} |", flush=True)
+
+
+def share_inside(mask: np.ndarray, place: tuple[slice, ...]) -> float:
+    """Which part of a mask lies in a box; NaN without a mask."""
+    return np.count_nonzero(mask[place]) / (np.count_nonzero(mask) or np.nan)
+
+
+def box_of_crop(path: Path) -> LiverBox | None:
+    """Where --crop looks in a CT; None: everywhere."""
+    ct = read_ct(path)
+    finder = Segmenter(starter_liver_model(), quality="fast", device="cpu", crop=False)
+    return find_liver_box(finder.find_liver(ct, rough=True), spacing_mm=spacing_of(ct.image), margin_mm=MARGIN_MM)
 
 
 def memory_in(key: str) -> int:

@@ -337,7 +337,7 @@ def cost_table() -> str:
 
 
 def fast_lane(path: Path = PROJECT / "docs" / "evidence" / "fast_lane.json") -> str:
-    """Time and memory of every way to segment, projected hours at full width, and labels that change."""
+    """Time and memory of every way to segment, projected minutes at full width, and labels that change."""
     if not path.exists():
         return f"Not measured yet: there is no `{path.name}`."
     found = json.loads(path.read_text())
@@ -346,7 +346,7 @@ def fast_lane(path: Path = PROJECT / "docs" / "evidence" / "fast_lane.json") -> 
     parts = [
         f"{machine['name']}, threads: {machine['threads']}, torch {machine['torch']}.",
         _measured_ways({key: row for key, row in rows.items() if key[0] == "quarter"}),
-        _projected_hours(rows),
+        _projected_minutes(rows),
         _labels_that_change({key: row for key, row in rows.items() if key[0] == "starter"}),
     ]
     return "\n\n".join(parts)
@@ -365,19 +365,23 @@ def _measured_ways(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _projected_hours(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
-    """Patches of each way, and the network's hours at full width by the time of some patches."""
-    per_patch = rows["full", "seconds per patch"]
+def _projected_minutes(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """Patches of each way, and the network's minutes at full width by the time of some patches."""
+    seconds = {engine: row["median"] for (kind, engine, *_), row in rows.items() if kind == "full"}
     passes = {slices: row for (kind, slices, *_), row in rows.items() if kind == "passes"}
+    said = ", ".join(f"{number:.1f} s in {engine}" for engine, number in seconds.items())
     lines = [
-        f"Projected: the network's time alone, from {per_patch['median']:.1f} s a patch at full width (median of"
-        f" {len(per_patch['all'])}) and the number of patches, mirrored ones included.",
+        f"Projected: the network's time alone, which is the number of patches (with mirrored ones) times the time of"
+        f" one. A patch at full width takes {said} (median of {len(rows['full', 'torch']['all'])}).",
         "",
-        f"| full width, projected | {' | '.join(f'{n} slices: patches | hours' for n in passes)} |",
+        f"| full width, projected | {' | '.join(f'{n} slices: patches | minutes' for n in passes)} |",
         f"|---|{'---:|---:|' * len(passes)}",
     ]
     for way in next(iter(passes.values())):
-        cells = [f"{row[way]:,} | {row[way] * per_patch['median'] / 3600:.2f}" for row in passes.values()]
+        engine = next((name for name in seconds if name in way.split()), "torch")
+        if "--engine" in way and engine == "torch":
+            continue  # not measured there
+        cells = [f"{row[way]:,} | {row[way] * seconds[engine] / 60:,.1f}" for row in passes.values()]
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 
 from nnunet_livseg.data.phantom.phantom_dataset import write_dataset
 
@@ -37,7 +38,7 @@ def test_the_whole_run_on_a_phantom(lane, tmp_path, monkeypatch):
         return 2**30, time.perf_counter() - start
 
     monkeypatch.setattr(lane, "measured", forked)
-    monkeypatch.setattr(lane, "is_usable", lambda engine: False)
+    monkeypatch.setattr(lane, "is_usable", lambda engine: engine == "torch")
     monkeypatch.setattr(lane, "OF_STARTER", ("standard", "fast"))
     raw = write_dataset(
         tmp_path / "Dataset901_Phantom", cases=1, test_cases=0, progress=False, size=(48, 64, 80), spacing_mm=(4, 4, 4)
@@ -51,12 +52,14 @@ def test_the_whole_run_on_a_phantom(lane, tmp_path, monkeypatch):
     assert [key for key in rows if key.startswith("quarter")] == [
         f"quarter | {count} | {way}" for way in ways for count in bench.slices if count == 40 or way == "fast"
     ]
+    answer = sitk.ReadImage(str(tmp_path / "work" / "out" / "ours" / "segmentation.nii.gz"))
+    assert not sitk.GetArrayViewFromImage(answer).any()  # background: no time goes into measuring noise
     passes = rows["passes | 40"]
     assert passes["standard"] == 8 * passes["standard --disable_tta"] == 32  # 24 x 32 x 80 voxels: 4 patches
-    assert passes["standard -step_size 0.75"] == 24
-    assert passes["fast"] <= passes["standard --crop"] / 8 <= passes["standard --disable_tta"]
+    assert passes["standard --disable_tta -step_size 0.75"] == 3
+    assert passes["fast"] <= passes["standard --disable_tta --crop"] <= passes["standard --disable_tta"]
     assert rows["starter | standard"]["equal"] == 1 and rows["starter | standard"]["liver"] > 0.5
-    assert len(rows["full | seconds per patch"]["all"]) == bench.patches
+    assert len(rows["full | torch"]["all"]) == bench.patches
     table = script(PROJECT / "docs" / "generate.py").fast_lane(tmp_path / "lane.json")
     assert all(table.count(f"| `{way}` |") >= 2 for way in ways)
     assert "Projected: the network's time alone" in table and f"| {rows['starter | fast']['equal']:.3%}"[:-1] in table
@@ -65,9 +68,8 @@ def test_the_whole_run_on_a_phantom(lane, tmp_path, monkeypatch):
     assert len(calls) == done == len(ways) + 1 + len(lane.OF_STARTER)
 
 
-def test_a_long_ct_is_the_patient_mirrored_at_the_ends(lane, tmp_path):
+def test_a_long_ct_repeats_the_end_slices(lane, tmp_path):
     import numpy as np
-    import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.arange(6 * 4 * 4, dtype=np.int16).reshape(6, 4, 4))
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
@@ -76,6 +78,6 @@ def test_a_long_ct_is_the_patient_mirrored_at_the_ends(lane, tmp_path):
     made = {count: sitk.ReadImage(str(path)) for count, path in paths.items()}
     assert [one.GetDepth() for one in made.values()] == [3, 10, 20]
     first = sitk.GetArrayFromImage(made[10])[:, 0, 0]
-    assert np.array_equal(first, 16 * np.array([1, 0, 0, 1, 2, 3, 4, 5, 5, 4]))
+    assert np.array_equal(first, 16 * np.array([0, 0, 0, 1, 2, 3, 4, 5, 5, 5]))
     extents_mm = [one.GetSpacing()[2] * (one.GetDepth() - 1) for one in made.values()]
     assert extents_mm == pytest.approx([5, 9, 9])

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channels of each stage, finest first; sets the number of stages (default: nnU-Net's)")  # fmt: skip
     add(parser, "option", says="none")
     own("--init", metavar="CHECKPOINT",
-        help="checkpoint of another training whose matching weights to start from (default: none)")  # fmt: skip
+        help="weights of another training to start from: .pth or .safetensors (default: none)")  # fmt: skip
     add(parser, "seed", says="chance")
 
 

@@ -174,14 +174,17 @@ def _parameters(configuration: dict[str, Any]) -> int:
         return sum(parameter.numel() for parameter in build(configuration, initialize=False).parameters())
 
 
+_INIT_TAKES = "--init takes a checkpoint_final.pth of a training, or the .safetensors of an exported model."
+
+
 def _with_absolute_init(overrides: Overrides) -> Overrides:
     if overrides.init is None:
         return overrides
     checkpoint = Path(overrides.init).resolve()
     if not checkpoint.is_file():
-        raise UserError(f"there is no checkpoint {checkpoint}.\n  --init takes a checkpoint_final.pth of a training.")
-    if not is_zipfile(checkpoint):  # as torch saves
-        raise UserError(f"{checkpoint} is not a checkpoint.\n  --init takes a checkpoint_final.pth of a training.")
+        raise UserError(f"there is no checkpoint {checkpoint}.\n  {_INIT_TAKES}")
+    if checkpoint.suffix != ".safetensors" and not is_zipfile(checkpoint):  # as torch saves
+        raise UserError(f"{checkpoint} is not a checkpoint.\n  {_INIT_TAKES}")
     return replace(overrides, init=str(checkpoint))
 
 

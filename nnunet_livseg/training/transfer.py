@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -91,16 +92,18 @@ def _no_transfer(source: Path, weights: Mapping[str, Tensor], own: Mapping[str, 
 
 
 def read_weights(source: Path, map_location: torch.device | str) -> dict[str, Tensor]:
-    """The network's tensors of a checkpoint of nnU-Net, by name; on the device ``meta``, their shapes alone.
+    """The network's tensors of a checkpoint of nnU-Net or of ``.safetensors``, by name; on ``meta``, shapes alone.
 
     Raises:
-        UserError: The file is missing, or is not an nnU-Net checkpoint.
+        UserError: The file is missing, or is neither.
     """
     if not source.is_file():
         raise UserError(
             f"there is no checkpoint {source}, which the recipe starts from.\n  Correct livseg plan --init."
         )
     try:
+        if source.suffix == ".safetensors":
+            return {name: tensor.to(map_location, torch.float32) for name, tensor in load_file(source).items()}
         content = torch.load(
             source, map_location=map_location, weights_only=False
         )  # nnU-Net's checkpoints hold objects

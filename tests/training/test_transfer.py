@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.reference_networks import build, stock_configuration
@@ -29,6 +30,15 @@ def test_a_stock_training_fills_the_whole_unet(checkpoint):
     torch.testing.assert_close(network.encoder.state_dict(), stock.encoder.state_dict())
     assert f"{len(report.loaded)} of {len(network.state_dict())} tensors loaded" in report.summary()
     assert "new: spacor.modules_per_level.0.g.weight" in report.summary()
+
+
+def test_safetensors_are_as_good_as_a_checkpoint(checkpoint, tmp_path):
+    halves = {name: tensor.half().contiguous() for name, tensor in checkpoint[1].state_dict().items()}
+    save_file(halves, tmp_path / "half.safetensors")
+    network = build(CONFIGURATION)
+    assert not load_matching(network, tmp_path / "half.safetensors").new
+    expected = {name: tensor.float() for name, tensor in halves.items()}
+    torch.testing.assert_close(network.state_dict(), expected, rtol=0, atol=0)
 
 
 def test_equal_channels_give_the_old_response(checkpoint):
@@ -73,6 +83,9 @@ def test_what_is_no_checkpoint(tmp_path):
     (tmp_path / "text.pth").write_text("no checkpoint")
     with pytest.raises(UserError, match=r"text.pth is not a checkpoint of nnU-Net"):
         load_matching(network, tmp_path / "text.pth")
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"cut.safetensors is not a checkpoint of nnU-Net"):
+        load_matching(network, tmp_path / "cut.safetensors")
     torch.save({"network_weights": {"other": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"nothing in .*other.pth fits this network"):
         load_matching(network, tmp_path / "other.pth")
