@@ -3,12 +3,13 @@
 import ast
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from nnunet_livseg import __version__
-from nnunet_livseg.cli import commands
+from nnunet_livseg.cli import commands, dispatch
 from nnunet_livseg.variants import OWN, VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -129,8 +130,10 @@ def test_the_checks_of_english_see_what_they_look_for():
     assert not BRITISH.search("tumor-center, color, gray, labeled, normalization, optimistic, optimizer")
 
 
-PLAIN_ROOMS = ("core", "training", "planning", "data", "diagnostics")  # whose messages are held to the same rules
-ELSEWHERE = PROJECT / "nnunet_livseg" / "data" / "dicom"  # not yet
+PLAIN_ROOMS = (  # whose messages are held to the same rules
+    *("cli", "core", "data", "diagnostics", "evaluation", "imaging", "inference", "losses", "planning"),
+    *("postprocessing", "report", "study", "training"),
+)
 
 
 def messages(path):
@@ -146,8 +149,7 @@ def messages(path):
 
 @pytest.mark.parametrize("room", PLAIN_ROOMS)
 def test_messages_are_in_plain_american_english(room):
-    files = [path for path in (PROJECT / "nnunet_livseg" / room).rglob("*.py") if ELSEWHERE not in path.parents]
-    found = {text for path in files for text in messages(path)}
+    found = {text for path in (PROJECT / "nnunet_livseg" / room).rglob("*.py") for text in messages(path)}
     assert len(found) > 5  # it sees them
     assert not [(turn, text) for text in found for turn in TURNS if re.search(turn, text)]
     assert not [text for text in found if BRITISH.search(text)]
@@ -177,3 +179,19 @@ def test_links_and_commands_exist(page):
         assert command in commands(), command
     for trainer in re.findall(r"-tr (\w+Trainer)\b", text):
         assert trainer in {row.trainer for row in (*VARIANTS, OWN)} | {"nnUNetTrainer"}, trainer
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```bash" in page.read_text()], ids=lambda page: page.name)
+def test_commands_have_the_options_that_pages_give_them(page):
+    for line, (command, *words) in written_commands(page.read_text()):
+        try:
+            dispatch._parse(command, words)
+        except SystemExit as end:
+            pytest.fail(f"{line}: exit status {end.code}")
+
+
+def written_commands(text):
+    """Command lines of livseg in the code blocks of a page, in words."""
+    for block in re.findall(r"^```bash\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        for line in re.findall(r"^livseg ([a-z].*)", block.replace("\\\n", " "), flags=re.MULTILINE):
+            yield line, shlex.split(line, comments=True)

@@ -3,10 +3,10 @@
   livseg align venous.nii.gz arterial.nii.gz -o OUT   one case: OUT/venous_0000.nii.gz, _0001.nii.gz, numbers, picture
   livseg align phases.csv --id 4                      a dataset; columns: case,patient,venous,arterial,label,mask
 
-Registration does not use reference labels. The liver as a model predicted it may be given: --mask (or the column
-`mask`) on the primary phase, and --other-masks (or the columns `mask_<phase>`) on the others, which
---method deformable-livers uses. --method tumor-center repeats the alignment of Zhang et al. 2021 and USES GROUND TRUTH:
-for replication only.
+Registration does not use reference labels. You may give liver masks that a model has predicted: --mask (or the column
+`mask`) for the primary phase, and --other-masks (or the columns `mask_<phase>`) for the others, which
+--method deformable-livers needs. Only --method tumor-center, the alignment of Zhang et al. 2021, USES REFERENCE LABELS:
+use it to replicate the paper and for nothing else.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def _dataset(args: argparse.Namespace) -> None:
     from nnunet_livseg.data.convert.dataset_files import dataset_folder
 
     if not args.inputs[0].is_file():
-        raise UserError(f"{args.inputs[0]} does not exist.")
+        raise UserError(f"{args.inputs[0]} does not exist. Correct the path.")
     source = phase_table.find(args.inputs[0], args.primary)
     folder = dataset_folder(args.raw, args.id, args.name or source.default_name)
     done = convert(
@@ -135,5 +135,5 @@ def _single(args: argparse.Namespace) -> None:
 def _spelled(numbers: dict) -> str:
     before, after = numbers["before"], numbers["after"]
     pairs = (f"{name.replace('_', ' ')} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
-    truth = " (uses ground truth)" if numbers["uses_ground_truth"] else ""
+    truth = " (uses reference labels)" if numbers["uses_ground_truth"] else ""
     return f"{numbers['method']}{truth}, moved by {numbers['mean_shift_mm']:.1f} mm on average; {', '.join(pairs)}"

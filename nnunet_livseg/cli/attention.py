@@ -42,4 +42,4 @@ def run(args: argparse.Namespace) -> None:
     case = attention_maps(args.images, model, point=args.point, device=args.device)
     write_attention(case, args.out)
     print(f"looked at voxel {' '.join(map(str, case.point))} (z y x): {case.reason}")
-    print(f"{len(case.maps)} maps in {args.out}; look at {SHEET}, what each file is stands in {TABLE}")
+    print(f"{len(case.maps)} maps in {args.out}; look at {SHEET}. {TABLE} says what each file is")

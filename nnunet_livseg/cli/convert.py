@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> None:
 
     label_map = _label_map(args.map)
     if not args.source.exists():
-        raise UserError(f"{args.source} does not exist.")
+        raise UserError(f"{args.source} does not exist. Correct the path.")
     if not args.source.is_dir() and args.kind != "folder":
-        raise UserError(f"{args.source} is not a folder.")
+        raise UserError(f"{args.source} is not a folder. Unpack the dataset, and give its folder.")
     source = convert.SOURCES[args.kind](args.source)
     folder = dataset_folder(args.out, args.id, args.name or source.default_name)
     done = convert.convert(

@@ -148,7 +148,7 @@ def _run(argv: list[str]) -> int:
         raise
     except KeyboardInterrupt:
         print(
-            f"\nlivseg {command}: interrupted; what was finished is kept, run the same command to go on.",
+            f"\nlivseg {command}: interrupted. What was finished is kept; the same command resumes.",
             file=sys.stderr,
         )
         return 130

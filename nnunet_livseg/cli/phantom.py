@@ -64,5 +64,5 @@ def run(args: Namespace) -> int:
         progress=not args.quiet,
     )
     print(f"{args.cases} training and {args.test_cases} test cases in {folder}")
-    print(f"truth of every tumor: {folder / 'cases.csv'}")
+    print(f"type, size and place of every tumor: {folder / 'cases.csv'}")
     return 0

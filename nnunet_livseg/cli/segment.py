@@ -1,19 +1,19 @@
 """segment CTs with a trained model: label map, measurements, report, DICOM objects
 
 INPUT is a DICOM folder or zip, or a volume file (NIfTI, NRRD, MetaImage). The model is a folder
-TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training; without -m the small starter model of the
-package is used (research only, see docs/starter_model.md). One INPUT is written to OUT itself, several to OUT/NAME
-each, with the model loaded once; finished ones are kept when the same command runs again.
+TRAINER__PLANS__CONFIGURATION of nnUNet_results, of any nnU-Net training. Without -m, the small starter model of the
+package is used, which misses many tumors. Everything is for research only. One INPUT is written to OUT itself, several
+to OUT/NAME each. The same command skips what is finished.
 
 --quality fast      first fold, no mirroring, larger steps, only the liver's box (--crop), --torch-resampling,
                     --batches
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
 --quality best      as standard, with patches that overlap more
 
---engine torch              nnU-Net's own (default); the others run a folder of livseg export on the CPU, quicker
+--engine torch              as nnU-Net (default); the others run a folder of livseg export on the CPU, faster
 --engine onnxruntime        float32
 --engine openvino           float32
---engine openvino-bfloat16  rounds to 8 bits of precision; docs/export.md has the Dice that it costs
+--engine openvino-bfloat16  rounds to 8 bits of precision; try it on labeled CTs first
 
 --formats seg       DICOM SEG over the slices of a DICOM input
 --formats sr        its DICOM structured report (TID 1500)
@@ -22,7 +22,7 @@ each, with the model loaded once; finished ones are kept when the same command r
 --formats itksnap   names and colors of the label map for ITK-SNAP
 --formats none      label map, measurements and report only
 
-Results hold no patient identifiers unless --identifiers is given, and nothing leaves this machine.
+Results contain no patient identifiers unless --identifiers is given. Nothing leaves this machine.
 
 examples:
   livseg segment ct.nii.gz -o RESULT
@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> None:
 
     inputs = [tuple(args.inputs)] if args.channels else args.inputs
     if args.name and len(inputs) > 1:
-        raise UserError(f"--name names one result, but there are {len(inputs)} inputs. Leave it out.")
+        raise UserError(f"--name names one result, but there are {len(inputs)} inputs. Omit it.")
     if "none" in args.formats and len(args.formats) > 1:
-        raise UserError("--formats none stands alone: it writes no further file. Leave out none, or the others.")
+        raise UserError("--formats none cannot be combined with other formats. Omit none, or the others.")
     formats = tuple(name for name in args.formats if name != "none")
     files = ResultFiles(report=not args.no_report, formats=formats, identifiers=args.identifiers)
     require_folder(args.out)

@@ -1,10 +1,10 @@
 """train and compare many variants: jobs on this machine or Slurm, then one report
 
-new       writes a study file to start from: rows x presets x recipes x datasets x configurations x folds x seeds.
-run       prepares the datasets, trains what is missing, and writes the report. The same command goes on after an
-          interruption. With a table [slurm] in the file, it submits the jobs (extra slurm).
+new       writes a study file to start from. A row is a variant, as livseg list names it.
+run       prepares the datasets, trains what is missing, and writes the report. The same command resumes. With a table
+          [slurm] in the file, it submits the jobs (extra slurm).
 status    lists the jobs. What was trained by hand counts.
-report    writes tables and page of what is finished.
+report    writes tables and a page about what is finished.
 sbatch    writes plain job scripts for Slurm, and submit.sh, which needs no Python.
 job       runs one job here; all engines call it.
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new = steps.add_parser("new", help="write a study file to start from")
     run = steps.add_parser("run", help="do what is missing, then write the report")
     status = steps.add_parser("status", help="list all jobs and how far they are")
-    report = steps.add_parser("report", help="write tables and page of what is finished")
+    report = steps.add_parser("report", help="write tables and a page about what is finished")
     sbatch = steps.add_parser("sbatch", help="write job scripts for Slurm")
     job = steps.add_parser("job", help="run one job here")
     for step in (new, run, status, report, sbatch, job):

@@ -14,6 +14,12 @@ from nnunet_livseg.core.labels import Structures, is_label, is_of_version_1, rol
 FILE = "dataset.json"
 REQUIRED_KEYS = ("channel_names", "labels", "numTraining", "file_ending")
 _KINDS = {"channel_names": dict, "modality": dict, "labels": dict, "file_ending": str, "numTraining": int}
+_EXAMPLE = {
+    "channel_names": {"0": "CT"},
+    "labels": {"background": 0, "liver": 1, "tumor": 2},
+    "numTraining": 131,
+    "file_ending": ".nii.gz",
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class DatasetJson:
         """
         if problem := region_order_problem(self.labels, self.content.get("regions_class_order")):
             raise UserError(
-                f"{self.path}: {problem}\n  A network that was trained so never writes that label, and needs its own"
-                " dataset.json as it is: correct the dataset's, and train again."
+                f"{self.path}: {problem}\n  A model that was trained with it never writes that label. Correct the"
+                " dataset.json of the dataset, and train again; leave that of the model as it is."
             )
         return structures_from_labels(self.labels, source=str(self.path))
 
@@ -85,7 +91,7 @@ def _check_keys(path: Path, content: dict, required: Sequence[str]) -> None:
         hint = ' (nnU-Net v1 called it "modality")' if "channel_names" in missing and "modality" in content else ""
         raise UserError(
             f"{path.parent.name}: {FILE} lacks {' and '.join(missing)}{hint}, which nnU-Net needs to start.\n"
-            f"  Add to {path}; an example: nnunet_livseg's docs/phantom.md."
+            f"  Add to {path}. For one CT: {json.dumps(_EXAMPLE)}"
         )
     for key in (key for key in content if key in required):
         kind = _KINDS[key]
@@ -143,7 +149,10 @@ def require_trainable(content: Mapping[str, Any], *, source: str = FILE) -> None
         UserError: The first reason.
     """
     if not isinstance(content.get("labels"), Mapping) or not content["labels"]:
-        raise UserError(f"{source} has no labels, so nnU-Net does not know what to learn.")
+        raise UserError(
+            f"{source} has no labels, so nnU-Net does not know what to learn.\n"
+            f"  Add them, for example: {json.dumps({'labels': _EXAMPLE['labels']})[1:-1]}"
+        )
     for _, message in label_problems(content):
         raise UserError(f"{source}: {message}")
 

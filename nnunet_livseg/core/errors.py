@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, (UserError, WorkerDied)):
         return str(error)
     if _is_out_of_memory(error):
-        return "there was not enough memory for it.\n  Run fewer at once, or take a larger machine."
+        return "there was not enough memory for it.\n  Run fewer at once, or use a larger machine."
     if not is_fault(error):
         return f"{error.strerror or error}{_place(error)}\n  Nothing incomplete was kept. {_remedy(error)}"
     _show_traceback(error)

@@ -86,7 +86,7 @@ def structures_from_values(
     known, ignore = (base.known, base.ignore) if base else (None, None)
     unknown = sorted({*liver, *tumor} - known) if known is not None else []
     if unknown:
-        raise UserError(f"{base.source} knows no label {unknown[0]}, only {', '.join(map(str, sorted(known)))}.")
+        raise UserError(f"{base.source} has no label {unknown[0]}, only {', '.join(map(str, sorted(known)))}.")
     return Structures(values, known, ignore, "given label values")
 
 
@@ -141,7 +141,7 @@ def _values_by_name(labels: Mapping, source: str) -> dict[str, tuple[int, ...]]:
     if wrong is not None:
         raise UserError(
             f"{source}: label {wrong!r} has the value {labels[wrong]!r}, which is neither an integer from 0 on nor a"
-            " list of them."
+            " list of them.\n  Correct it there."
         )
     values = {name: tuple(value) if isinstance(value, list | tuple) else (value,) for name, value in labels.items()}
     return {name: tuple(v for v in found if v) or found[:1] for name, found in values.items()}
@@ -193,7 +193,10 @@ def with_other_references(predicted: Structures, reference: Structures) -> Struc
     common = [name for name in (LIVER, TUMOR) if name in predicted.values and name in reference.values]
     if not common:
         said = [f"{' and '.join(one.values) or 'neither'} by {one.source}" for one in (predicted, reference)]
-        raise UserError(f"predictions and references do not share liver or tumor: {', but '.join(said)}.")
+        raise UserError(
+            f"predictions and references do not share liver or tumor: {', but '.join(said)}.\n"
+            "  Name the values: --liver, --tumor, --reference-liver, --reference-tumor."
+        )
     values = {name: predicted.values[name] for name in common}
     of_liver = (predicted.healthy or predicted.values[LIVER])[0] if LIVER in common else 0
     of_tumor = predicted.values[TUMOR][0] if TUMOR in common else of_liver
@@ -349,7 +352,7 @@ def in_predicted_values(labels: np.ndarray, structures: Structures) -> tuple[np.
     if strange and structures.only_references:
         raise UserError(
             f"the reference holds the labels {strange}, but only {sorted({0, *structures.references})} are known.\n"
-            "  Another dataset's labels, or values that need converting."
+            "  Check that the file belongs to this dataset, or convert its values."
         )
     return found, [f"labels of the reference that count as background: {strange}"] if strange else []
 
@@ -374,12 +377,12 @@ def require_known(labels: np.ndarray, structures: Structures, side: str, *, may_
     if strange and structures.known is not None:
         raise UserError(
             f"the {side} holds the labels {strange}, but {structures.source or 'dataset.json'} only knows"
-            f" {sorted(allowed)}.\n  Another dataset's labels, or values that need converting."
+            f" {sorted(allowed)}.\n  Check that the file belongs to this dataset, or convert its values."
         )
     if strange and max(strange) == WHITE and not any(np.isin(part, sorted(named)).any() for part in labels):
         raise UserError(
             f"the {side} holds the labels {strange}, and none that was named ({_listed(sorted(named))}): it was saved"
             f" as a picture, with {WHITE} for white.\n  Name its values, such as --liver {WHITE}, or write it again"
-            " with those that were named."
+            " with the named values."
         )
     return [f"labels of the {side} that count as background: {strange}"] if strange else []

@@ -80,7 +80,7 @@ def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"the table {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"the table {path} cannot be read: {error.strerror}.\n  Correct the path.") from None
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8-sig")
     try:
         text = content.decode(encoding)
@@ -149,11 +149,15 @@ def _check_columns(
         )
     unknown = sorted(set(names) - {*required, *known}) if known is not None else []
     if unknown:
-        raise UserError(f"{path}: unknown columns {unknown}; known: {sorted({*required, *known})}.")
+        raise UserError(
+            f"{path}: unknown columns {unknown}; known: {sorted({*required, *known})}.\n  Rename or remove them."
+        )
     for index, name in enumerate(header):
         line = next((line for line, fields in body if index < len(fields) and fields[index]), None)
         if not name and line is not None:
-            raise UserError(f"{path}, line {line}: column {index + 1} holds a value, but has no name in the header.")
+            raise UserError(
+                f"{path}, line {line}: column {index + 1} holds a value, but has no name in the header. Name it."
+            )
 
 
 def csv_text(rows: Sequence[dict], header: Sequence[str] | None = None) -> str:

@@ -65,7 +65,7 @@ def run_jobs(
                 job,
                 WorkerDied(
                     "its worker process was killed twice, most likely for lack of memory.\n"
-                    "  Run fewer at once, or take a larger machine."
+                    "  Run fewer at once, or use a larger machine."
                 ),
             )
 

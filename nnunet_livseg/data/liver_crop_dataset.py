@@ -92,7 +92,10 @@ def write_region_dataset(
         finished[case.name] = box
         write_json(out / "dataset.json", content | {"numTraining": len(finished)})
     if not finished:
-        raise UserError(f"no case of {source.name} has a liver, so there is nothing to write.")
+        raise UserError(
+            f"no case of {source.name} has a liver, so there is nothing to write.\n"
+            "  Correct the label maps, or give livers that a model has predicted."
+        )
     return without
 
 
@@ -138,5 +141,5 @@ def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None
 def predicted_livers(folder: Path, source: RawDataset) -> RawDataset:
     """The liver model's labels: nnU-Net leaves its ``dataset.json`` beside the predictions."""
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder} with predicted livers.")
+        raise UserError(f"there is no folder {folder} with predicted livers. Correct the path.")
     return RawDataset.open(folder) if (folder / "dataset.json").is_file() else RawDataset(folder, source.json)

@@ -144,7 +144,7 @@ def on_one_grid(predicted, reference, options: Options) -> tuple:
     if predicted.image is None or reference.image is None:
         if predicted.labels.shape != reference.labels.shape:
             shapes = f"prediction {predicted.labels.shape}, reference {reference.labels.shape}"
-            raise UserError(f"the shapes differ: {shapes}.")
+            raise UserError(f"the shapes differ: {shapes}.\n  Give the reference of the same image.")
         return predicted, reference, notes
     difference = grid_difference(predicted, reference)
     if not difference:

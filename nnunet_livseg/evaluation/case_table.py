@@ -16,16 +16,21 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no case table {path}. It is a CSV file with a column `case` and others.")
+        raise UserError(f"there is no case table {path}.\n  Give a CSV file with a column `case` and others.")
     found = read_csv(path, known_spelling=("case",))
     if len(found.columns) < 2 or not found.rows:
-        raise UserError(f"the case table {path} needs a line of column names, at least two columns, and rows below it.")
+        raise UserError(
+            f"the case table {path} is incomplete.\n"
+            "  Its first line must name at least two columns, and the rows below it are the cases."
+        )
     key = "case" if "case" in found.columns else found.columns[0]
     table: dict[str, dict[str, str]] = {}
     for row in found.rows:
         case = label_map_stem(row.values.pop(key))
         if case in table:
-            raise UserError(f"the case table {path} has two rows for the case {case!r}, the second in line {row.line}.")
+            raise UserError(
+                f"the case table {path} has two rows for the case {case!r}, the second in line {row.line}. Remove one."
+            )
         table[case] = row.values
     wanted = set(cases)
     if not wanted & table.keys():

@@ -94,12 +94,17 @@ def compare_results(
         UserError: No common case or structure, or different definitions.
     """
     if len({result.options for result in results}) > 1:
-        raise UserError("the methods were evaluated under different options: their numbers cannot be compared.")
+        raise UserError(
+            "the methods were evaluated with different options, so their numbers cannot be compared.\n"
+            "  Evaluate them again with the same options."
+        )
     having = [{case.case for case in result.cases} for result in results]
     common = sorted(set.intersection(*having))
     if not common:
         raise UserError(
-            "the methods have no cases in common: " + "; ".join(f"{r.method}: {len(r.cases)} cases" for r in results)
+            "the methods have no cases in common: "
+            + "; ".join(f"{r.method}: {len(r.cases)} cases" for r in results)
+            + "\n  The files of a case must have the same name in every folder."
         )
     left_out = {
         case: [r.method for r, cases in zip(results, having, strict=True) if case not in cases]
@@ -143,7 +148,7 @@ def _common_structures(results: Sequence[FolderResult]) -> list[str]:
     names = list(results[0].inputs.structures.values)
     common = [name for name in names if all(name in result.inputs.structures.values for result in results)]
     if not common:
-        raise UserError("the methods have no structures in common.")
+        raise UserError("the methods have no structures in common. Compare models of the same labels.")
     return common
 
 

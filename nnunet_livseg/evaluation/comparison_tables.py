@@ -65,14 +65,14 @@ def comparison_document(comparison: Comparison) -> dict:
 TESTS = (
     "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
     "tested pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference "
-    "are in comparison.csv. Where 0 is best (RVD) absolute values are compared. Mean difference, interval and t-test "
-    "are over the cases in which both methods have a value; the others are counted as excluded."
+    "are in comparison.csv. Where 0 is best (RVD), absolute values are compared. Mean difference, interval and t-test "
+    "use the cases in which both methods have a value; the others are counted as excluded."
 )
 LACKING = (
-    "A method without a value in a case by its own fault (infinite, or undefined although reference or prediction has "
-    "voxels: a missed or invented lesion) has its worst result there in the Wilcoxon test and in the ranking. A method "
-    "with more such cases than another is never called better nor printed bold: what it has are its easier cases. "
-    "--worst diagonal gives these cases a distance, so that all cases enter the means."
+    "If a method misses or invents a lesion, a value can be infinite or undefined. Such a case counts as its worst "
+    "result in the Wilcoxon test and in the ranking. A method with more such cases than another is never called better "
+    "nor printed bold, because its values come from easier cases. --worst diagonal gives these cases a distance, so "
+    "that all cases enter the means."
 )
 
 
@@ -96,7 +96,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 def _cases(comparison: Comparison) -> str:
     text = f"{len(comparison.cases)} cases that every method has; mode {comparison.methods[0].options.mode}."
     if comparison.left_out:
-        text += " Left out: " + "; ".join(f"{c} (not in {', '.join(m)})" for c, m in comparison.left_out.items()) + "."
+        text += " Skipped: " + "; ".join(f"{c} (not in {', '.join(m)})" for c, m in comparison.left_out.items()) + "."
     return text
 
 
@@ -148,7 +148,7 @@ def tests_table(comparison: Comparison, structure: str) -> str:
     )
     known = comparison.methods[0].metrics
     rows = [
-        (known[p.metric].title, f"{p.a} - {p.b}", f"{p.n}" + (f" ({p.n_left_out} left out)" if p.n_left_out else ""),
+        (known[p.metric].title, f"{p.a} - {p.b}", f"{p.n}" + (f" ({p.n_left_out} excluded)" if p.n_left_out else ""),
          number(p.difference), f"{number(p.ci95[0])} to {number(p.ci95[1])}", p_text(p.p_holm),
          f"{p.wins}/{p.ties}/{p.losses}", verdict(p))
         for metric in shown_metrics(comparison)

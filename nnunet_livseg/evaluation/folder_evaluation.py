@@ -188,6 +188,6 @@ def _one_unit(results: list[CaseResult]) -> tuple[list[CaseResult], list[Skipped
         return results, []
     main = max(set(kinds), key=kinds.count)
     odd = [result for result in results if (result.unit, result.ndim) != main]
-    reason = "lengths in {} in {} dimensions, but most cases are in {} in {}"
+    reason = "its lengths are in {} in {}D, but those of most cases are in {} in {}D, and cannot be averaged with them"
     problems = [SkippedCase(r.case, reason.format(r.unit, r.ndim, *main)) for r in odd]
     return [result for result in results if (result.unit, result.ndim) == main], problems

@@ -19,7 +19,7 @@ COLUMNS = {
     "lesion": "number of the component, in order of its first voxel",
     "found": "matched one to one with IoU > 0",
     "found_50": "matched one to one with IoU > 0.5",
-    "group_iou": "IoU after merging all lesions that hang together through overlaps, as LiTS detects",
+    "group_iou": "IoU after merging all lesions that are connected by overlaps, as LiTS does",
     "volume": "volume of the reference lesion (of the predicted one where it is unmatched)",
     "volume_predicted": "volume of the matched predicted lesion",
     "diameter": "longest diameter, between centers of outer voxel faces",

@@ -73,7 +73,7 @@ def find_inputs(
 def _existing(path: str | Path, what: str) -> Path:
     path = Path(path)
     if not path.exists():
-        raise UserError(f"the {what} do not exist: {path}")
+        raise UserError(f"the {what} do not exist: {path}\n  Correct the path.")
     return path
 
 

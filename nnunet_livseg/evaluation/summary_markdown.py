@@ -12,7 +12,7 @@ DETECTION_HEADER = ("found", "missed", "false", "precision", "recall", "F1", "fa
 def summary_markdown(result: FolderResult) -> str:
     """The whole document."""
     summary = result.summary
-    left_out = f", {len(result.problems)} left out" if result.problems else ""
+    left_out = f", {len(result.problems)} skipped" if result.problems else ""
     parts = [
         f"# {result.method}",
         f"{summary['n_cases']} cases evaluated{left_out}; mode {result.options.mode}.",
@@ -31,7 +31,7 @@ def summary_markdown(result: FolderResult) -> str:
         parts += [f"## By {column}", markdown_table(*group_rows(groups, result.unit))]
     if result.problems:
         parts += [
-            "## Left out",
+            "## Skipped",
             markdown_table(("case", "reason"), [(p.case, _line(p.reason)) for p in result.problems], left=2),
         ]
     if result.notes:

@@ -47,10 +47,10 @@ def judge_hounsfield(values: np.ndarray, *, remedy: str) -> HounsfieldVerdict:
         remedy: What the calling command offers to add an offset, e.g. ``--offset -1024``.
     """
     if not np.issubdtype(values.dtype, np.integer) and (bad := int(values.size - np.isfinite(values).sum())):
-        return HounsfieldVerdict(f"{bad:,} voxels are NaN or infinite, which nnU-Net refuses. Replace them by air.")
+        return HounsfieldVerdict(f"{bad:,} voxels are NaN or infinite, which nnU-Net rejects. Replace them by air.")
     lowest, highest = float(values.min()), float(values.max())
     if lowest == highest:
-        return HounsfieldVerdict(f"all voxels have the value {lowest:g}; there is no image in it.")
+        return HounsfieldVerdict(f"all voxels have the value {lowest:g}: there is no image in it. Export the CT again.")
     sample = _sample(values if values.ndim == 3 else values[None])
     run = f"values run from {lowest:g} to {highest:g}"
     problem = _offset_problem(sample, lowest, run, remedy) or _scale_problem(sample, run)

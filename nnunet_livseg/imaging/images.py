@@ -102,7 +102,7 @@ def read_volume(path: str | Path) -> LoadedImage:
     volume = read_image(path)
     size = volume.image.GetSize()
     if len(size) < 3 or size[2] == 1:
-        raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed.")
+        raise UserError(f"{path} is one 2D slice {size[:2]}, but a volume is needed. Give the whole CT or label map.")
     return volume
 
 
@@ -128,14 +128,18 @@ def load_image(path: Path) -> tuple[sitk.Image, list[str]]:
     if kind == "nifti2":
         raise UserError(f"{path} is NIfTI-2, which SimpleITK and nnU-Net do not read. Save it as NIfTI-1.")
     if kind == "dicom":
-        raise UserError(f"{path} is a DICOM file, whatever its name. Make a volume first: livseg dicom convert.")
+        raise UserError(
+            f"{path} is a DICOM file, although its name says otherwise.\n"
+            "  Convert the series to a volume first: livseg dicom convert"
+        )
     trouble = damage(path) if kind == "nifti" else ""
     if not kind and ending(path) in (".nii", ".nii.gz"):
         trouble = damage(path) or _no_nifti(path)
     if trouble:
         raise UnreadableError(
             f"{path}: {trouble}.\n"
-            "  Copy or download it again. (Readers do not complain: they fill what is missing with noise or zeros.)",
+            "  Copy or download it again. Other readers may open it without an error and fill the missing part with"
+            " zeros or noise.",
             trouble,
         )
     if kind == "nifti":
@@ -160,17 +164,17 @@ def _no_nifti(path: Path) -> str:
     """What is in a file with a NIfTI's name that is none."""
     with path.open("rb") as file:
         start = file.read(16)
-    return f"it is damaged or no volume at all (it holds no NIfTI; it begins with {start!r})"
+    return f"it is damaged, or not a NIfTI file (it begins with {start!r})"
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise UserError(
             f"{path} is a folder, but one volume file was expected ({', '.join(ENDINGS)}).\n"
-            "  Of a DICOM series make one first: livseg dicom convert"
+            "  Convert a DICOM series to a volume first: livseg dicom convert"
         )
     if not path.exists():
-        broken = " (a link to something that is gone)" if path.is_symlink() else ""
+        broken = " (the file behind this link is gone)" if path.is_symlink() else ""
         raise UnreadableError(f"{path} does not exist{broken}.", f"it does not exist{broken}")
     if path.stat().st_size == 0:
         raise UnreadableError(f"{path} is empty (0 bytes). Copy or download it again.", "it is empty (0 bytes)")

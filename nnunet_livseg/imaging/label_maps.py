@@ -59,10 +59,13 @@ def read_label_map(path: Path, *, turned_to: str = "") -> LabelImage:
     try:
         image, repairs = load_image(path)
     except UnreadableError as error:
-        raise UserError(f"{path.name} cannot be read: damaged, truncated or no image ({error.reason}).") from None
+        raise UserError(
+            f"{path.name} cannot be read: it is damaged, truncated or not an image ({error.reason})."
+        ) from None
     image, repairs = without_fourth_axis(image, repairs)
     if image.GetNumberOfComponentsPerPixel() != 1:
-        raise UserError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} channels, but a label map has one.")
+        channels = image.GetNumberOfComponentsPerPixel()
+        raise UserError(f"{path.name} has {channels} channels, but a label map has one. Save one channel.")
     if image.GetDimension() not in (2, 3):
         raise UserError(f"{path.name} has {image.GetDimension()} dimensions, but a label map has 2 or 3.")
     if turned_to and image.GetDimension() == 3:

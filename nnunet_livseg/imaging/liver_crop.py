@@ -43,7 +43,7 @@ class LiverCrop:
             UserError: It does not.
         """
         if self.mode not in MODES:
-            raise UserError(f"there is no mode {self.mode!r} of cutting to the liver; known are {', '.join(MODES)}.")
+            raise UserError(f"there is no crop mode {self.mode!r}; known are {', '.join(MODES)}.")
         if not 0 <= self.margin_mm < 1000:
             raise UserError(f"the margin around the liver is {self.margin_mm:g} mm; it must be from 0 to below 1000.")
         return self
@@ -166,14 +166,15 @@ def liver_of(
     """
     if labels.GetSize() != image.GetSize():
         raise UserError(
-            f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together."
+            f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together.\n"
+            "  Give the label map that was made on this image."
         )
     differences = grid_differences(labels, image) if compare_place and ending(path) else ()  # pictures have no place
     if differences:
         raise UserError(
-            f"{path} does not lie where its image lies, so its voxels are others than the image's.\n"
+            f"{path} is not on the grid of its image, so their voxels do not correspond.\n"
             f"  {spelled(differences, 'label map', 'image')}\n"
-            "  Resample the label map to the image's grid, or take the one that was made on this image."
+            "  Resample the label map to the image's grid, or give the one that was made on this image."
         )
     return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
 

@@ -150,7 +150,7 @@ def _read_by_itk(path: Path, header: NiftiHeader) -> tuple[sitk.Image | None, li
             return sitk.ReadImage(str(fitting)), []
     except RuntimeError as error:
         if "orthonormal" in str(error):
-            return None, ["axes not exactly at right angles; nearest right-angled axes taken"]
+            return None, ["axes not exactly at right angles; nearest right-angled axes used"]
         reason = str(error).strip().splitlines()[-1].strip()
         raise UserError(
             f"{path} cannot be read as a volume.\n  The reader said: {reason}\n  Export it again."
@@ -168,7 +168,7 @@ def _right_angled(path: Path, affine: np.ndarray, shape: tuple[int, ...]) -> Ima
     if skew > _SKEW_TOLERANCE:
         degrees = np.degrees(np.arcsin(min(skew, 1.0)))
         raise UserError(
-            f"{path}: the axes are sheared by {degrees:.1f} degrees, so voxels are no boxes (gantry tilt?).\n"
+            f"{path}: the axes are sheared by {degrees:.1f} degrees, so voxels are not boxes (gantry tilt?).\n"
             "  Resample the volume onto right-angled axes first, or convert the DICOM series: livseg dicom convert."
         )
     left, _, right = np.linalg.svd(axes)

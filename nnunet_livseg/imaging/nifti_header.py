@@ -138,13 +138,13 @@ class NiftiHeader:
             if self.codes[0] <= 0 and self.sizes_mm == [1.0, 1.0, 1.0]:
                 lengths = np.linalg.norm(affine[:3, :3], axis=0)
                 if not np.allclose(lengths, 1, rtol=_LENGTH_TOLERANCE, atol=0):
-                    notes.append("pixdim in the header was never set (1 x 1 x 1); voxel sizes of the sform were taken")
+                    notes.append("pixdim in the header was never set (1 x 1 x 1); voxel sizes of the sform were used")
             else:
                 self._require_one_scale(path, affine)
             return affine, notes
         if self.codes[0] > 0 and np.isfinite([*self.quatern, *self.qoffset]).all():
             if self.codes[1] > 0:
-                notes.append("the sform (srow_x, srow_y, srow_z) is no number; the qform was taken")
+                notes.append("the sform (srow_x, srow_y, srow_z) is not a number; the qform was used")
             return self._qform(path), notes
         if max(self.codes) > 0:
             raise UserError(
@@ -154,7 +154,7 @@ class NiftiHeader:
             )
         return None, [
             *notes,
-            "neither qform nor sform in the header: nobody knows where the volume lies in the patient",
+            "neither qform nor sform in the header, so the place of the volume in the patient is not known",
         ]
 
     def _require_sizes(self, path: Path) -> None:
@@ -194,7 +194,7 @@ class NiftiHeader:
         if length > 1 + _LENGTH_TOLERANCE:
             raise UserError(
                 f"{path}: the quaternion of the qform in the header (quatern_b, quatern_c, quatern_d) has the length"
-                f" {length:.3f}, but 1 is the most.\n  The file is not damaged: write the header's qform again."
+                f" {length:.3f}, but at most 1 is valid.\n  The voxels are not damaged: write the header's qform again."
             )
         if length > 1:  # by rounding
             b, c, d = self.quatern / length
@@ -207,8 +207,8 @@ class NiftiHeader:
     def contradiction(self, apart_mm: float) -> str:
         """Why SimpleITK would place the volume elsewhere."""
         if min(self.codes) > 0:
-            return f"qform and sform of the header lie up to {apart_mm:.3g} mm apart; the sform was taken"
-        return f"the header's affine lies up to {apart_mm:.3g} mm from where SimpleITK reads it; the affine was taken"
+            return f"qform and sform of the header lie up to {apart_mm:.3g} mm apart; the sform was used"
+        return f"the header's affine lies up to {apart_mm:.3g} mm from where SimpleITK reads it; the affine was used"
 
 
 def is_nifti(start: bytes) -> bool:
@@ -226,7 +226,7 @@ def read_header(path: Path, start: bytes) -> NiftiHeader:
         (order for order, name in (("<", "little"), (">", "big")) if int.from_bytes(start[:4], name) == 348), ""
     )
     if not order:
-        raise UserError(f"{path}: the header field sizeof_hdr is no 348, as NIfTI-1 has. Export the volume again.")
+        raise UserError(f"{path}: the header field sizeof_hdr is not 348, as in NIfTI-1. Export the volume again.")
     values = {name: np.frombuffer(start, f"{order}{kind}", count, at) for name, (kind, count, at) in _FIELDS.items()}
     header = NiftiHeader(
         order,
@@ -251,9 +251,9 @@ def read_header(path: Path, start: bytes) -> NiftiHeader:
 def _size_problem(header: NiftiHeader) -> str:
     count = header.dim[0]
     if not 1 <= count <= 7 or any(size < 1 for size in header.dim[1 : 1 + count]):
-        return f"the header field dim is {list(header.dim)}, which is no size of an image"
+        return f"the header field dim is {list(header.dim)}, which is not the size of an image"
     if not np.isfinite(header.vox_offset) or header.vox_offset < 0:
-        return f"the header field vox_offset is {header.vox_offset:g}, so nobody knows where the voxels begin"
+        return f"the header field vox_offset is {header.vox_offset:g}, so the start of the voxels is not known"
     wanted = np.dtype(_TYPES[header.datatype]).itemsize * 8 if header.datatype in _TYPES else header.bitpix
     if header.bitpix != wanted or wanted < 1:
         return f"the header field bitpix is {header.bitpix}, but datatype {header.datatype} has {wanted} bits"

@@ -31,7 +31,10 @@ def segments_of(image: sitk.Image, path: Path) -> NamedSegments | None:
         try:
             value, layer = (int(_entry(image, f"{entries}{part}", "0")) for part in ("LabelValue", "Layer"))
         except ValueError as error:
-            raise UserError(f"{path}: {entries}LabelValue or {entries}Layer in its header is not a number.") from error
+            raise UserError(
+                f"{path}: {entries}LabelValue or {entries}Layer in its header is not a number."
+                " Save it again in 3D Slicer."
+            ) from error
         if not 0 <= layer < image.GetNumberOfComponentsPerPixel():
             raise UserError(
                 f"{path}: segment {number} is in layer {layer}, but the file has"

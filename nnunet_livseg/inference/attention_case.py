@@ -34,13 +34,13 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
     if model.previous_stage is not None:
         raise UserError(
             f"{model.folder.name} is the second model of nnU-Net's cascade: it also reads the label maps of "
-            f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: take "
-            "another configuration."
+            f"{model.previous_stage.folder.name}.\n  Attention is shown for models that read the image alone: give a "
+            "model of another configuration."
         )
     if is_cropped(model.dataset.json):
         raise UserError(
-            f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
-            "\n  read whole ones, and attention is shown in whole ones: take a model that was trained on them."
+            f"{model.folder.name} was trained on CTs cropped to the liver (livseg two-stage data), but attention is"
+            " shown in whole CTs.\n  Give a model that was trained on whole CTs."
         )
     predictor = CasePredictor(model, quality=quality_of("fast"), device=device)
     nnunet = predictor.nnunet

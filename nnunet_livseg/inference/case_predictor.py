@@ -290,7 +290,7 @@ class CasePredictor:
             if round(size_mm / step_mm) < 1:
                 raise UserError(
                     f"the image is {size_mm:.3g} mm thick, less than half a voxel ({step_mm:.3g} mm) of"
-                    f" {self.model.folder.name}.\n  Give a whole scan, or take a model of finer voxels."
+                    f" {self.model.folder.name}.\n  Give the whole CT, or a model with finer voxels."
                 )
 
     def _outputs(self, data: Tensor) -> Tensor:
@@ -302,9 +302,9 @@ class CasePredictor:
             if "Encountered inf" not in str(error):
                 raise
             raise UserError(
-                f"{self.model.folder.name} answers infinity for this CT, so no label can be decided."
-                "\n  Are the CT's values Hounsfield units? If so, the training diverged: take another fold (-f) or"
-                " checkpoint (-chk)."
+                f"{self.model.folder.name} predicts infinite values for this CT, so no label can be decided."
+                "\n  Check that the CT's values are Hounsfield units. If they are, the training diverged: use another"
+                " fold (-f) or checkpoint (-chk)."
             ) from error
 
     def _reduced(self, outputs: Tensor) -> dict[str, Tensor]:

@@ -62,7 +62,9 @@ class CoarseGrid:
         try:
             return cls(str(content["orientation"]), float(content["average_to_mm"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"dataset.json of the model has a damaged entry livseg: grid ({content}).") from error
+            raise UserError(
+                f"dataset.json of the model has a damaged entry livseg: grid ({content}).\n  Copy the model again."
+            ) from error
 
     def block(self, image: sitk.Image) -> tuple[int, int, int]:
         """How many voxels of ``image`` make a coarse one, z, y, x."""

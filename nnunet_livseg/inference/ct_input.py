@@ -75,7 +75,7 @@ def read_ct(
         ct = _one(given, spacing_mm, dicom)
         return CTInput(file_name(name or ct.name), ct.images, ct.series, ct.notes)
     if not given:
-        raise UserError("no image was given.")
+        raise UserError("no image was given. Give one path or image, or one for each channel.")
     parts = [_one(part, spacing_mm, dicom) for part in given]
     images = tuple(part.image for part in parts)
     for index, image in enumerate(images[1:], start=1):
@@ -115,7 +115,7 @@ def require_model_input(ct: CTInput, model: TrainedModel) -> tuple[str, ...]:
             remedy = "-1024 to its values" if ct.series is None else "--intercept -1024"
             remarks |= dict.fromkeys(require_hounsfield(values, ct.name, remedy=remedy))
         elif not np.isfinite(values).all():
-            raise UserError(f"{ct.name}: voxels of channel {name} are NaN or infinite. Replace them.")
+            raise UserError(f"{ct.name}: voxels of channel {name} are NaN or infinite. Replace them by a number.")
     return tuple(remarks)
 
 
@@ -124,7 +124,7 @@ def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> CTIn
         _refuse_dicom_options("the image is one volume", dicom)
         return CTInput("ct", (_from_array(given, spacing_mm),))
     if spacing_mm is not None:
-        raise UserError("spacing_mm is for an array; what was given has voxel sizes of its own. Leave it out.")
+        raise UserError("spacing_mm is for arrays; the given image has voxel sizes of its own. Omit it.")
     if isinstance(given, str | Path):
         return _from_path(Path(given), dicom)
     _refuse_dicom_options("the image is one volume", dicom)
@@ -133,7 +133,8 @@ def _one(given: object, spacing_mm: Sequence[float] | None, dicom: dict) -> CTIn
     if hasattr(given, "affine") and hasattr(given, "dataobj"):
         return CTInput("ct", (_from_nibabel(given),))
     raise UserError(
-        f"a {type(given).__name__} is no CT. Give a path, a SimpleITK or nibabel image, or an array with spacing_mm."
+        f"cannot read a CT from an object of type {type(given).__name__}."
+        "\n  Give a path, a SimpleITK or nibabel image, or an array with spacing_mm."
     )
 
 
@@ -156,7 +157,7 @@ def _refuse_folder_of_volumes(folder: Path) -> None:
     if volumes and all(path in volumes or path.suffix.lower() in _TEXTS for path in files):
         shown = f"{folder}/*{ending(volumes[0])}" if len(volumes) > 1 else volumes[0]
         raise UserError(
-            f"{folder} holds {len(volumes)} volume{'s' if len(volumes) > 1 else ''}, no DICOM series. Give the"
+            f"{folder} holds {len(volumes)} volume{'s' if len(volumes) > 1 else ''} and no DICOM series. Give the"
             f" volume{'s themselves' if len(volumes) > 1 else ' itself'}: {shown}"
         )
 
@@ -165,11 +166,11 @@ def _refuse_dicom_options(what: str, dicom: dict) -> None:
     """Refuse what would be ignored; ``interpolate`` only permits, and a volume lacks no slices."""
     series, intercept = dicom.get("series"), dicom.get("intercept")
     if series is not None:
-        raise UserError(f"{what}: there is no series {str(series)!r} to choose in it.")
+        raise UserError(f"{what}, so there is no series {str(series)!r} to choose. Omit the series.")
     if intercept is not None:
         raise UserError(
-            f"{what}, whose values are taken as they are: the intercept {intercept:g} is for DICOM series."
-            "\n  Leave it out; if the values are not Hounsfield units yet, add it to them and save the volume."
+            f"{what}, whose values are used as they are: the intercept {intercept:g} is for DICOM series."
+            "\n  Omit it; if the values are not Hounsfield units yet, add it to them and save the volume."
         )
 
 
@@ -219,8 +220,8 @@ def _require_one_grid(first: sitk.Image, other: sitk.Image, channel: int) -> Non
         apart = f"; they differ in {', '.join(d.part for d in differences)}, corners up to"
         apart += f" {distance_mm(first, other):.3g} mm apart"
     raise UserError(
-        f"channel {channel} lies on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
-        "\n  would look at different places of the patient. Register the phases first: livseg align."
+        f"channel {channel} is on another grid than channel 0 ({_grid(other)}; {_grid(first)}{apart}), so a network"
+        " would see different places of the patient.\n  Register the phases first: livseg align."
     )
 
 

@@ -20,4 +20,6 @@ def require_device(device: str) -> None:
     except RuntimeError:  # no such name
         kind = device
     if not here.get(kind, False):
-        raise UserError(f"there is no device {device} here (torch {torch.__version__}). Leave it out, or take cpu.")
+        raise UserError(
+            f"there is no device {device} here that torch {torch.__version__} can use. Omit it, or use cpu."
+        )

@@ -67,7 +67,7 @@ class Exported:
             UserError: The export found that it cannot, or the engine does not run here.
         """
         if reason := self.content["not_exported"].get(engine):
-            raise UserError(f"{self.folder.name} does not run in {engine}: {reason}\n  Take --engine {TORCH}.")
+            raise UserError(f"{self.folder.name} does not run in {engine}: {reason}\n  Use --engine {TORCH}.")
         require_usable(engine)
         checked = all(engine in of_fold for of_fold in self.content["parity"].values())
         library, _, precision = engine.partition("-")
@@ -100,11 +100,11 @@ def require_usable(engine: str) -> None:
     """
     if find_spec(engine.partition("-")[0]) is None:
         raise UserError(
-            f"the engine {engine} is not installed.\n  pip install 'nnunet-livseg[{_EXTRAS[engine]}]', or take --engine"
+            f"the engine {engine} is not installed.\n  pip install 'nnunet-livseg[{_EXTRAS[engine]}]', or use --engine"
             f" {TORCH}."
         )
     if engine == BFLOAT16 and "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise UserError("this processor does not compute in bfloat16.\n  Take --engine openvino, which is float32.")
+        raise UserError("this processor does not compute in bfloat16.\n  Use --engine openvino, which is float32.")
 
 
 class EngineNetwork(nn.Module):

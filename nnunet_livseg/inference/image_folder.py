@@ -38,7 +38,7 @@ def require_images(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
             first = first or image
             if differences := grid_differences(image, first):
                 raise UserError(
-                    f"{path} lies on another grid than {paths[0].name}, so a network would look at different places of"
+                    f"{path} is on another grid than {paths[0].name}, so a network would see different places of"
                     f" the patient.\n  {spelled(differences, path.name, paths[0].name)}\n"
                     "  Register the phases first: livseg align."
                 )
@@ -53,10 +53,10 @@ def _cases(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
     named = {path: dataset.split_name(path) for path in fitting}
     names = sorted({case for case, _ in named.values() if case})
     if not names:
-        there = f" (there is {files[0].name})" if files else ", it is empty"
+        there = f" (it has {files[0].name})" if files else ": it is empty"
         raise UserError(
             f"{folder} holds no image named {wanted}{there}.\n"
-            "  The number is that of the channel, 0000 where there is one. livseg segment takes files of any name."
+            "  The number is that of the channel, 0000 if there is one channel. livseg segment accepts any file name."
         )
     if wrong := [path.name for path, (case, _) in named.items() if not case]:
         raise UserError(
@@ -68,7 +68,10 @@ def _cases(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
         for name in names
     }
     for path in (path for paths in cases.values() for path in paths if not path.is_file()):
-        raise UserError(f"{path} is missing; the model needs {len(dataset.channels)} channels of every case.")
+        raise UserError(
+            f"{path} is missing, but the model needs {len(dataset.channels)} channels of every case.\n"
+            "  Add it, or remove the case."
+        )
     return cases
 
 

@@ -132,7 +132,7 @@ def segment_all(
         texts = [f"{len(failed)} of {len(inputs)} inputs failed.", *failed, *([lost] if broken else [])]
         raise UserError("\n".join(texts))
     if broken:
-        raise DoneButError(f"{lost}\n  The same command tries them again. Please report this if it is no full disk.")
+        raise DoneButError(f"{lost}\n  The same command tries them again. If the disk is not full, please report this.")
     return folders
 
 

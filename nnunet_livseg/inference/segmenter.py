@@ -140,7 +140,7 @@ class Segmenter:
         require_device(self.device)
         self.output = OutputOptions(**output)
         if self.output.uncertainty and self.scales != (1.0,):
-            raise UserError("uncertainty is measured at one size of the CT: leave out the scales, or the uncertainty.")
+            raise UserError("uncertainty is measured at one scale of the CT. Omit the scales, or the uncertainty.")
         self.versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
         if crop is None:
             crop = self.quality.crop and liver_model is None and _takes_whole_cts(self.model)
@@ -346,9 +346,7 @@ def _require_engine(engine: str, model: TrainedModel, device: object) -> str:
     if engine == TORCH:
         return ""
     if device not in (None, "cpu"):
-        raise UserError(
-            f"the engine {engine} computes on the CPU, not on {device}. Leave out the device, or the engine."
-        )
+        raise UserError(f"the engine {engine} computes on the CPU, not on {device}. Omit the device, or the engine.")
     remarks = [Exported.open(one.folder).require(engine) for one in (model, model.previous_stage) if one]
     return remarks[0]
 
@@ -367,8 +365,8 @@ def _crop_of(model: TrainedModel, *, has_liver: bool) -> LiverCrop:
         return LiverCrop("crop", MARGIN_MM)
     if not has_liver:
         raise UserError(
-            f"{model.folder.name} was trained on CTs that were cut to the liver (livseg two-stage data), so it cannot"
-            "\n  read whole ones. Give the model that finds the liver: --liver-model FOLDER."
+            f"{model.folder.name} was trained on CTs cropped to the liver (livseg two-stage data), so it cannot read"
+            " whole ones.\n  Give the model that finds the liver: --liver-model FOLDER."
         )
     return LiverCrop.from_dataset_json(model.dataset.json)
 
@@ -377,12 +375,12 @@ def _require_liver(finder: TrainedModel, *, channels: int) -> None:
     if LIVER not in finder.structures.values:
         raise UserError(
             f"the liver model {finder.folder.name} has no label named liver; it has"
-            f" {', '.join(finder.structures.values)}."
+            f" {', '.join(finder.structures.values)}.\n  Give a model that segments the liver."
         )
     if len(finder.dataset.channels) > channels:
         raise UserError(
             f"the liver model {finder.folder.name} needs {len(finder.dataset.channels)} channels, the other model"
-            f" {channels}: they cannot read the same CT."
+            f" {channels}: they cannot read the same CT.\n  Give a liver model with one channel."
         )
 
 

@@ -50,7 +50,7 @@ class TrainedModel:
         folder = Path(folder).absolute()
         if not (folder / "plans.json").is_file():
             raise UserError(
-                f"{folder} is no trained model: it has no plans.json.{_models_below(folder)}"
+                f"{folder} is not a model folder: it has no plans.json.{_models_below(folder)}"
                 "\n  Give a folder TRAINER__PLANS__CONFIGURATION of nnUNet_results."
             )
         if checkpoint == CHECKPOINT and not any(folder.glob(f"fold_*/{CHECKPOINT}")):
@@ -119,7 +119,7 @@ class TrainedModel:
         if not folder.is_dir():
             raise UserError(
                 f"{self.folder.name} is the second model of nnU-Net's cascade and reads the first one's label maps,\n"
-                f"  but {folder.name} is not beside it. Copy it there, or take another configuration."
+                f"  but {folder.name} is not beside it. Copy it there, or give a model of another configuration."
             )
         trained = _trained_folds(folder, self.checkpoint)
         named = tuple(fold for fold in self.requested_folds if fold in trained)
@@ -147,11 +147,11 @@ def _trained_folds(folder: Path, checkpoint: str) -> tuple[str, ...]:
         return tuple(found)
     found = list(folder.glob("fold_*/checkpoint_*.pth"))
     others = sorted({path.name for path in found} - {checkpoint})
-    remedy = "Its training has not begun or was copied without weights."
+    remedy = "Its training has not begun, or it was copied without weights. Train it, or copy the whole folder."
     if copies := sorted({path.parent.name for path in found if path.name == checkpoint}):
-        remedy = f"{copies[0]} has it, but is no name of a fold: call it fold_0, ..., or fold_all."
+        remedy = f"{copies[0]} has it, but is not the name of a fold. Rename it to fold_0, ..., or fold_all."
     elif others:
-        remedy = f"It has {', '.join(others)}. Wait for the end of the training, or take it as it is: -chk {others[0]}"
+        remedy = f"It has {', '.join(others)}. Wait for the end of the training, or use it as it is: -chk {others[0]}"
     raise UserError(f"{folder.name} has no fold with {checkpoint}.\n  {remedy}")
 
 

@@ -111,7 +111,10 @@ def _with_outputs(plans: Mapping[str, Any], dataset: Mapping[str, Any] | None) -
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
     if dataset is None:
-        raise UserError("there is no dataset.json beside the plans, which says how many classes the network needs.")
+        raise UserError(
+            "there is no dataset.json beside the plans, which says how many classes the network needs."
+            "\n  Copy it from the raw dataset."
+        )
     labels = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
     return with_outputs(plans, channels=len(channel_names(dataset)), classes=labels.num_segmentation_heads)
 

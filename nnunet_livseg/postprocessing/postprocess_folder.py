@@ -108,11 +108,11 @@ def apply_to_file(path: Path, out: Path, *, steps: Sequence[Step], structures: S
 
 def _label_maps(predictions: Path) -> list[Path]:
     if not predictions.is_dir():
-        raise UserError(f"{predictions} is not a folder of label maps.")
+        raise UserError(f"{predictions} is not a folder.\n  Give the folder of predicted label maps with -i.")
     names = (path for path in sorted(predictions.iterdir()) if path.is_file() and not path.name.startswith("."))
     files = [path for path in names if label_map_ending(path.name)]
     if not files:
-        raise UserError(f"there is no label map in {predictions}.")
+        raise UserError(f"there is no label map in {predictions}.\n  Give the folder of predicted label maps with -i.")
     return files
 
 

@@ -56,7 +56,7 @@ class TumorInLiver:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UserError(f"{self.name}: a share of the surface is a number from 0 to 1, but this is {self.share:g}.")
+            raise UserError(f"{self.name}: the share of the surface is {self.share:g}; give a number from 0 to 1.")
 
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
@@ -92,7 +92,7 @@ class SmallestLesion:
 
     def __post_init__(self) -> None:
         if not (self.volume_mm3 > 0 and math.isfinite(self.volume_mm3)):
-            raise UserError(f"{self.name}: a volume in mm3 is above 0, but this is {self.volume_mm3:g}.")
+            raise UserError(f"{self.name}: the volume is {self.volume_mm3:g} mm3; give a number above 0.")
 
     def change(self, labels: np.ndarray, structures: Structures, spacing_mm: tuple[float, ...]) -> str:
         """Change ``labels (*S)`` in place; returns what was changed, empty for nothing."""
@@ -168,8 +168,8 @@ def require_structures(step: Step, structures: Structures) -> None:
     missing = [name for name in step.needs if name not in structures.values]
     if missing:
         raise UserError(
-            f"the step {step.name} needs a label for {' and '.join(missing)}, but {structures.source or 'the labels'} "
-            f"only has {', '.join(structures.values) or 'none'}.\n  Remove the step, or correct the labels."
+            f"the rule {step.name} needs a label for {' and '.join(missing)}, but {structures.source or 'the labels'} "
+            f"only has {', '.join(structures.values) or 'none'}.\n  Remove the rule, or correct the labels."
         )
 
 
@@ -196,7 +196,7 @@ def from_dict(content: Mapping) -> Step:
     numbers = all(isinstance(value, (int, float)) for value in parameters.values())
     if wrong or not numbers:
         takes = f"the number {', '.join(wanted)}" if wanted else "no parameters"
-        raise UserError(f"the step {kind.name} takes {takes}, but was given {parameters}.")
+        raise UserError(f"the rule {kind.name} takes {takes}, but was given {parameters}.")
     return kind(**parameters)
 
 
@@ -215,10 +215,10 @@ def parse_step(text: str) -> Step:
         raise
     except (TypeError, ValueError):
         form = f"{name}=NUMBER ({wanted[0]})" if wanted else f"{name}, without a number"
-        raise UserError(f"the step {text!r} cannot be read. It is written {form}.") from None
+        raise UserError(f"the rule {text!r} cannot be read.\n  Write {form}.") from None
 
 
 def _kind(name: str) -> type[Step]:
     if name not in STEPS:
-        raise UserError(f"there is no step {name!r}.{did_you_mean(name, STEPS)}\n  Steps: {', '.join(STEPS)}.")
+        raise UserError(f"there is no rule {name!r}.{did_you_mean(name, STEPS)}\n  Rules: {', '.join(STEPS)}.")
     return STEPS[name]

@@ -13,8 +13,8 @@ def tuning_text(tuning: Tuning) -> str:
     parts = [
         f"{tuning.n_cases} validation cases of {folds}",
         _aligned(_rows(tuning)),
-        "Each step is tried on top of those kept above it. Dice is the mean over cases, as nnU-Net forms it (liver\n"
-        "with its tumors); the gain is that in the mean over structures, with its 95 % interval over paired cases.",
+        "Each rule is tried together with those kept above it. Dice is the mean over cases, as in nnU-Net (liver with\n"
+        "its tumors). The gain is that of the mean over structures, with its 95 % interval over paired cases.",
         f"kept: {steps_text(tuning.steps)}",
         *_tumor_free(tuning.before, tuning.after),
         _trust(tuning),
@@ -31,7 +31,7 @@ def steps_text(steps: Steps) -> str:
 def _rows(tuning: Tuning) -> list[list[str]]:
     names = list(tuning.before.dice)
     lesions = tuning.before.tumor_free_cases is not None
-    header = ["step", *(f"Dice {name}" for name in names), *(["lesion F1", "false/case"] * lesions), "gain", "verdict"]
+    header = ["rule", *(f"Dice {name}" for name in names), *(["lesion F1", "false/case"] * lesions), "gain", "verdict"]
     rows = [header, ["(as predicted)", *_scores(tuning.before, lesions), "", ""]]
     for trial in tuning.trials:
         gain = gain_text(trial.gain, trial.gain_ci95)
@@ -66,18 +66,18 @@ def _tumor_free(before: Summary, after: Summary) -> list[str]:
         return []
     return [
         f"cases without a tumor that get one: {before.false_alarms} of {before.tumor_free_cases} as predicted, "
-        f"{after.false_alarms} with the steps kept"
+        f"{after.false_alarms} with the rules kept"
     ]
 
 
 def _trust(tuning: Tuning) -> str:
-    text = "These gains are on the cases that the steps were chosen on (as in nnU-Net), so they flatter."
+    text = "These gains are optimistic: the rules were chosen on the same cases, as in nnU-Net."
     if tuning.held_out is None:
-        return f"{text}\nWith a second fold, the gain on left-out folds would stand here."
+        return f"{text}\nWith a second fold, the gain on held-out folds is printed here."
     held = tuning.held_out
-    text += f"\nOn left-out folds, with the steps that the others choose: {gain_text(held.gain, held.gain_ci95)}"
+    text += f"\nOn held-out folds, with the rules that the others choose: {gain_text(held.gain, held.gain_ci95)}"
     others = {fold: steps for fold, steps in held.steps.items() if steps != tuning.steps}
     text += "".join(f"\n  without fold {fold} they choose: {steps_text(steps)}" for fold, steps in others.items())
     if tuning.steps and not held.gain > 0:
-        text += "\nThe left-out folds do not confirm the gain: better do without."
+        text += "\nThe held-out folds do not confirm the gain: do not use these rules."
     return text

@@ -23,7 +23,7 @@ SHARES = (0.0, 0.1, 0.25, 0.5)  # of a tumor's surface that healthy liver makes 
 VOLUMES_MM3 = (10.0, 30.0, 100.0, 300.0)
 QUANTILES = (0.1, 0.25, 0.5)  # of the predicted lesions' volumes, which join the fixed ones
 _ROUNDING = 1e-9  # differences below are none
-_WRITES_IT = "It is nnU-Net's own post-processing; nnUNetv2_determine_postprocessing writes it again."
+_WRITES_IT = "It is nnU-Net's own postprocessing; nnUNetv2_determine_postprocessing writes it again."
 
 
 def tune(
@@ -183,7 +183,7 @@ def _notes_on_nnunet(model_folder: Path) -> list[str]:
             continue
         if functions:
             notes.append(
-                f"nnU-Net's own post-processing is in {path.with_suffix('.pkl')}. Both were determined on the raw "
-                "predictions, so use one of them; where you use both, nnU-Net's comes first, and no gain was measured"
+                f"nnU-Net's own postprocessing is in {path.with_suffix('.pkl')}. Both were tuned on the raw"
+                " predictions, so use one of them. If you use both, apply nnU-Net's first (no gain was measured)"
             )
     return notes

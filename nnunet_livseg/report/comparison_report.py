@@ -56,7 +56,7 @@ def _not_common(comparison: Comparison) -> str:
     if not comparison.left_out:
         return ""
     items = [(case, f"not in {', '.join(methods)}") for case, methods in comparison.left_out.items()]
-    return page.warning("Cases that not every method has: left out of the comparison", items)
+    return page.warning("Skipped: cases that not every method has", items)
 
 
 def structure_section(comparison: Comparison, structure: str, *, title: str = "") -> str:

@@ -24,7 +24,7 @@ _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
-_REMOVED = "patient and study attributes left out, UIDs kept"
+_REMOVED = "patient and study attributes omitted, UIDs kept"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _require_slices(series: SeriesInfo | None) -> None:
         raise UserError(
             "the volume was interpolated while reading, so no slice of the label map is a slice of the series, and a"
             f" DICOM SEG over it would be misplaced ({'; '.join(series.notes)}).\n"
-            "  Use the label map file, which lies right in space, or export the series again without gap or tilt."
+            "  Use the label map file, whose place is right, or export the series again without gap or tilt."
         )
 
 
@@ -136,7 +136,7 @@ def _require_one_uid_each(series: SeriesInfo) -> None:
     if shared := sum(count for count in counts.values() if count > 1):
         raise UserError(
             f"{shared} slices share a SOPInstanceUID, so a DICOM SEG cannot say which slice it lies on.\n"
-            "  Export the series again; anonymisers must give every slice a UID of its own."
+            "  Export the series again. An anonymizer must give every slice a UID of its own."
         )
 
 
@@ -167,7 +167,8 @@ def _require_tags(slices: list[Slice]) -> None:
     if len(references) > 1:
         raise UserError(
             f"the slices have {len(references)} different FrameOfReferenceUIDs, so their positions do not belong"
-            " together and a DICOM SEG cannot span them.\n  Anonymisers do this; use one that maps equal UIDs equally."
+            " together and a DICOM SEG cannot span them.\n"
+            "  Some anonymizers do this: use one that maps equal UIDs equally."
         )
     if any(one.frame is not None for one in slices) and len({one.path for one in slices}) > 1:
         raise UserError(

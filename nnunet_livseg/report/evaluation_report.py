@@ -40,7 +40,7 @@ def report_html(result: FolderResult) -> str:
     summary = result.summary
     facts = [
         f"{summary['n_cases']} cases",
-        *([f"{len(result.problems)} left out"] if result.problems else []),
+        *([f"{len(result.problems)} skipped"] if result.problems else []),
         *([f"{len(result.inputs.folds)} folds"] if result.inputs.folds else []),
         f"mode {result.options.mode}",
         datetime.datetime.now().astimezone().strftime("%Y-%m-%d"),
@@ -85,7 +85,7 @@ def left_out(*results: FolderResult) -> str:
         for result in results
         for p in result.problems
     ]
-    title = f"{len(named)} case{'s' if len(named) > 1 else ''} left out of everything below"
+    title = f"{len(named)} case{'s' if len(named) > 1 else ''} skipped, and not in any number below"
     return page.warning(title, named) if named else ""
 
 
@@ -96,7 +96,9 @@ def _empty_note(result: FolderResult) -> str:
         if words:
             parts.append(f"{name.capitalize()}: {', '.join(words)}.")
     lead = "Mean ± standard deviation over cases, with the bootstrap interval of the mean. "
-    return lead + (" ".join(parts) + " Infinite distances are left out and counted." if parts else "No mask was empty.")
+    return lead + (
+        " ".join(parts) + " Infinite distances are counted, but not averaged." if parts else "No mask was empty."
+    )
 
 
 def distribution_figures(results: list[FolderResult]) -> str:

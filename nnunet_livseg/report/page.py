@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
-# Okabe and Ito's colors, which color-blind readers can tell apart
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6a00", "#555555")
+# Okabe and Ito's colors, which color-blind readers can tell apart; the second is darker than theirs, because words are
+# written in it on white
+PALETTE = ("#0072b2", "#c25400", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a6a00", "#555555")
 SERIES = tuple(f"var(--series-{number})" for number in range(len(PALETTE)))  # of charts; page.css has lighter ones
 
 
@@ -108,6 +109,15 @@ def figure(svg: str, title: str = "", note: str = "") -> str:
     title = f"<figcaption>{escape(title)}</figcaption>" if title else ""
     note = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<figure>{title}{svg}{note}</figure>"
+
+
+def drawn_for_a_file(svg: str) -> str:
+    """A figure that stands without a page: with a light page's colors and typeface of its own."""
+    light, _, _ = files(__package__).joinpath("page.css").read_text(encoding="utf-8").partition("@media")
+    colors = dict(re.findall(r"--([\w-]+): ([^;]+);", light))
+    colors |= {f"series-{number}": color for number, color in enumerate(PALETTE)}
+    colored = re.sub(r"var\(--([\w-]+)\)", lambda found: colors[found[1]], svg)
+    return colored.replace("<svg ", '<svg font-family="Helvetica, Arial, sans-serif" ', 1)
 
 
 def figures(*items: str) -> str:

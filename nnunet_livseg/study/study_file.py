@@ -24,9 +24,9 @@ _OWN = ("recipe", "init", "seed", "configurations", "options")  # entries of Ove
 SETTINGS = tuple(entry.name for entry in fields(Overrides) if entry.name not in _OWN)
 
 TEMPLATE = """\
-# rows x presets x recipes x datasets x configurations x folds x seeds; every key but rows and datasets may be left away
+# Every combination of these is trained; only datasets and rows are required.
 datasets = ["{dataset}"]          # numbers or names
-rows = {rows}     # names of livseg list
+rows = {rows}     # variants, by their names in livseg list
 baseline = "{baseline}"           # what the others are tested against
 presets = ["default"]        # as livseg plan --preset
 recipes = ["paper"]          # paper, nnunet

@@ -20,7 +20,6 @@ LEAD = (
     "bootstraps. Each method is tested against the baseline (Wilcoxon signed-rank, Holm over the methods). Bold: "
     "significant and larger than the noise between two runs."
 )
-_FONT = 'font-family="Helvetica, Arial, sans-serif"'  # which the page's styles give to figures in it
 FEW = 6  # cases below which the Wilcoxon test cannot reach p < 0.05
 
 
@@ -49,7 +48,7 @@ def write_study_report(plan: StudyPlan, *, latex: bool = False) -> WrittenReport
 def _write_tables(plan: StudyPlan, results: DatasetResults, *, with_latex: bool) -> None:
     out, name = plan.study.folder, results.file
     for figure, svg in _figures(results).items():
-        write_text(out / "figures" / f"{name}_{figure}.svg", svg.replace("<svg ", f"<svg {_FONT} ", 1))
+        write_text(out / "figures" / f"{name}_{figure}.svg", page.drawn_for_a_file(svg))
     if results.comparison is None:
         return
     write_text(out / f"scores_{name}.csv", scores_csv(results))

@@ -220,7 +220,7 @@ def test_a_model_of_cts_cut_to_the_liver(image, tmp_path):
     path = model / "dataset.json"
     cutting = {"two_stage": {"mode": "mask", "margin_mm": 20.0}}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"livseg": cutting}))
-    with pytest.raises(UserError, match=r"SFANTrainer__\S+ was trained on CTs that were cut to the liver .*\n.*whole"):
+    with pytest.raises(UserError, match=r"SFANTrainer__\S+ was trained on CTs cropped to the liver .*\n.*whole"):
         attention_maps([image], model)
 
 
@@ -228,7 +228,7 @@ def test_channels_that_do_not_fit(image, tmp_path):
     model = model_folder(tmp_path, "sam-urim", 2, channels=2)
     with pytest.raises(UserError, match=r"has 1 channel\(s\), but SAMURIMTrainer\S+ was trained on 2 \(CT, CT\)"):
         attention_maps([image], model)
-    with pytest.raises(UserError, match="channel 1 lies on another grid than channel 0"):
+    with pytest.raises(UserError, match="channel 1 is on another grid than channel 0"):
         attention_maps([image, ct((20, 60, 71))], model)
 
 
@@ -247,5 +247,5 @@ def test_the_second_model_of_a_cascade(image, tmp_path):
 
 
 def test_no_model(image, tmp_path):
-    with pytest.raises(UserError, match=r"is no trained model: it has no plans\.json"):
+    with pytest.raises(UserError, match=r"is not a model folder: it has no plans\.json"):
         attention_maps([image], tmp_path)

@@ -196,7 +196,7 @@ def test_values_that_a_person_names_keep_what_the_dataset_knows():
     base = declared({"background": 0, "organ_a": 1, "organ_b": 4})
     found = structures_from_values((1,), (4,), base=base)
     assert dict(found.values) == {LIVER: (1, 4), TUMOR: (4,)} and found.known == {0, 1, 4}
-    with pytest.raises(UserError, match="knows no label 2, only 0, 1, 4"):
+    with pytest.raises(UserError, match="has no label 2, only 0, 1, 4"):
         structures_from_values((1,), (2,), base=base)
     with pytest.raises(UserError, match="must be above 0"):
         structures_from_values((0,), (2,))

@@ -241,7 +241,7 @@ def test_png_slices_count_in_pixels(tmp_path, draw):
 def test_pixels_and_millimeters_are_not_averaged(study, draw):
     for folder in study[:2]:
         write(folder / "slice.png", draw.liver_scan()[4])
-    assert "lengths in px in 2 dimensions, but most cases are in mm in 3" in reasons(run(study))["slice"]
+    assert "its lengths are in px in 2D, but those of most cases are in mm in 3D" in reasons(run(study))["slice"]
 
 
 def test_finished_cases_are_taken_up_again(study):
@@ -426,7 +426,7 @@ def test_fold_all_is_left_out_beside_real_folds(tmp_path, draw, monkeypatch):
 
 def test_label_values_that_the_dataset_does_not_know_are_refused(tmp_path, draw, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nnUNet_raw"))
-    with pytest.raises(UserError, match="knows no label 7, only 0, 1, 2"):
+    with pytest.raises(UserError, match="has no label 7, only 0, 1, 2"):
         find_inputs(training(tmp_path, draw), values=LabelValues((7,), (8,)))
 
 

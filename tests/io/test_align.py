@@ -219,7 +219,7 @@ def test_tumor_centers_meet_and_the_result_says_that_it_used_ground_truth(venous
     result = align(venous, scan(True, moved), method="tumor-center", labels=(label(), label(moved)))
     assert residual_voxels(result.transform, moved).max() < 0.2
     assert result.numbers()["uses_ground_truth"] is True
-    assert "uses ground truth, for replication only" in result.notes[0]
+    assert "in the reference labels, which is for replication only" in result.notes[0]
 
 
 def test_what_cannot_be_aligned_is_refused(venous):
@@ -249,7 +249,7 @@ def test_scans_far_apart_are_brought_together_or_refused(venous):
     assert result.after.body_dice > 0.97
     start = sitk.Euler3DTransform()
     where = as_image(np.ones(SHAPE, np.uint8), spacing_mm=SPACING_MM, origin_mm=(-110, -105, 30))
-    with pytest.raises(UserError, match="the two scans do not overlap enough"):
+    with pytest.raises(UserError, match="the two phases overlap too little"):
         rigid(working(venous), working(far), where, start)
 
 

@@ -143,7 +143,7 @@ def test_label_stored_in_another_axis_order_is_turned(tmp_path, orientation):
     source = lits(tmp_path / "source", 2)
     write(sitk.DICOMOrient(as_image(label_array()), orientation), source / "segmentation-0.nii")
     done = run("lits", source, tmp_path / "out")
-    assert "label axes turned to the image's order" in notes(done, "lits_000")
+    assert "label reoriented to the image's axes" in notes(done, "lits_000")
     np.testing.assert_array_equal(read(tmp_path / "out/labelsTr/lits_000.nii"), label_array())
 
 
@@ -152,7 +152,7 @@ def test_wrong_image_header_is_proven_by_content_and_named(tmp_path):
     source = lits(tmp_path / "source", 2)
     write(as_image(ct_array(), direction=FLIP_XY), source / "volume-0.nii")
     done = run("lits", source, tmp_path / "out")
-    assert "arrays correspond, the image's header was taken" in notes(done, "lits_000")
+    assert "the arrays correspond, so the image's header was used" in notes(done, "lits_000")
     np.testing.assert_array_equal(read(tmp_path / "out/labelsTr/lits_000.nii"), label_array())
 
 
@@ -190,7 +190,7 @@ def test_slightly_skewed_axes_are_squared_and_sheared_ones_refused(tmp_path):
     source = lits(tmp_path / "source", 2)
     affine = np.diag([-0.7, -0.8, 2.5, 1])
     affine[:3, 3] = (17, 23, -110)
-    for skew, outcome in ((0.002, "nearest right-angled axes taken"), (0.3, "sheared by")):
+    for skew, outcome in ((0.002, "nearest right-angled axes used"), (0.3, "sheared by")):
         affine[1, 2] = skew * 2.5
         for kind, array in (("volume", ct_array()), ("segmentation", label_array())):
             skewed = nibabel.Nifti1Image(array.T, None)
@@ -206,11 +206,11 @@ def test_slightly_skewed_axes_are_squared_and_sheared_ones_refused(tmp_path):
 def test_grids_that_nothing_ties_together_are_refused(tmp_path):
     source = lits(tmp_path / "source", 2)
     write(label_array((12, 40, 40)), source / "segmentation-0.nii")
-    with pytest.raises(UserError, match=r"not lie on one grid(.|\n)*size \[48, 40, 12\](.|\n)*size \[40, 40, 12\]"):
+    with pytest.raises(UserError, match=r"on different grids(.|\n)*size \[48, 40, 12\](.|\n)*size \[40, 40, 12\]"):
         run("lits", source, tmp_path / "out")
     # same size, other header, and the label does not lie on the liver: no proof either
     write(as_image(np.roll(label_array(), 20, axis=2), direction=FLIP_XY), source / "segmentation-0.nii")
-    with pytest.raises(UserError, match="nothing proves how they belong together"):
+    with pytest.raises(UserError, match="nothing shows how their voxels correspond"):
         run("lits", source, tmp_path / "out")
 
 

@@ -203,7 +203,7 @@ def test_repeated_slices_are_left_out_once_if_they_are_equal(tmp_path):
     save_slices(slices[3:5], tmp_path / "study" / "b")
     image, info = read_series(tmp_path / "study")
     np.testing.assert_array_equal(array(image), ct)
-    assert info.notes == ("2 repeated slices with the same pixels left out",)
+    assert info.notes == ("2 repeated slices with the same pixels skipped",)
 
 
 def test_different_images_at_one_position_are_refused(tmp_path):

@@ -28,12 +28,12 @@ def both(folder, **files):
 
 WRONG = {
     "nothing": ({"a_0000": None, "a_0001": None}, "holds no image named CASE_0000.nii.gz"),
-    "no channel number": ({"a_0000": None, "a_0001": None, "a": CT}, r"holds no image named .*there is a\.nii\.gz"),
+    "no channel number": ({"a_0000": None, "a_0001": None, "a": CT}, r"holds no image named .*it has a\.nii\.gz"),
     "one without": ({"b": CT}, r"holds b\.nii\.gz, which is not named as CASE_0000"),
-    "a channel missing": ({"a_0001": None}, r"a_0001\.nii\.gz is missing; the model needs 2 channels"),
+    "a channel missing": ({"a_0001": None}, r"a_0001\.nii\.gz is missing, but the model needs 2 channels"),
     "no Hounsfield units": ({"a_0001": CT + 1024}, r"a_0001\.nii\.gz: .*intercept is probably lost"),
     "NaN": ({"a_0001": np.where(CT > 90, np.nan, CT).astype(np.float32)}, "voxels are NaN"),
-    "another grid": ({"a_0001": as_image(CT, origin_mm=(0, 0, 0))}, r"a_0001\.nii\.gz lies on another grid.*origin"),
+    "another grid": ({"a_0001": as_image(CT, origin_mm=(0, 0, 0))}, r"a_0001\.nii\.gz is on another grid.*origin"),
 }
 
 
@@ -54,7 +54,7 @@ def test_other_endings_and_damage(dataset, tmp_path):
     with pytest.raises(UserError, match=r"a_0001\.nii\.gz: it is damaged"):
         require_images(tmp_path / "in", dataset)
     write(CT, tmp_path / "nii" / "a_0000.nii")
-    with pytest.raises(UserError, match=r"no image named CASE_0000\.nii\.gz \(there is a_0000\.nii\)"):
+    with pytest.raises(UserError, match=r"no image named CASE_0000\.nii\.gz \(it has a_0000\.nii\)"):
         require_images(tmp_path / "nii", dataset)
 
 

@@ -67,7 +67,7 @@ def test_file_systems_without_links_are_told_to_copy(own, tmp_path, livseg, monk
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
     command = ("convert", "folder", own, "--id", 3, "--cv-folds", 2, "--out", tmp_path / "raw", "--workers", 1)
-    assert "takes no symbolic links" in livseg(*command)[1]
+    assert "does not support symbolic links" in livseg(*command)[1]
     assert livseg(*command, "--copy")[0] == 0
 
 
@@ -78,7 +78,7 @@ def test_file_systems_without_links_are_told_to_copy(own, tmp_path, livseg, monk
         ("image,label\n", "has no rows below its header"),
         ("image,label,part\nimages/a.nii.gz,labels/a.nii.gz,val\n", "part is 'val', but must be train or test"),
         ("image,label,part\nimages/a.nii.gz,,train\n", "a training case needs a label"),
-        ("image,label\n,labels/a.nii.gz\n", "line 2: no image given"),
+        ("image,label\n,labels/a.nii.gz\n", "line 2: no image is given"),
     ],
 )
 def test_tables_of_cases(own, text, message):
@@ -140,7 +140,7 @@ def test_ircadb_sources(tmp_path):
     shutil.rmtree(patient / "MASKS_DICOM")
     save_slices(slices, patient / "MASKS_DICOM/liver")
     save_slices(slices[:5], patient / "MASKS_DICOM/livertumor")
-    with pytest.raises(UserError, match=r"mask livertumor has shape \(5, 40, 48\), liver has \(12, 40, 48\)"):
+    with pytest.raises(UserError, match=r"mask livertumor has shape \(5, 40, 48\), but the liver has \(12, 40, 48\)"):
         ircadb.PatientMasks(patient).read()
     shutil.copytree(patient, tmp_path / "zipped")
     (tmp_path / "3Dircadb1.1.zip").write_bytes(b"")
@@ -156,7 +156,7 @@ def test_volumes_that_are_no_volumes(tmp_path):
         (tmp_path / "a.mat").write_text("x")
         read_volume(tmp_path / "a.mat")
     (tmp_path / "gone.nii").symlink_to(tmp_path / "nowhere.nii")
-    with pytest.raises(UserError, match="a link to something that is gone"):
+    with pytest.raises(UserError, match="the file behind this link is gone"):
         read_volume(tmp_path / "gone.nii")
 
 
@@ -203,7 +203,7 @@ def test_several_frames_in_a_plain_ct_file(tmp_path):
     for one in slices:
         one.NumberOfFrames, one.PixelData = 2, one.PixelData * 2
     save_slices(slices, tmp_path)
-    with pytest.raises(UserError, match=r"holds pixels of shape \(2, 40, 48\); one gray slice was expected"):
+    with pytest.raises(UserError, match=r"holds pixels of shape \(2, 40, 48\), but a CT slice is one gray picture"):
         read_series(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_a_zip_that_does_not_fit_on_the_disk(tmp_path, monkeypatch):
     [
         ("case,a,b\n", None, "has no rows below its header"),
         ("case,a,b\nx,a.nii,a.nii\nx,a.nii,a.nii\n", None, "case x is there twice"),
-        ("case,a,b\nx,a.nii,a.nii\n", "c", "--primary c: .* has the phases a, b"),
+        ("case,a,b\nx,a.nii,a.nii\n", "c", "--primary c: there is no such phase in .*; it has a, b"),
         ("case,a,b\nx,a.nii,c.nii\n", None, r"line 2: .*c\.nii does not exist"),
     ],
 )
@@ -257,9 +257,9 @@ def test_tumor_center_of_a_table_needs_both_labels(tmp_path, livseg):
     assert "tumor-center alignment needs the labels of both phases" in livseg(*command)[1]
     (tmp_path / "t.csv").write_text("\n".join(["case,a,b,label,label_b", *(f"{row},l.nii" for row in rows)]))
     status, printed = livseg(*command)
-    assert status == 0 and "tumor-center (uses ground truth)" in printed
+    assert status == 0 and "tumor-center (uses reference labels)" in printed
     record = json.loads((tmp_path / "Dataset004_LiverPhases/conversion.json").read_text())["cases"][0]
-    assert record["phase_1"]["uses_ground_truth"] and "uses ground truth" in record["notes"][0]
+    assert record["phase_1"]["uses_ground_truth"] and "in the reference labels" in record["notes"][0]
 
 
 def test_output_names(tmp_path, livseg):

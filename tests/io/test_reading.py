@@ -72,7 +72,7 @@ HEADERS = {  # fields, and the words of the refusal, or of the note behind NOTED
     "metres": ({"xyzt_units": 1}, "xyzt_units 1"),
     "no unit": ({"xyzt_units": 0}, SAME),
     "origin NaN": (NO_PLACE, "qoffset and srow are NaN or infinite, so the origin"),
-    "sform NaN": ({"srow_x": (-0.7, 0, 0, NAN)}, NOTED + "the qform was taken"),
+    "sform NaN": ({"srow_x": (-0.7, 0, 0, NAN)}, NOTED + "the qform was used"),
     "qform NaN": ({"qoffset": (NAN,) * 3}, SAME),
     "quaternion NaN": ({"quatern": (NAN, 0, 1), "sform_code": 0}, "quatern are NaN"),
     "quaternion by rounding": ({"quatern": (0, 0, 1.00001), "sform_code": 0}, SAME),
@@ -92,7 +92,7 @@ HEADERS = {  # fields, and the words of the refusal, or of the note behind NOTED
     "bitpix wrong": ({"bitpix": 8}, "bitpix is 8, but datatype 4 has 16 bits"),
     "vox_offset NaN": ({"vox_offset": NAN}, "vox_offset is nan"),
     "sizeof_hdr": ({"sizeof_hdr": 0}, "sizeof_hdr"),
-    "magic": ({"magic": b"xyz\0"}, "holds no NIfTI"),
+    "magic": ({"magic": b"xyz\0"}, "not a NIfTI file"),
 }
 
 
@@ -201,7 +201,7 @@ DAMAGED = {  # how, the words, and whether it is damaged
     ),
     "cut": (lambda p: cut(write(CT, p / "a.nii")), "it ends after", True),
     "cut, called packed": (lambda p: cut(write(CT, p / "b.nii").rename(p / "a.nii.gz")), "it ends after", True),
-    "text": (lambda p: text(p / "a.nii.gz"), "damaged or no volume at all.*begins with b'<html>", True),
+    "text": (lambda p: text(p / "a.nii.gz"), "damaged, or not a NIfTI file.*begins with b'<html>", True),
     "NaN": (lambda p: write(np.where(CT > 90, np.nan, CT).astype(np.float32), p / "a.nii.gz"), "voxels are NaN", False),
     "NaN, in capitals": (
         lambda p: write(np.where(CT > 90, np.nan, CT).astype(np.float32), p / "b.nii.gz").rename(p / "a.NII.GZ"),
@@ -253,7 +253,7 @@ def test_a_folder_of_volumes_is_named_as_one(tmp_path):
     for name in ("a_0000.nii.gz", "b_0000.NII.GZ"):
         write(CT, tmp_path / "imagesTs/x.nii.gz").rename(tmp_path / "imagesTs" / name)
         (tmp_path / "imagesTs" / f"._{name}").write_bytes(bytes(200))
-    with pytest.raises(UserError, match=r"holds 2 volumes, no DICOM series.*imagesTs/\*\.nii\.gz"):
+    with pytest.raises(UserError, match=r"holds 2 volumes and no DICOM series.*imagesTs/\*\.nii\.gz"):
         read_ct(tmp_path / "imagesTs")
 
 

@@ -41,8 +41,8 @@ def test_mistakes_go_and_scores_rise(phantoms, tmp_path, capsys):
     assert main(["postprocess", "tune", "-m", str(phantoms), "--workers", "1", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "6 validation cases of folds 0, 1" in printed
-    assert "(as predicted)" in printed and "so they flatter" in printed
-    assert "On left-out folds, with the steps that the others choose: +0." in printed
+    assert "(as predicted)" in printed and "These gains are optimistic" in printed
+    assert "On held-out folds, with the rules that the others choose: +0." in printed
     record = json.loads((phantoms / FILE).read_text())
     assert record["steps"][0] == {"step": "largest-liver"} and record["steps"][-1]["step"] == "smallest-lesion"
     assert record["n_cases"] == 6 and record["folds"] == ["0", "1"]
@@ -167,7 +167,7 @@ def test_an_unwritable_model_folder_is_said_before_the_work(capsys):
             '{"schema": "nnunet_livseg.postprocessing/9", "steps": []}',
             "has the format 'nnunet_livseg.postprocessing/9'",
         ),
-        ('{"schema": "nnunet_livseg.postprocessing/1", "steps": [{"step": "x"}]}', "there is no step 'x'"),
+        ('{"schema": "nnunet_livseg.postprocessing/1", "steps": [{"step": "x"}]}', "there is no rule 'x'"),
     ],
 )
 def test_a_record_that_cannot_be_understood_is_explained(tmp_path, text, message):

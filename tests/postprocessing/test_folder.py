@@ -173,7 +173,7 @@ def test_fractions_are_no_labels(tmp_path):
 def test_folders_without_label_maps_are_named(tmp_path):
     with pytest.raises(UserError, match="there is no label map in"):
         run(tmp_path)
-    with pytest.raises(UserError, match="nowhere is not a folder of label maps"):
+    with pytest.raises(UserError, match=r"nowhere is not a folder\.\n  Give the folder of predicted label maps"):
         run(tmp_path / "nowhere")
 
 

@@ -215,13 +215,13 @@ def test_touching_is_what_tumor_in_liver_asks_for_without_a_number():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("larges-liver", "there is no step 'larges-liver'. Did you mean largest-liver"),
-        ("smallest-lesion", r"'smallest-lesion' cannot be read. It is written smallest-lesion=NUMBER \(volume_mm3\)"),
+        ("larges-liver", "there is no rule 'larges-liver'. Did you mean largest-liver"),
+        ("smallest-lesion", r"'smallest-lesion' cannot be read.\n  Write smallest-lesion=NUMBER \(volume_mm3\)"),
         ("smallest-lesion=ten", r"'smallest-lesion=ten' cannot be read"),
-        ("largest-liver=3", "written largest-liver, without a number"),
-        ("smallest-lesion=0", "a volume in mm3 is above 0, but this is 0"),
-        ("smallest-lesion=nan", "a volume in mm3 is above 0, but this is nan"),
-        ("tumor-in-liver=1.5", "a share of the surface is a number from 0 to 1, but this is 1.5"),
+        ("largest-liver=3", "Write largest-liver, without a number"),
+        ("smallest-lesion=0", "the volume is 0 mm3; give a number above 0"),
+        ("smallest-lesion=nan", "the volume is nan mm3; give a number above 0"),
+        ("tumor-in-liver=1.5", "the share of the surface is 1.5; give a number from 0 to 1"),
     ],
 )
 def test_wrong_steps_are_explained(text, message):

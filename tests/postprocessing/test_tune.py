@@ -227,7 +227,7 @@ def test_nnunets_own_postprocessing_is_named_with_the_order(training, functions,
     own.parent.mkdir()
     own.write_text(json.dumps({"postprocessing_fns": functions}))
     notes = " ".join(tune(folder).notes)
-    assert ("use one of them; where you use both, nnU-Net's comes first" in notes) == named
+    assert ("use one of them. If you use both, apply nnU-Net's first" in notes) == named
 
 
 @pytest.mark.parametrize("content", ['{"postprocessing_fns": ', "[]"])

@@ -1,4 +1,4 @@
-"""Reports on dark screens: words and marks stand out, and paper stays white, in a real browser."""
+"""Reports on light and dark screens: words and marks stand out, and paper stays white, in a real browser."""
 
 import re
 
@@ -59,12 +59,25 @@ def test_contrast_by_hand():
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # the gray that just fails
 
 
-def test_words_and_marks_stand_out_on_a_dark_screen(browser, drawn):
-    browser.open(drawn, dark=True)
+def test_words_in_a_series_color_stand_out_from_white():
+    """Without a browser: Bland-Altman plots name their lines in the lines' color."""
+    drawn = charts.bland_altman([(12.0, 10.0, "a"), (24.0, 20.0, "b")], unit="ml")
+    colors = {page.PALETTE[int(number)] for number in re.findall(r"<text[^>]*var\(--series-(\d)\)", drawn)}
+    assert colors and all(contrast(color, "#ffffff") >= 4.5 for color in colors)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_words_stand_out(browser, drawn, dark):
+    browser.open(drawn, dark=dark)
     words = browser.value(WORDS)
     assert {"Report", "Skipped", "bias", "1", " ± 0.1", "2 inf", "a note", "fact"} <= {text for text, *_ in words}
-    assert max(luminance(ground) for *_, ground in words) < 0.03
+    grounds = [luminance(ground) for *_, ground in words]
+    assert max(grounds) < 0.03 if dark else min(grounds) > 0.9
     assert [word for word in words if contrast(*word[1:]) < 4.5] == []
+
+
+def test_marks_stand_out_on_a_dark_screen(browser, drawn):
+    browser.open(drawn, dark=True)
     ground = browser.value("getComputedStyle(document.body).backgroundColor")
     series = browser.value(SERIES)
     assert len(set(series)) == len(page.PALETTE)
@@ -101,6 +114,5 @@ def test_a_patients_report_is_dark_around_pictures_that_stay(browser, tmp_path, 
     for dark in (False, True):
         browser.open(path, dark=dark)
         shown.append(browser.value(pictures))
+        assert [word for word in browser.value(WORDS) if contrast(*word[1:]) < 4.5] == []
     assert shown[0] == shown[1] and len(shown[0]) > 2
-    words = browser.value(WORDS)
-    assert [word for word in words if contrast(*word[1:]) < 4.5] == []

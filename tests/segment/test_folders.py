@@ -151,7 +151,7 @@ def test_one_ct_that_breaks_nnunet_keeps_no_other_from_being_segmented(model, tm
     loud = write(as_image(hu.astype(np.float32) * 1e6), tmp_path / "loud.nii.gz")  # overflows half precision
     good = write(as_image(hu), tmp_path / "good.nii.gz")
     assert livseg(loud, good, "-m", model, "-o", tmp_path / "out", *FAST) == 1
-    assert "answers infinity for this CT" in capsys.readouterr().err
+    assert "predicts infinite values for this CT" in capsys.readouterr().err
     assert (tmp_path / "out" / "good" / RECORD).exists()
 
 
@@ -345,8 +345,8 @@ def test_a_full_disk_leaves_no_result(ct, model, tmp_path, capsys):
         (["CT", "-m", "MODEL", "-o", "CT"], "is a file"),
         (["CT", "-m", "MODEL", "-o", "out", "-step_size", "0"], "the step size is 0"),
         (["CT", "CT", "-m", "MODEL", "-o", "out", "--name", "x"], "--name names one result"),
-        (["CT", "-m", "MODEL", "-o", "out", "--series", "3"], "one volume file: there is no series '3'"),
-        (["CT", "-m", "MODEL", "-o", "out", "--liver-model", "RESULTS"], "is no trained model"),
+        (["CT", "-m", "MODEL", "-o", "out", "--series", "3"], "one volume file, so there is no series '3'"),
+        (["CT", "-m", "MODEL", "-o", "out", "--liver-model", "RESULTS"], "is not a model folder"),
     ],
 )
 def test_messages(args, message, ct, model, tmp_path, capsys, monkeypatch):

@@ -189,7 +189,7 @@ def test_a_model_that_writes_liver_over_tumor_is_refused(tmp_path):
 def test_a_copied_fold_is_named(tmp_path):
     model = make_model(tmp_path)
     (model / "fold_0").rename(model / "fold_0_old")
-    with pytest.raises(UserError, match="fold_0_old has it, but is no name of a fold"):
+    with pytest.raises(UserError, match="fold_0_old has it, but is not the name of a fold"):
         Segmenter(model, device="cpu")
 
 
@@ -208,7 +208,7 @@ def test_two_phases_are_two_channels_of_one_ct(tmp_path):
     assert np.array_equal(labels_of(result), labels)
     with pytest.raises(UserError, match=r"has 1 channel\(s\).*trained on 2 \(CT, CT\)"):
         segment(as_image(hu), model, device="cpu")
-    with pytest.raises(UserError, match=r"(?s)channel 1 lies on another grid.*from -17, -23, -110 mm.*livseg align"):
+    with pytest.raises(UserError, match=r"(?s)channel 1 is on another grid.*from -17, -23, -110 mm.*livseg align"):
         segment((as_image(hu), as_image(hu, origin_mm=(0, 0, 0))), model, device="cpu")
 
 
@@ -224,7 +224,7 @@ def test_the_liver_first_keeps_the_other_model_from_looking_elsewhere(tmp_path, 
     result = segment(as_image(hu), model, device="cpu", quality="fast", liver_model=liver)
     assert np.array_equal(labels_of(result), labels)
     assert mode in result.provenance.settings["liver first"]
-    with pytest.raises(UserError, match=r"(?s)cut to the liver.*--liver-model"):
+    with pytest.raises(UserError, match=r"(?s)cropped to the liver.*--liver-model"):
         segment(as_image(hu), model, device="cpu")
 
 
@@ -305,7 +305,7 @@ def test_wrong_wishes_are_explained(model, options, message):
         (drawing()[0], {"spacing_mm": (1, 0, 1)}, r"spacing_mm is \(1, 0, 1\)"),
         (np.clip(drawing()[0], 0, 255), {"spacing_mm": SPACING_MM}, r"windowed gray picture"),
         (sitk.Image(8, 8, sitk.sitkInt16), {}, r"a CT is a volume of several slices"),
-        ({"ct": 1}, {}, r"a dict is no CT"),
+        ({"ct": 1}, {}, r"cannot read a CT from an object of type dict"),
         ((), {}, r"no image was given"),
     ],
 )
@@ -348,7 +348,7 @@ def test_a_network_that_answers_infinity(tmp_path, uncertainty):
     checkpoint = torch.load(path, weights_only=False)
     checkpoint["network_weights"]["lines.bias"][1] = 1e6  # above the largest half-precision number
     torch.save(checkpoint, path)
-    with pytest.raises(UserError, match="answers infinity for this CT"):
+    with pytest.raises(UserError, match="predicts infinite values for this CT"):
         segment(as_image(drawing()[0]), model, device="cpu", quality="fast", crop=False, uncertainty=uncertainty)
 
 

@@ -19,9 +19,7 @@ FLAT = np.full((4, 512, 512), -1000, np.int16)
 def test_channels_whose_corners_lie_apart_are_refused(other):
     """0.009 mm per pixel and half a degree look like rounding, but add up to 6 and 3 mm at the far corner."""
     first = as_image(FLAT, spacing_mm=(2, 0.7, 0.7))
-    with pytest.raises(
-        UserError, match=r"channel 1 lies on another grid than channel 0 .*corners up to [\d.]+ mm apart"
-    ):
+    with pytest.raises(UserError, match=r"channel 1 is on another grid than channel 0 .*corners up to [\d.]+ mm apart"):
         read_ct((first, as_image(FLAT, **{"spacing_mm": (2, 0.7, 0.7)} | other)))
 
 
@@ -41,10 +39,10 @@ def test_options_of_dicom_are_refused_for_volumes(tmp_path, kind):
     given = {"file": write(image, tmp_path / "ct.nii.gz"), "image": image, "array": sitk.GetArrayFromImage(image)}[kind]
     options = {"spacing_mm": SPACING_MM} if kind == "array" else {}
     with pytest.raises(
-        UserError, match=r"is one volume.*, whose values are taken as they are: the intercept -1024 is for"
+        UserError, match=r"is one volume.*, whose values are used as they are: the intercept -1024 is for"
     ):
         read_ct(given, intercept=-1024, **options)
-    with pytest.raises(UserError, match=r"is one volume.*: there is no series '3' to choose in it"):
+    with pytest.raises(UserError, match=r"is one volume.*, so there is no series '3' to choose"):
         read_ct(given, series=3, **options)
     nothing_to_fill = read_ct(given, series=None, intercept=None, interpolate=True, **options)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(nothing_to_fill.image), ct_array())
@@ -54,5 +52,5 @@ def test_options_that_would_mean_nothing_are_refused():
     """A misspelled option, and a voxel size for an image that has its own."""
     with pytest.raises(TypeError, match="intercpt"):
         read_ct(as_image(ct_array()), intercpt=-1024)
-    with pytest.raises(UserError, match="spacing_mm is for an array"):
+    with pytest.raises(UserError, match="spacing_mm is for arrays"):
         read_ct(as_image(ct_array()), spacing_mm=SPACING_MM)

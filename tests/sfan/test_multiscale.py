@@ -148,7 +148,7 @@ def test_a_model_folder_goes_to_nnunets_command_for_it(monkeypatch, tmp_path, ca
     assert called == [True]
     for options, message in (
         (["-i", "nowhere", "-m", str(model)], "there is no folder nowhere"),
-        (["-i", str(tmp_path), "-m", str(tmp_path)], "is no trained model: it has no plans.json"),
+        (["-i", str(tmp_path), "-m", str(tmp_path)], "is not a model folder: it has no plans.json"),
         (["-i", str(tmp_path), "-m", str(model), "-f", "9"], "of fold 9; trained: fold_0"),
         (["-i", str(tmp_path), "-m", str(model), "-device", "tpu"], "there is no device tpu here"),
     ):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_livseg.evaluation.statistics import holm, paired_tests
+from nnunet_livseg.report.page import PALETTE
 from nnunet_livseg.study.job_state import checkpoints_of, note_prediction
 from nnunet_livseg.study.study_file import read_study
 from nnunet_livseg.study.study_jobs import plan_study
@@ -108,7 +109,9 @@ def _the_page_the_figures_and_latex_show_it(out):
     tex = (out / f"table_{DATASET}.tex").read_text()
     assert tex.startswith(r"\begin{tabular}{lr") and r"liver Dice [\%]" in tex and tex.count(r"\\") == 4
     assert r"\textbf{$+$" in tex
-    assert (out / "figures" / f"{DATASET}_learning_curves.svg").read_text().startswith("<svg ")
+    curves = (out / "figures" / f"{DATASET}_learning_curves.svg").read_text()
+    assert curves.startswith("<svg ") and PALETTE[1] in curves  # colors of its own: no page gives it any
+    assert not [path.name for path in (out / "figures").iterdir() if "var(" in path.read_text()]
 
 
 def predicted_test_cases(place, plan):

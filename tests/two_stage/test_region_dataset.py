@@ -86,7 +86,7 @@ def test_wrong_arguments(drawn, tmp_path):
     with pytest.raises(UserError, match=r"InLiver is not a name for nnU-Net.*DatasetNNN_Name"):
         write(drawn, tmp_path / "InLiver")
     out = tmp_path / "Dataset302_InLiver"
-    with pytest.raises(UserError, match="there is no mode 'box' of cutting to the liver; known are crop, mask"):
+    with pytest.raises(UserError, match="there is no crop mode 'box'; known are crop, mask"):
         write(drawn, out, LiverCrop("box"))
     with pytest.raises(UserError, match="the margin around the liver is -1 mm"):
         write(drawn, out, LiverCrop(margin_mm=-1))

@@ -127,7 +127,7 @@ def test_livers_at_another_place_are_refused(tmp_path):
     moved.SetOrigin((-10.0, 20.0, 301.0))
     rounded.SetOrigin((-10.0, 20.0, 300.001))
     for labels in (flipped, coarser, moved):
-        with pytest.raises(UserError, match=r"x\.nii\.gz does not lie where its image lies"):
+        with pytest.raises(UserError, match=r"x\.nii\.gz is not on the grid of its image"):
             liver_of(labels, {1, 2}, image, path=path)
     np.testing.assert_array_equal(liver_of(rounded, {1, 2}, image, path=path), drawing() > 0)
 

@@ -141,7 +141,7 @@ def _livers(mask: sitk.Image | None, other_mask: sitk.Image | None) -> tuple[sit
     if mask is None or other_mask is None:
         return None
     if not sitk.GetArrayViewFromImage(other_mask).any():
-        raise UserError("the liver mask of the other phase is empty. Leave it out, or give the right one.")
+        raise UserError("the liver mask of the other phase is empty. Omit it, or give the right one.")
     return mask, other_mask
 
 
@@ -150,7 +150,10 @@ def _transforms(scans: _Scans, method: str, labels, livers) -> dict[str, sitk.Tr
     transforms = {"none": sitk.Transform(3, sitk.sitkIdentity)}
     if method == TUMOR_CENTER:
         if labels is None:
-            raise UserError("tumor-center alignment needs the reference labels of both phases.")
+            raise UserError(
+                "tumor-center alignment needs the reference labels of both phases.\n"
+                "  Give them with --labels or in the table's columns, or use --method rigid."
+            )
         transforms[method] = tumor_center_shift(*labels)
     elif method != "none":
         transforms["rigid"] = rigid(scans.fixed, scans.moving, scans.where, _start(scans))
@@ -178,7 +181,10 @@ def _region(primary: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
         body = ndimage.binary_opening(sitk.GetArrayViewFromImage(primary) > BODY_HU, iterations=2)
         parts, count = ndimage.label(body)
         if not count:
-            raise UserError("the primary phase shows no body (nothing above -100 HU).")
+            raise UserError(
+                f"the primary phase shows no body: nothing is above {BODY_HU:g} HU.\n"
+                "  Check that its values are Hounsfield units."
+            )
         return parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
     if mask.GetSize() != primary.GetSize():
         raise UserError(
@@ -187,7 +193,7 @@ def _region(primary: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
         )
     liver = sitk.GetArrayViewFromImage(mask) > 0
     if not liver.any():
-        raise UserError("the liver mask is empty.")
+        raise UserError("the liver mask is empty. Omit it, or give the right one.")
     distance_mm = ndimage.distance_transform_edt(~liver, sampling=primary.GetSpacing()[::-1])
     return distance_mm <= _MARGIN_MM
 

@@ -122,6 +122,7 @@ def _executed(method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: s
     except RuntimeError as error:
         if "overlap" in str(error) or "valid points" in str(error):
             raise UserError(
-                "the two scans do not overlap enough to be registered. Are they of the same patient and body part?"
+                "the two phases overlap too little to be registered.\n"
+                "  Check that both show the same patient and body part."
             ) from error
         raise

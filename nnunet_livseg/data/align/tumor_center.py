@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR, TUMOR
 
-USES_GROUND_TRUTH = "aligned by the tumors' centers in the reference labels: uses ground truth, for replication only"
+USES_GROUND_TRUTH = "aligned by the tumors' centers in the reference labels, which is for replication only"
 _TUMOR = LIVER_AND_TUMOR[TUMOR]
 
 
@@ -26,7 +26,7 @@ def tumor_center_shift(label: sitk.Image, other_label: sitk.Image) -> sitk.Trans
         if not len(indices):
             raise UserError(
                 f"the {name} phase's label holds no tumor (value {_TUMOR}), so there is no center to align.\n"
-                "  Use rigid registration for this case."
+                "  Use --method rigid for this case."
             )
         centers.append(np.array(one.TransformContinuousIndexToPhysicalPoint(indices.mean(axis=0)[::-1].tolist())))
     return sitk.TranslationTransform(3, (centers[1] - centers[0]).tolist())

@@ -106,7 +106,10 @@ def _add_phase(
     labels = None
     if settings.align == TUMOR_CENTER:
         if label is None or len(case.phase_labels) < channel:
-            raise UserError(f"{source.path}: tumor-center alignment needs the labels of both phases.")
+            raise UserError(
+                f"{source.path}: tumor-center alignment needs the labels of both phases.\n"
+                "  Add them to the table, or use --method rigid."
+            )
         labels = label, case.phase_labels[channel - 1].read().image
     other_source = case.phase_masks[channel - 1] if case.phase_masks else None
     mask, other_mask = (found.read().image if found else None for found in (case.mask, other_source))
@@ -182,7 +185,7 @@ def _link(source: Path, path: Path) -> None:
         temporary.symlink_to(source)
     except OSError as error:
         raise UserError(
-            f"{path}: this file system takes no symbolic links ({error.strerror}).\n  Use --copy."
+            f"{path}: this file system does not support symbolic links ({error.strerror}).\n  Use --copy."
         ) from error
     temporary.replace(path)
 

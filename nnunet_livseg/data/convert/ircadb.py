@@ -26,6 +26,7 @@ from nnunet_livseg.imaging.images import LoadedImage
 
 _PATIENT = re.compile(r"3Dircadb1\.(\d+)(\.zip)?", re.IGNORECASE)
 _TUMOR = re.compile(r"(liver[ _]?)?tumou?rs?[ _]?\d*|livertumou?rs?\w*", re.IGNORECASE)
+_UNPACK = "Unpack the patient's archive again."
 _LIVER_FINDING = re.compile(r"liver(?!$).*|meta.*", re.IGNORECASE)
 
 
@@ -56,7 +57,9 @@ def find(source: Path) -> SourceDataset:
         "IRCADb",
         "3D-IRCADb-01, IRCAD Strasbourg (Soler et al.): liver and merged liver tumors",
         "CC BY-NC-ND 4.0",
-        remarks=("3D-IRCADb-01 is part of LiTS (cases 28 to 47): never test on one what was trained on the other.",),
+        remarks=(
+            "3D-IRCADb-01 is part of LiTS (cases 28 to 47): never test a model on one if it was trained on the other.",
+        ),
     )
 
 
@@ -94,7 +97,9 @@ class PatientMasks:
             for name in tumors:
                 mask, _ = _read_mask(structures[name])
                 if mask.shape != labels.shape:
-                    raise UserError(f"{self.path}: mask {name} has shape {mask.shape}, liver has {labels.shape}.")
+                    raise UserError(
+                        f"{self.path}: mask {name} has shape {mask.shape}, but the liver has {labels.shape}. {_UNPACK}"
+                    )
                 labels[mask] = LIVER_AND_TUMOR["tumor"]
         merged = [f"masks merged: liver, {', '.join(tumors)}" if tumors else "mask: liver; no tumor masks"]
         return LoadedImage(_on(geometry, labels), merged + [f"mask {name} not merged" for name in others])
@@ -111,7 +116,7 @@ def _part(patient: Path, name: str) -> Iterator[Path]:
             path for path in sorted(folder.rglob("*")) if path.name.lower() in (name.lower(), f"{name.lower()}.zip")
         ]
         if not parts:
-            raise UserError(f"{patient} holds neither {name} nor {name}.zip. Unpack the patient's archive again.")
+            raise UserError(f"{patient} holds neither {name} nor {name}.zip. {_UNPACK}")
         with opened_folder(parts[0]) as opened:
             yield opened
 
@@ -120,13 +125,13 @@ def _read_mask(folder: Path) -> tuple[np.ndarray, sitk.Image]:
     """A structure's mask ``(z, y, x)`` and an image with its geometry; any value above 0 is inside."""
     slices = [one for path in sorted(folder.iterdir()) if path.is_file() for one in read_slices(path)]
     if not slices:
-        raise UserError(f"mask folder {folder.name} holds no DICOM images.")
+        raise UserError(f"mask folder {folder.name} holds no DICOM images. {_UNPACK}")
     try:
         geometry = stack(slices)
     except UserError as error:
-        raise UserError(f"mask {folder.name}: {error}.") from error
+        raise UserError(f"mask {folder.name}: {error}. {_UNPACK}") from error
     if geometry.irregular:
-        raise UserError(f"mask {folder.name}: {geometry.irregular}.")
+        raise UserError(f"mask {folder.name}: {geometry.irregular}. {_UNPACK}")
     reader = PixelReader(intercept=0, padding_hu=None)
     planes = [reader.read(slices[index]) for index in geometry.order]
     image = sitk.GetImageFromArray(np.zeros((1, 1, 1), np.uint8))

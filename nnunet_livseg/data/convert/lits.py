@@ -55,6 +55,7 @@ def find(source: Path) -> SourceDataset:
         "CC BY-NC-ND 4.0",
         remarks=(
             "LiTS publishes no patient table: each volume is taken as one patient.",
-            "LiTS 28 to 47 are 3D-IRCADb-01, and MSD Task03 is LiTS: never test on one what was trained on another.",
+            "LiTS 28 to 47 are 3D-IRCADb-01, and MSD Task03 is LiTS: never test a model on one if it was trained on"
+            " another.",
         ),
     )

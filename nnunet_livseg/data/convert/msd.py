@@ -40,7 +40,7 @@ def find(source: Path) -> SourceDataset:
         "Medical Segmentation Decathlon, Task03 Liver (Antonelli et al., arXiv:2106.05735)",
         str(listed.get("licence") or "CC BY-SA 4.0"),
         label_map=_label_map(folder / "dataset.json", listed["labels"]),
-        remarks=("MSD Task03 is LiTS: never test on one what was trained on the other.",),
+        remarks=("MSD Task03 is LiTS: never test a model on one if it was trained on the other.",),
     )
 
 

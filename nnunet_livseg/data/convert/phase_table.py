@@ -34,14 +34,18 @@ def find(table: Path, primary: str | None = None) -> SourceDataset:
             f"{table} needs a column for each of at least two phases; it has: {', '.join(columns) or 'none'}."
         )
     if primary and primary not in phases:
-        raise UserError(f"--primary {primary}: {table} has the phases {', '.join(phases)}.")
+        raise UserError(f"--primary {primary}: there is no such phase in {table}; it has {', '.join(phases)}.")
     primary = primary or phases[0]
     ordered = [primary, *(name for name in phases if name != primary)]
     cases = [_case(table, row.line, row.values, ordered) for row in found.rows]
     names = [case.identifier for case in cases]
     if not cases or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
-        raise UserError(f"{table}: case {twice} is there twice." if twice else f"{table} has no rows below its header.")
+        raise UserError(
+            f"{table}: case {twice} is there twice.\n  Rename one, or remove it."
+            if twice
+            else f"{table} has no rows below its header.\n  Write one row for each case."
+        )
     description = f"Multi-phase liver CT ({', '.join(ordered)}), phases aligned to {primary}"
     return SourceDataset(cases, "LiverPhases", description, "not stated", phases=tuple(ordered))
 
@@ -50,7 +54,7 @@ def _case(table: Path, line: int, row: dict[str, str], phases: list[str]) -> Sou
     def volume(column: str, *, required: bool = False) -> FileVolume | None:
         name = row.get(column)
         if not name and required:
-            raise UserError(f"{table}, line {line}: no file for phase {column!r}. Leave out the row, or give the file.")
+            raise UserError(f"{table}, line {line}: no file for phase {column!r}. Give the file, or remove the row.")
         if name and not (table.parent / name).is_file():
             raise UserError(
                 f"{table}, line {line}: {table.parent / name} does not exist. Paths are relative to the table."

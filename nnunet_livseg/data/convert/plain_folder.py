@@ -58,7 +58,10 @@ def _from_folder(source: Path) -> list[SourceCase]:
         )
     unseen = sorted(set(labels) - set(images))
     if unseen:
-        raise UserError(f"{labels[unseen[0]]} has no image of the same name in {folders['images'][0]}.")
+        raise UserError(
+            f"{labels[unseen[0]]} has no image of the same name in {folders['images'][0]}."
+            " Names must be equal, or use a CSV table."
+        )
     return [
         SourceCase(_clean(name), _clean(name), _image(images[name], labels[name]), LabelFile(labels[name]))
         for name in sorted(images)
@@ -94,7 +97,7 @@ def _is_study(folder: Path) -> bool:
 def _from_table(table: Path) -> list[SourceCase]:
     found = read_csv(table, required=("image", "label"), known=("case", "patient", "part"))
     if not found.rows:
-        raise UserError(f"{table} has no rows below its header.")
+        raise UserError(f"{table} has no rows below its header.\n  Write one row for each case.")
     return [_row(table, row.line, row.values) for row in found.rows]
 
 
@@ -103,9 +106,9 @@ def _row(table: Path, line: int, row: dict[str, str]) -> SourceCase:
     if part not in ("train", "test"):
         raise UserError(f"{table}, line {line}: part is {part!r}, but must be train or test.")
     if part == "train" and not row["label"]:
-        raise UserError(f"{table}, line {line}: a training case needs a label.")
+        raise UserError(f"{table}, line {line}: a training case needs a label. Give it, or write test as its part.")
     if not row["image"]:
-        raise UserError(f"{table}, line {line}: no image given.")
+        raise UserError(f"{table}, line {line}: no image is given. Give it, or remove the row.")
     image = table.parent / row["image"]
     label = table.parent / row["label"] if row["label"] else None
     for path in filter(None, (image, label)):

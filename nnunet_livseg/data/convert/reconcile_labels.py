@@ -70,13 +70,13 @@ def label_on_image(image: sitk.Image, label: sitk.Image, name: str) -> tuple[sit
         if shift_mm <= _EXACT_MM:
             return label, ""
         label.CopyInformation(image)
-        return label, f"label header differed by rounding ({shift_mm:.3f} mm); the image's header was taken"
+        return label, f"label header differed by rounding ({shift_mm:.3f} mm); the image's header was used"
     if _is_reordered(image, label):
         label = sitk.Resample(label, image, sitk.Transform(), sitk.sitkNearestNeighbor)
-        return label, "label axes turned to the image's order and direction (no interpolation)"
+        return label, "label reoriented to the image's axes, without interpolation"
     if image.GetSize() == label.GetSize() and _arrays_correspond(image, label):
         label.CopyInformation(image)
-        return label, "label header disagreed with the image's; arrays correspond, the image's header was taken"
+        return label, "label header disagreed with the image's; the arrays correspond, so the image's header was used"
     raise UserError(f"{name}: {_difference(image, label)}")
 
 
@@ -116,8 +116,8 @@ def _difference(image: sitk.Image, label: sitk.Image) -> str:
 
     parts = ", ".join(difference.part for difference in grid_differences(image, label))
     return (
-        "image and label do not lie on one grid, and nothing proves how they belong together;"
-        f" they differ in {parts}.\n"
+        f"image and label are on different grids: they differ in {parts}, and nothing shows how their voxels"
+        " correspond.\n"
         f"  image (x, y, z): {described(image)}\n  label (x, y, z): {described(label)}\n"
-        "  Take the label that was drawn on this image, or resample one of them knowingly."
+        "  Give the label that was drawn on this image, or resample it to the image's grid by nearest neighbor."
     )

@@ -45,7 +45,10 @@ def read_contours(path: Path, dataset) -> NamedSegments:
         names[number] = (label, *meanings.get(number, []))
         contours[number] = [_points_mm(path, label, one) for one in closed]
     if not names:
-        raise UserError(f"{path} is an RT structure set without any closed contour, so it holds no segment.")
+        raise UserError(
+            f"{path} is an RT structure set without any closed contour, so there is no segment in it.\n"
+            "  Give a structure set with contours of the liver."
+        )
     notes = (f"{path.name}: no closed contour in {', '.join(skipped)}",) if skipped else ()
     return NamedSegments(path, names, lambda number, grid: _filled(contours[number], grid, names[number][0], path),
                          notes=notes)  # fmt: skip

@@ -124,7 +124,8 @@ def _axes(slices: Sequence[Slice]) -> np.ndarray:
         raise UserError("the slices lie in different planes (ImageOrientationPatient differs between them)")
     lengths = np.linalg.norm(axes, axis=1)
     if np.abs(lengths - 1).max() > 0.01 or abs(axes[0] @ axes[1]) > 0.01:
-        raise UserError(f"ImageOrientationPatient {np.round(axes.ravel(), 4).tolist()} is no pair of right-angled axes")
+        shown = np.round(axes.ravel(), 4).tolist()
+        raise UserError(f"ImageOrientationPatient {shown} is not a pair of right-angled axes")
     row = axes[0] / lengths[0]
     column = axes[1] - (axes[1] @ row) * row
     return np.stack([row, column / np.linalg.norm(column)])

@@ -57,17 +57,26 @@ class PixelReader:
         if one.frame is not None and stored.ndim == 3:
             stored = stored[one.frame]
         if stored.ndim != 2:
-            raise UserError(f"{one.path.name} holds pixels of shape {stored.shape}; one gray slice was expected.")
+            raise UserError(
+                f"{one.path.name} holds pixels of shape {stored.shape}, but a CT slice is one gray picture.\n"
+                "  Export the series again."
+            )
         return self._dataset, stored
 
     def _rescale(self, one: Slice, dataset) -> tuple[float, float]:
         transformation = _transformation(dataset, one.frame)
         kind = str(transformation.get("RescaleType") or "HU").strip().upper()
         if kind not in ("HU", "US"):  # US: unspecified
-            raise UserError(f"{one.path.name}: RescaleType is {kind!r}, so the values are not Hounsfield units.")
+            raise UserError(
+                f"{one.path.name}: RescaleType is {kind!r}, so the values are not Hounsfield units.\n"
+                "  Choose another series, or export this one in Hounsfield units."
+            )
         slope = self._stated(one, transformation, "RescaleSlope", otherwise=1.0)
         if slope == 0:
-            raise UserError(f"{one.path.name}: RescaleSlope is 0, so all voxels would be equal. The header is damaged.")
+            raise UserError(
+                f"{one.path.name}: RescaleSlope is 0, so all voxels would be equal.\n"
+                "  The header is damaged: export the series again."
+            )
         if self.intercept is not None:
             return slope, float(self.intercept)
         return slope, self._stated(one, transformation, "RescaleIntercept", otherwise=0.0)
@@ -118,8 +127,8 @@ def _number(one: Slice, transformation, keyword: str) -> float | None:
         number = math.nan
     if not math.isfinite(number):
         raise UserError(
-            f"{one.path.name}: {keyword} is {str(value)!r}, not one number, so the stored values cannot be turned into"
-            "\n  Hounsfield units. The header is damaged: export the series again."
+            f"{one.path.name}: {keyword} is {str(value)!r}, not a single number, so the stored values cannot be turned"
+            " into Hounsfield units.\n  The header is damaged: export the series again."
         )
     return number
 
@@ -138,7 +147,10 @@ def _transformation(dataset, frame: int | None):
 def _decoded(one: Slice, dataset) -> np.ndarray:
     """Stored values; where pydicom lacks a decoder, those that SimpleITK's own decoders give."""
     if "PixelData" not in dataset:
-        raise UserError(f"{one.path.name} has no pixel data: the file is truncated, or only the header was exported.")
+        raise UserError(
+            f"{one.path.name} has no pixel data: the file is truncated, or only the header was exported.\n"
+            "  Export the series again."
+        )
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         return dataset.pixel_array

@@ -128,7 +128,7 @@ def _read_pixels(chosen: Series, reader: PixelReader, progress: bool) -> tuple[n
             raise UserError(_different_twins(chosen.key, slices[index]))
         values.append(plane)
         repeated += len(twins)
-    notes = [f"{repeated} repeated slices with the same pixels left out"] if repeated else []
+    notes = [f"{repeated} repeated slices with the same pixels skipped"] if repeated else []
     if any(one.text("LossyImageCompression") == "01" for one in slices):
         notes.append("the slices were compressed with loss at some time")
     floats = any(plane.dtype != np.int16 for plane in values)

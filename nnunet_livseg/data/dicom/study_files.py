@@ -61,7 +61,7 @@ def dicom_files(path: str | Path) -> Iterator[list[Path]]:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise UserError(f"{path} does not exist.")
+        raise UserError(f"{path} does not exist. Correct the path.")
     return path
 
 
@@ -91,17 +91,23 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) 
     for entry in entries:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in entry.filename:
-            raise UserError(f"{archive} holds {entry.filename!r}, which would be written outside its folder. Refused.")
+            raise UserError(
+                f"{archive} holds {entry.filename!r}, which would be written outside of its folder, so the archive was"
+                " not unpacked.\n  Export the study again."
+            )
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise UserError(f"{archive} holds the symbolic link {entry.filename!r}; a study has none. Refused.")
+            raise UserError(
+                f"{archive} holds the symbolic link {entry.filename!r}, which no study has, so the archive was not"
+                " unpacked.\n  Export the study again."
+            )
         if entry.flag_bits & 1:
             raise UserError(f"{archive} is encrypted. Unpack it with its password and give the folder.")
     total, packed = sum(entry.file_size for entry in entries), sum(entry.compress_size for entry in entries)
     if len(entries) > MAX_FILES or total > MAX_BYTES or (total > _SMALL and total > MAX_RATIO * max(packed, 1)):
         raise UserError(
             f"{archive} would unpack to {len(entries):,} files and {total / 2**30:.1f} GiB"
-            f" from {packed / 2**20:.1f} MiB; no study does that. Refused.\n"
-            "  If it is one, unpack it yourself and give the folder."
+            f" from {packed / 2**20:.1f} MiB, far more than a CT study, so it was not unpacked.\n"
+            "  If it is a study, unpack it yourself and give the folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
