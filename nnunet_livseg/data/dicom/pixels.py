@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.headers import Slice, pydicom_module
 from nnunet_livseg.imaging.hounsfield import AIR_HU
+from nnunet_livseg.imaging.nifti import named_as
 
 
 class PixelReader:
@@ -155,7 +156,8 @@ def _decoded_by_itk(one: Slice, dataset, syntax, error: Exception) -> np.ndarray
     slope = _number(one, transformation, "RescaleSlope") or 1.0
     intercept = _number(one, transformation, "RescaleIntercept") or 0.0
     try:
-        rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(one.path)))
+        with named_as(one.path, one.path.suffix) as fitting:
+            rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(fitting)))
     except RuntimeError:
         raise UserError(
             f"{one.path.name}: its compression ({syntax.name}) cannot be decoded: {str(error).splitlines()[0]}\n"
