@@ -9,6 +9,7 @@ from io_samples import SPACING_MM, compress_files, ct_array, dicom_slices, rotat
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom import dicom_files, list_series, read_series
+from nnunet_livseg.inference.ct_input import read_ct
 
 
 def array(image):
@@ -256,6 +257,16 @@ def test_compressed_slices_are_decoded(tmp_path, monkeypatch, syntax, plugins):
         monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(no_decoder))
     image, _ = read_series(tmp_path / "study")
     np.testing.assert_array_equal(array(image), ct)
+
+
+def test_one_file_of_a_series_and_slices_with_names_of_volumes(tmp_path):
+    save_slices(dicom_slices(ct_array()), tmp_path / "study")
+    files = sorted((tmp_path / "study").iterdir())
+    with pytest.raises(UserError, match=r"is one slice of a series(?s:.*)Give the folder"):
+        read_series(files[0])
+    for file in files:
+        file.rename(file.with_suffix(".nii"))
+    assert read_ct(tmp_path / "study").image.GetSize() == ct_array().shape[::-1]
 
 
 def test_enhanced_multiframe_ct_is_read(tmp_path):
