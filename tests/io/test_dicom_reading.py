@@ -124,6 +124,16 @@ def test_padding_inside_the_hounsfield_scale_is_found_by_its_tag(tmp_path):
     np.testing.assert_array_equal(array(image)[:, 3:], ct[:, 3:])
 
 
+def test_tissue_with_the_value_of_padding_stays(tmp_path):
+    """Rescaled copies keep a tag that then means soft tissue: the liver would get holes of air."""
+    ct = ct_array()
+    ct[:, :3] = ct[:, 20:24, 20:24] = 100
+    save_slices(dicom_slices(ct, PixelPaddingValue=1124), tmp_path / "study")
+    image, _ = read_series(tmp_path / "study")
+    ct[:, :3] = -1024
+    np.testing.assert_array_equal(array(image), ct)
+
+
 def test_missing_slice_is_refused_and_filled_on_request(tmp_path):
     """A gap closed silently shifts everything above it."""
     ct = ct_array()
