@@ -155,7 +155,7 @@ def make_plans(stock: Mapping[str, Any], variant: Variant, *, preset: str, name:
             lack.
     """
     numbers = preset_of(variant, preset)
-    _require_sizes(overrides)
+    require_sizes(overrides)
     require_options(variant, overrides.options)
     plans = deepcopy(dict(stock))
     plans["plans_name"] = name
@@ -261,7 +261,12 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
     configuration["architecture"] = _with_network(configuration["architecture"], variant, options)
 
 
-def _require_sizes(overrides: Overrides) -> None:
+def require_sizes(overrides: Overrides) -> None:
+    """Refuse sizes that are not above 0.
+
+    Raises:
+        UserError: The option with that size.
+    """
     asked = {"--patch": overrides.patch, "--spacing": overrides.spacing_mm}
     asked["--batch"] = None if overrides.batch is None else (overrides.batch,)
     asked["--features"] = overrides.features

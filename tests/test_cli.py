@@ -300,6 +300,17 @@ def test_a_reader_that_goes_away_is_no_fault(command, unbuffered):
     assert (ended.returncode in (0, 141), ended.stderr) == (True, "")
 
 
+def test_what_the_terminal_cannot_show_or_nobody_reads_is_no_fault(tmp_path):
+    command = f"{sys.executable} -m nnunet_livseg.cli"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    for line, said in (
+        (f"{command} study new gr\u00f6\u00dfe.toml", b"wrote gr\\xf6\\xdfe.toml"),
+        (f"{command} --version >&-", b""),
+    ):
+        ended = subprocess.run(["bash", "-c", line], capture_output=True, check=False, env=environment, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, b"") and said in ended.stdout, line
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

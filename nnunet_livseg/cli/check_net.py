@@ -59,7 +59,9 @@ def _tasks(args: argparse.Namespace) -> list[Any]:
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.core.nnunet_folders import find_dataset
     from nnunet_livseg.diagnostics.network_task import dataset_tasks, reference_tasks
+    from nnunet_livseg.plans import Overrides, require_sizes
 
+    require_sizes(Overrides(patch=args.patch, batch=args.batch))
     options = options_of(args.option)
     if args.dataset is not None:
         return dataset_tasks(

@@ -116,11 +116,14 @@ def _unknown(arguments: list[str], known: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``livseg`` with ``argv`` (default: the process's arguments); returns the exit status."""
+    if hasattr(sys.stdout, "reconfigure"):  # names of files may hold what its encoding lacks: no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()  # a reader that has gone away, as in livseg list | head, is noticed here
+            if sys.stdout is not None:  # as it is where a scheduler has closed it
+                sys.stdout.flush()  # a reader that has gone away, as in livseg list | head, is noticed here
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
@@ -162,7 +165,7 @@ def _run(argv: list[str]) -> int:
 
 def _reader_is_gone() -> bool:
     """Whether what we print goes nowhere; from then on it goes to the null device, also what is printed at the end."""
-    gone = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    gone = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_closed(stream)]
     for stream in gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return bool(gone)

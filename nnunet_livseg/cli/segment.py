@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own("--formats", nargs="+", default=("seg", "sr"), choices=FORMATS,
         help="files beside label map and measurements, as above (default: seg sr)")  # fmt: skip
     add(parser, "no_report", "identifiers")
-    own("--overwrite", action="store_true", help="segment finished inputs again")
+    own("--overwrite", action="store_true", help="segment finished inputs again; replace another CT's result in OUT")
     add(parser, "device", says="the best that is available")
     own("--engine", default="torch", choices=ENGINES,
         help="what runs the network, as above (default: torch)")  # fmt: skip

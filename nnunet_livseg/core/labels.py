@@ -73,13 +73,19 @@ def structures_from_values(
     """Structures from label values that a person names; ``base`` (a dataset.json's) still says what may occur.
 
     Raises:
-        UserError: No value at all, background named as a structure, or a value that ``base`` does not know.
+        UserError: No value at all, background named as a structure, no value of the liver outside of tumors, or a value
+            that ``base`` does not know.
     """
     liver, tumor = tuple(liver), tuple(tumor)
     if not liver and not tumor:
         raise UserError("no label values for liver or tumor: name at least one, such as --liver 1 --tumor 2")
     if any(value <= 0 for value in liver + tumor):
         raise UserError(f"label values of liver {liver} and tumor {tumor} must be above 0, which is the background")
+    if liver and set(liver) <= set(tumor):
+        raise UserError(
+            f"the label values of the liver {liver} are all tumor {tumor} as well, so none is left for the liver around"
+            " it.\n  Give the tumor values of its own, or leave one of the two out."
+        )
     values = {LIVER: tuple(sorted({*liver, *tumor}))} if liver else {}
     if tumor:
         values[TUMOR] = tuple(sorted(set(tumor)))

@@ -10,6 +10,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.evaluation.comparison_tables import write_comparison
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.options import Options
+from nnunet_livseg.evaluation.pairing import existing
 from nnunet_livseg.evaluation.results import (
     NOISE_FIVE_FOLDS,
     NOISE_ONE_FOLD,
@@ -61,6 +62,8 @@ def compare(
     if len(methods) < 2:
         raise UserError(f"a comparison needs at least two methods, but got {len(methods)}.")
     named = _names(methods, names)
+    for method in methods:  # a wrong name is told before the first method's hours
+        existing(method, "predictions")
     settings = {"liver": tuple(liver), "tumor": tuple(tumor), "options": options, "case_table": case_table}
     settings |= {"reference_liver": tuple(reference_liver), "reference_tumor": tuple(reference_tumor)}
     settings |= {"images": images, "on_guess": on_guess}
@@ -125,6 +128,12 @@ def compare_results(
 def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
     if names and len(names) != len(methods):
         raise UserError(f"there are {len(methods)} methods, but {len(names)} names: {', '.join(names)}")
+    for name in names or ():
+        if name in ("", "..") or Path(name).name != name:
+            raise UserError(
+                f"the method name {name!r} cannot be that of a folder, but each method's evaluation goes to OUT/NAME."
+                "\n  Choose a name without slashes."
+            )
     found = list(names) if names else _what_differs([Path(method).resolve().name for method in methods])
     if not names and len(set(found)) < len(found):  # runs/a/predictions and runs/b/predictions
         found = ["_".join(Path(method).resolve().parts[-2:]) for method in methods]

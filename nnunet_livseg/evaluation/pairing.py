@@ -41,11 +41,11 @@ def find_inputs(
     Raises:
         UserError: If a folder is missing or empty, no names match, or the meaning of the labels is not clear.
     """
-    predictions = _existing(predictions, "predictions")
+    predictions = existing(predictions, "predictions")
     folders, notes = _prediction_folders(predictions)
     folders = _only(folds, folders, predictions) if folds else folders
     stated = Path(references) if references else None
-    references = _existing(references, "references") if references else _training_references(predictions)
+    references = existing(references, "references") if references else _training_references(predictions)
     found, problems = _collect(folders)
     expected, more = _collect({"": references})
     wanted = {case: path for case, (_, path) in expected.items()}
@@ -70,7 +70,12 @@ def find_inputs(
     return Inputs(_method(predictions), structures, cases, problems + more + unpaired, folds, notes, guess + labels)
 
 
-def _existing(path: str | Path, what: str) -> Path:
+def existing(path: str | Path, what: str) -> Path:
+    """The path.
+
+    Raises:
+        UserError: There is nothing; ``what`` says what it should be.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(f"the {what} do not exist: {path}\n  Correct the path.")

@@ -101,7 +101,8 @@ def _offset_problem(sample: np.ndarray, lowest: float, run: str, remedy: str) ->
     if low >= 0 or _is_shifted(inside):
         return (
             f"{run}{apart} with nothing below 0, so air is not at -1000 HU.\n"
-            f"  The intercept is probably lost (stored unsigned); if air is near 0 in the image, add {remedy}."
+            "  The intercept is probably lost (stored unsigned): if this is a CT, no MR or PET, and air is near 0 in"
+            f" it, add {remedy}."
         )
     return ""
 

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError, WriteError
 from nnunet_livseg.core.files import atomic_path, is_full, why_no_bytes
 from nnunet_livseg.core.names import ENDINGS, VOLUME_ENDINGS, ending, is_hidden
-from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, read_nifti
+from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, only_utf8, read_nifti, utf8_folder
 from nnunet_livseg.imaging.nifti_header import first_bytes
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
@@ -146,7 +146,7 @@ def load_image(path: Path) -> tuple[sitk.Image, list[str]]:
         return read_nifti(path)
     known = ending(path) == ".mhd" or not _VOLUMES.get(kind)  # .mhd has its voxels in a file beside it
     try:
-        with named_as(path, path.name if known else _VOLUMES[kind]) as fitting:
+        with named_as(path, path.suffix if known else _VOLUMES[kind]) as fitting:
             return sitk.ReadImage(str(fitting)), []
     except RuntimeError as error:
         raise UnreadableError(
@@ -231,10 +231,9 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
         WriteError: It could not be written completely; ITK alone does not always notice a full disk.
     """
     path = Path(path)
-    with atomic_path(path) as temporary:
-        lower = temporary.with_name(temporary.name.removesuffix(path.suffix) + path.suffix.lower())
-        if ending(path):  # ITK knows endings in small letters only
-            lower = temporary.with_name(temporary.name[: -len(ending(path))] + ending(path))
+    with atomic_path(path) as temporary, utf8_folder(temporary.parent) as folder:
+        end = ending(path) or path.suffix
+        lower = folder / only_utf8(temporary.name[: len(temporary.name) - len(end)] + end.lower())  # as ITK knows it
         try:
             sitk.WriteImage(image, str(lower), useCompression=True)
             trouble = damage(lower)
@@ -245,7 +244,7 @@ def write_volume(image: sitk.Image, path: str | Path) -> None:
         except (RuntimeError, UserError) as error:
             trouble = _last_line(error)
         finally:
-            if lower != temporary:
+            if lower.name != temporary.name:
                 lower.unlink(missing_ok=True)
         if trouble:
             raise WriteError(_why_not_written(path, str(trouble)))
@@ -268,9 +267,10 @@ def _why_not_written(path: Path, trouble: str) -> str:
 def case_memory_bytes(path: Path) -> int:
     """Estimate of the peak memory of one case from a file's header; bytes of 512 x 512 x 500 voxels take 1 GB."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with named_as(path, path.suffix) as fitting:
+            reader.SetFileName(str(fitting))
+            reader.ReadImageInformation()
     except RuntimeError:  # the case itself will say so
         return _BASE_BYTES
     name = sitk.GetPixelIDValueAsString(reader.GetPixelID())

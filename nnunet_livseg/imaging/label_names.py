@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import nibabel
 import SimpleITK as sitk
 
+from nnunet_livseg.imaging.nifti import named_as
 from nnunet_livseg.imaging.slicer_segments import segment_prefixes
 
 
@@ -40,8 +41,9 @@ def _nifti_names(path: Path) -> Iterator[tuple[str, str]]:
 
 def _nrrd_names(path: Path) -> Iterator[tuple[str, str]]:
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with named_as(path, path.suffix) as fitting:
+        reader.SetFileName(str(fitting))
+        reader.ReadImageInformation()
     for prefix in segment_prefixes(reader):
         if reader.HasMetaDataKey(f"{prefix}Name"):
             yield reader.GetMetaData(f"{prefix}Name"), reader.GetMetaData(f"{prefix}LabelValue")

@@ -216,14 +216,39 @@ def not_finite(path: Path, array: np.ndarray) -> int:
 
 @contextmanager
 def named_as(path: Path, ending: str) -> Iterator[Path]:
-    """A path to the same content whose name ends so; readers choose a format by the name, in small letters."""
-    if path.name.endswith(ending):
+    """A path to the same content whose name ends so; readers choose a format by the name, in small letters.
+
+    It is UTF-8: at any other path, such as one of an old file server, SimpleITK ends the process.
+    """
+    if path.name.endswith(ending) and is_utf8(path):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="livseg-") as folder:
-        other = Path(folder) / f"image{ending}"
+        other = Path(folder) / f"image{only_utf8(ending)}"
         try:
             other.symlink_to(path.absolute())
         except OSError:  # a system without links
             shutil.copyfile(path, other)
         yield other
+
+
+@contextmanager
+def utf8_folder(folder: Path) -> Iterator[Path]:
+    """A path in UTF-8 to the same folder, to write into; see ``named_as``."""
+    if is_utf8(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="livseg-") as place:
+        other = Path(place) / "folder"
+        other.symlink_to(folder.absolute())
+        yield other
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether the names of ``path`` and of the folders in it are UTF-8."""
+    return only_utf8(str(path)) == str(path)
+
+
+def only_utf8(text: str) -> str:
+    """``text`` without the bytes of a file name that are no UTF-8."""
+    return text.encode(errors="ignore").decode()

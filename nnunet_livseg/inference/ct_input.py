@@ -153,7 +153,7 @@ def _from_path(path: Path, dicom: dict) -> CTInput:
 def _refuse_folder_of_volumes(folder: Path) -> None:
     """A folder is one CT, of DICOM slices; several volumes are several inputs."""
     files = [path for path in folder.iterdir() if not is_hidden(path)]
-    volumes = list_volumes(folder)
+    volumes = [path for path in list_volumes(folder) if is_no_dicom(path)]  # DICOM slices may have any name
     if volumes and all(path in volumes or path.suffix.lower() in _TEXTS for path in files):
         shown = f"{folder}/*{ending(volumes[0])}" if len(volumes) > 1 else volumes[0]
         raise UserError(

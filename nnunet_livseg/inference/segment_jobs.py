@@ -71,7 +71,7 @@ def segment_all(
         segmenter: The model.
         out: For one input its folder; for several the folder of their folders, which are named as the results are.
         files: What is written beside label map and measurements.
-        overwrite: Segment again what the same call has finished before.
+        overwrite: Segment again what the same call has finished before; for one input, replace another's result.
         say: Takes one line of progress.
         reading: Options of ``ct_input.read_ct``.
 
@@ -79,8 +79,8 @@ def segment_all(
         Folders of the results, in the order of the inputs; an input that is given twice has one.
 
     Raises:
-        UserError: Nothing can be written to ``out``; the only input failed; or, after all others were done, which
-            inputs failed and why.
+        UserError: Nothing can be written to ``out``, or it holds the result of another CT; the only input failed; or,
+            after all others were done, which inputs failed and why.
         DoneButError: All is done but for a report, preview or DICOM object.
     """
     alone, files = len(inputs) == 1, files or ResultFiles()
@@ -97,7 +97,9 @@ def segment_all(
             traceback.print_exception(error)
         broken.append(f"{folder / name}: {explain(error)}")
 
-    wanted = {_mark(given): given for given in inputs}  # an input that is given twice counts once
+    wanted = {
+        _mark(given, reading.get("series")): given for given in inputs
+    }  # an input that is given twice counts once
     bar = tqdm(total=len(wanted), desc="segment", unit="CT", disable=not segmenter.progress)
     with bar, watched_stages(bar.set_description):
 
@@ -112,6 +114,8 @@ def segment_all(
                 folders.append(finished[request])
                 tell(f"{finished[request]}: finished before; --overwrite segments it again")
                 continue
+            if alone and not overwrite:
+                _require_own(out, mark, holders)
             try:
                 with unpacked(given) as place:
                     result = segmenter.segment(place, **reading)
@@ -163,9 +167,19 @@ def _request(given: Path | tuple[Path, ...], segmenter: Segmenter, files: Result
     return digest(wish)
 
 
-def _mark(given: Path | tuple[Path, ...]) -> str:
-    """Digest of the input's place, whatever becomes of its content and of all options."""
-    return digest([str(path.absolute()) for path in _paths(given)])
+def _mark(given: Path | tuple[Path, ...], series: str | int | None) -> str:
+    """Digest of the input's place and series, whatever becomes of its content and of all other options."""
+    chosen = [] if series is None else [f"series {series}"]
+    return digest([str(path.absolute()) for path in _paths(given)] + chosen)
+
+
+def _require_own(folder: Path, mark: str, holders: Mapping[Path, str]) -> None:
+    """Refuse the folder of another CT's result; older records do not say whose they are."""
+    if holders.get(folder) not in (None, "", mark):
+        raise UserError(
+            f"{folder} holds the result of another CT, which would be lost.\n"
+            "  Choose another folder, or replace that result with --overwrite."
+        )
 
 
 def _paths(given: object) -> list[Path]:

@@ -209,7 +209,10 @@ def new_study(path: Path, *, dataset: str, rows: Iterable[str]) -> None:
     from nnunet_livseg.core.files import write_text
 
     if path.suffix != ".toml" or file_name(path.name) != path.name:
-        raise UserError(f"{path}: the name of a study file must end in .toml, such as study.toml.")
+        raise UserError(
+            f"{path}: the name of a study file must end in .toml and hold letters, digits, dots, dashes and underscores"
+            " only, such as study.toml."
+        )
     if path.exists():
         raise UserError(f"{path} is there already and stays as it is.\n  Choose another name, or edit it.")
     names = [find_variant(row).name for row in rows] or _two_to_compare()

@@ -200,6 +200,8 @@ def test_values_that_a_person_names_keep_what_the_dataset_knows():
         structures_from_values((1,), (2,), base=base)
     with pytest.raises(UserError, match="must be above 0"):
         structures_from_values((0,), (2,))
+    with pytest.raises(UserError, match="none is left for the liver"):
+        structures_from_values((1,), (1, 2))
     with pytest.raises(UserError, match="--liver 1 --tumor 2"):
         structures_from_values()
 

@@ -204,8 +204,14 @@ def test_names_must_differ(folders):
         compare(methods, references, names=["x", "x"], **settings)
     with pytest.raises(UserError, match="2 methods, but 1 names"):
         compare(methods, references, names=["x"], **settings)
+    for name in ("../x", "", "a/b"):
+        with pytest.raises(UserError, match="cannot be that of a folder"):
+            compare(methods, references, names=["y", name], **settings)
     with pytest.raises(UserError, match="at least two methods"):
         compare(methods[:1], references, **settings)
+    with pytest.raises(UserError, match="predictions do not exist"):
+        compare([methods[0], methods[0].with_name("nowhere")], references, **settings)
+    assert not (out / methods[0].name).exists()
 
 
 @pytest.mark.parametrize("name", TABLES)

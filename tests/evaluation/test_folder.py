@@ -229,6 +229,18 @@ def test_a_broken_dataset_json_is_named(study):
         run(study)
 
 
+def test_a_case_whose_name_is_no_utf8(study):
+    """Tables spell its bytes out."""
+    name = os.fsdecode(b"b\xfc.nii.gz")
+    try:
+        for folder in study[:2]:
+            (folder / "b_half.nii.gz").rename(folder / name)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    assert len(run(study).cases) == 5
+    assert r"b\udcfc" in [row["case"] for row in table(study[2] / "cases.csv")]
+
+
 def test_png_slices_count_in_pixels(tmp_path, draw):
     for name in ("s1", "s2"):
         write(tmp_path / "p" / f"{name}.png", draw.liver_scan(lesions=LESIONS)[4])

@@ -108,6 +108,18 @@ def test_zip_reads_as_its_folder(study, tmp_path):
     assert not info.files[0].exists()  # and the unpacked copy is gone
 
 
+def test_a_time_of_day_in_a_name_leaves_no_folder(tmp_path):
+    """A colon is dangerous behind a Windows drive alone."""
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.writestr("CT 12:30:45/I001", b"x")
+    unpack(tmp_path / "study.zip", tmp_path / "out")
+    assert (tmp_path / "out/CT 12:30:45/I001").read_bytes() == b"x"
+    with zipfile.ZipFile(tmp_path / "drive.zip", "w") as archive:
+        archive.writestr("C:evil.dcm", b"x")
+    with pytest.raises(UserError, match=r"'C:evil\.dcm', which would be written outside"):
+        unpack(tmp_path / "drive.zip", tmp_path / "out")
+
+
 def test_masks_that_compress_extremely_are_no_bomb(tmp_path):
     """MASKS_DICOM.zip of 3D-IRCADb-01 is almost all zeros: 200 MiB of 0.6 MiB."""
     with zipfile.ZipFile(tmp_path / "masks.zip", "w", zipfile.ZIP_DEFLATED) as archive:

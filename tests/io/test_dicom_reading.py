@@ -9,6 +9,7 @@ from io_samples import SPACING_MM, compress_files, ct_array, dicom_slices, rotat
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom import dicom_files, list_series, read_series
+from nnunet_livseg.inference.ct_input import read_ct
 
 
 def array(image):
@@ -121,6 +122,16 @@ def test_padding_inside_the_hounsfield_scale_is_found_by_its_tag(tmp_path):
     image, _ = read_series(tmp_path / "study")
     assert (array(image)[:, :3] == -1024).all()
     np.testing.assert_array_equal(array(image)[:, 3:], ct[:, 3:])
+
+
+def test_tissue_with_the_value_of_padding_stays(tmp_path):
+    """Rescaled copies keep a tag that then means soft tissue: the liver would get holes of air."""
+    ct = ct_array()
+    ct[:, :3] = ct[:, 20:24, 20:24] = 100
+    save_slices(dicom_slices(ct, PixelPaddingValue=1124), tmp_path / "study")
+    image, _ = read_series(tmp_path / "study")
+    ct[:, :3] = -1024
+    np.testing.assert_array_equal(array(image), ct)
 
 
 def test_missing_slice_is_refused_and_filled_on_request(tmp_path):
@@ -256,6 +267,16 @@ def test_compressed_slices_are_decoded(tmp_path, monkeypatch, syntax, plugins):
         monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(no_decoder))
     image, _ = read_series(tmp_path / "study")
     np.testing.assert_array_equal(array(image), ct)
+
+
+def test_one_file_of_a_series_and_slices_with_names_of_volumes(tmp_path):
+    save_slices(dicom_slices(ct_array()), tmp_path / "study")
+    files = sorted((tmp_path / "study").iterdir())
+    with pytest.raises(UserError, match=r"is one slice of a series(?s:.*)Give the folder"):
+        read_series(files[0])
+    for file in files:
+        file.rename(file.with_suffix(".nii"))
+    assert read_ct(tmp_path / "study").image.GetSize() == ct_array().shape[::-1]
 
 
 def test_enhanced_multiframe_ct_is_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 import struct
@@ -17,6 +18,7 @@ from nnunet_livseg.core.names import stem
 from nnunet_livseg.imaging import images
 from nnunet_livseg.imaging.images import read_volume, write_volume
 from nnunet_livseg.imaging.label_maps import read_label_map
+from nnunet_livseg.imaging.label_names import label_names
 from nnunet_livseg.inference.ct_input import read_ct
 
 CT = ct_array()
@@ -175,6 +177,24 @@ def test_every_ending_is_written(tmp_path, name):
     write_volume(as_image(CT), tmp_path / name)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(tmp_path / name).image), CT)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", [b"M\xfcller.nii.gz", b"M\xfcller.NRRD", b"a.\xfc.mha", b"plain.nii"])
+def test_names_that_are_no_utf8_are_read_and_written(tmp_path, name):
+    """Of old file servers and unpacked archives; SimpleITK ends the whole process at them."""
+    folder = tmp_path / os.fsdecode(b"gr\xfcn")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    image = as_image(CT)
+    write_volume(image, folder / os.fsdecode(name))
+    assert [path.name for path in folder.iterdir()] == [os.fsdecode(name)]
+    found = read_volume(folder / os.fsdecode(name)).image
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), CT)
+    assert found.GetSpacing() == pytest.approx(image.GetSpacing())
+    assert images.case_memory_bytes(folder / os.fsdecode(name)) > CT.nbytes
+    assert label_names(folder / os.fsdecode(name)) == {}
 
 
 def test_stems():

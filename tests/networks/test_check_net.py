@@ -80,6 +80,8 @@ def test_what_the_network_would_accept(check, name, args, message):
     [
         (("absent.Net",), "the network absent.Net is not installed here"),
         (("own_networks.MonaiLike", "--patch", "32"), "--patch takes 2 or 3 numbers, not 1"),
+        (("own_networks.MonaiLike", "--patch", "0", "16", "16"), "--patch 0 16 16: sizes must be above 0"),
+        (("own_networks.MonaiLike", "--batch", "0"), "--batch 0: sizes must be above 0"),
         (("own_networks.MonaiLike", "-c", "2d"), "-c names configurations of a dataset's plans"),
         (("own_networks.MonaiLike", "--option", "width"), "--option width has no value"),
     ],

@@ -130,6 +130,30 @@ def test_a_later_call_takes_no_result_of_another_input(model, tmp_path, capsys):
     assert livseg(a, z, *call, "--overwrite") == 0 and (tmp_path / "out" / "ct-3" / RECORD).exists()
 
 
+def test_a_single_ct_never_replaces_the_result_of_another(ct, model, tmp_path, capsys, monkeypatch):
+    """A loop over CTs with one output folder would keep the last one alone."""
+    other, call = (
+        write(as_image(drawing()[0]), tmp_path / "b" / "ct.nii.gz"),
+        ("-m", model, "-o", tmp_path / "out", *FAST),
+    )
+    assert livseg(ct, *call) == 0
+    kept = (tmp_path / "out" / RECORD).read_text()
+    assert livseg(other, *call) == 1 and "holds the result of another CT" in capsys.readouterr().err
+    monkeypatch.chdir(other.parent)
+    assert livseg(Path("..") / ct.name, *call) == 0  # the same file
+    assert (tmp_path / "out" / RECORD).read_text() == kept
+    assert livseg(other, *call, "--overwrite") == 0 and (tmp_path / "out" / RECORD).read_text() != kept
+
+
+def test_a_single_series_never_replaces_another(model, tmp_path, capsys):
+    hu, _ = drawing()
+    for number in (3, 4):
+        save_slices(dicom_slices(hu, series=number), tmp_path / "study")
+    call = (tmp_path / "study", "-m", model, "-o", tmp_path / "out", *FAST, "--series")
+    assert livseg(*call, 3) == 0 and livseg(*call, 3) == 0
+    assert livseg(*call, 4) == 1 and "holds the result of another CT" in capsys.readouterr().err
+
+
 def test_an_output_on_another_file_system_and_beside_other_peoples_files(ct, model, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "report.html").write_text("mine")

@@ -15,6 +15,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.align.agreement import BODY_HU, WINDOW_HU, PhaseAgreement, dice, mutual_information
 from nnunet_livseg.data.align.transforms import as_mask, coarse_grid, deformable, rigid, working
 from nnunet_livseg.data.align.tumor_center import USES_GROUND_TRUTH, tumor_center_shift
+from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.hounsfield import AIR_HU
 
 TUMOR_CENTER = "tumor-center"
@@ -190,6 +191,11 @@ def _region(primary: sitk.Image, mask: sitk.Image | None) -> np.ndarray:
         raise UserError(
             f"the liver mask has size {list(mask.GetSize())}, the primary phase {list(primary.GetSize())} (x, y, z).\n"
             "  The mask must be drawn on the primary phase."
+        )
+    if differences := grid_differences(mask, primary):
+        raise UserError(
+            "the liver mask does not lie where the primary phase lies, so its voxels are others than the phase's.\n"
+            f"  {spelled(differences, 'mask', 'phase')}\n  Resample the mask to the primary phase's grid."
         )
     liver = sitk.GetArrayViewFromImage(mask) > 0
     if not liver.any():

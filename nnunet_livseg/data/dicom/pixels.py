@@ -8,6 +8,8 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.headers import Slice, pydicom_module
 from nnunet_livseg.imaging.hounsfield import AIR_HU
+from nnunet_livseg.imaging.masks import label_components
+from nnunet_livseg.imaging.nifti import named_as
 
 
 class PixelReader:
@@ -41,7 +43,7 @@ class PixelReader:
         values = stored.astype(np.int32 if exact else np.float32)
         values = values * (int(slope) if exact else slope) + (int(intercept) if exact else intercept)
         if self.padding_hu is not None:
-            outside = _padding(dataset, stored) | (values < AIR_HU)
+            outside = _at_border(_padding(dataset, stored)) | (values < AIR_HU)
             self.padded += int(outside.sum())
             values[outside] = self.padding_hu
         fits = exact and np.iinfo(np.int16).min <= values.min() and values.max() <= np.iinfo(np.int16).max
@@ -167,7 +169,8 @@ def _decoded_by_itk(one: Slice, dataset, syntax, error: Exception) -> np.ndarray
     slope = _number(one, transformation, "RescaleSlope") or 1.0
     intercept = _number(one, transformation, "RescaleIntercept") or 0.0
     try:
-        rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(one.path)))
+        with named_as(one.path, one.path.suffix) as fitting:
+            rescaled = sitk.GetArrayFromImage(sitk.ReadImage(str(fitting)))
     except RuntimeError:
         raise UserError(
             f"{one.path.name}: its compression ({syntax.name}) cannot be decoded: {str(error).splitlines()[0]}\n"
@@ -184,6 +187,15 @@ def _padding(dataset, stored: np.ndarray) -> np.ndarray:
     if not limits:
         return np.zeros(stored.shape, bool)
     return (stored >= min(limits)) & (stored <= max(limits))
+
+
+def _at_border(padding: np.ndarray) -> np.ndarray:
+    """The parts of ``padding`` that reach the edge of the slice; tissue may have the padding's value as well."""
+    if not padding.any():
+        return padding
+    parts, _ = label_components(padding, neighbors=6)
+    edges = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    return np.isin(parts, edges[edges > 0])
 
 
 def _signed(value: int, dataset) -> int:

@@ -71,7 +71,10 @@ def read_series(
         UserError: What about the study or the series cannot be read, and why.
     """
     with dicom_files(path) as files:
-        chosen = choose(list_series(files), series)
+        found = list_series(files)
+        if files == [Path(path)] and found[0].problem.startswith("only 1 slice"):
+            raise UserError(f"{path} is one slice of a series, not a volume.\n  Give the folder with all its files.")
+        chosen = choose(found, series)
         return read_listed(
             chosen, interpolate=interpolate, intercept=intercept, padding_hu=padding_hu, progress=progress
         )

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from nnunet_livseg.core.errors import UserError
 
@@ -89,8 +89,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _check_entries(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> None:
     for entry in entries:
-        name = PurePosixPath(entry.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in entry.filename:
+        name, drive = PurePosixPath(entry.filename.replace("\\", "/")), PureWindowsPath(entry.filename).drive
+        if name.is_absolute() or ".." in name.parts or drive:
             raise UserError(
                 f"{archive} holds {entry.filename!r}, which would be written outside of its folder, so the archive was"
                 " not unpacked.\n  Export the study again."
