@@ -17,8 +17,7 @@ def mean_and_max(x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
 class _MeanAndMax(torch.autograd.Function):
     """``x.mean`` and ``x.amax``, whose gradients are made in one map of the size of ``x``.
 
-    torch makes six for the same numbers, two of them of 64-bit integers, to count equal maxima. For DPC-Net's level at
-    full resolution that was as much time as a convolution.
+    torch makes six for the same numbers, one of them of 64-bit integers, to count equal maxima.
     """
 
     @staticmethod
