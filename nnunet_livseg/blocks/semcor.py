@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.blocks.attention_spec import FEATURES, VECTOR, AttentionSpec, ModuleCall, strength
-from nnunet_livseg.blocks.pooling import POOLINGS
+from nnunet_livseg.blocks.pointwise import pointwise
+from nnunet_livseg.blocks.pooling import POOLINGS, mean_and_max
 
 
 class SemanticCorrelation(nn.Module):
@@ -45,11 +46,12 @@ class SemanticCorrelation(nn.Module):
         squeezed = (channels + coarser_channels) * (1 if shared_mlp else len(self.poolings))
         hidden = max(1, channels // reduction)
         self.mlp = nn.Sequential(nn.Linear(squeezed, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, channels))
-        self.g = conv_op(channels, channels, 1) if g else nn.Identity()
+        self.g = pointwise(conv_op, channels, channels) if g else nn.Identity()
 
     def attention(self, x: Tensor, coarser: Tensor) -> Tensor:
         """Channel weights ``(B, C)`` in (0, 1) from ``x (B, C, *S)`` and ``coarser (B, D, *s)``, Eqs. (7) and (8)."""
-        squeezes = [torch.cat([_SQUEEZE[p](x), _SQUEEZE[p](coarser)], 1) for p in self.poolings]
+        here, there = _squeezed(x), _squeezed(coarser)
+        squeezes = [torch.cat([here[p], there[p]], 1) for p in self.poolings]
         inputs = squeezes if self.shared_mlp else [torch.cat(squeezes, 1)]
         return torch.sigmoid(sum(self.mlp(squeeze) for squeeze in inputs))
 
@@ -90,4 +92,7 @@ class SemanticCorrelation(nn.Module):
         ]
 
 
-_SQUEEZE = {"avg": lambda x: x.flatten(2).mean(2), "max": lambda x: x.flatten(2).amax(2)}
+def _squeezed(x: Tensor) -> dict[str, Tensor]:
+    """Mean and maximum over the positions by the pooling's name, each ``(B, C)``."""
+    squeezes = mean_and_max(x, range(2, x.ndim))
+    return {name: squeeze.flatten(1) for name, squeeze in zip(POOLINGS["both"], squeezes, strict=True)}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunet_livseg.blocks.attention_spec import AttentionSpec, output_features
+from nnunet_livseg.blocks.pointwise import as_pointwise, pointwise
 from nnunet_livseg.blocks.semcor import SemanticCorrelation
 from nnunet_livseg.blocks.spacor import SpatialCorrelation, channel_statistics
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides, nnunet_weights
@@ -122,8 +123,8 @@ class DPCNet(PlannedNetwork):
         finest = len(self.decoder.seg_layers) - 1
         for stage in range(finest + 1):
             needed = supervise_pyramid or (self.semcor is None and stage == finest)
-            if not needed:
-                self.decoder.seg_layers[stage] = nn.Identity()
+            head = self.decoder.seg_layers[stage]
+            self.decoder.seg_layers[stage] = as_pointwise(head) if needed else nn.Identity()
         self.supervise_pyramid = supervise_pyramid
         self.bottleneck_head = None
         if supervise_pyramid and self.bottleneck_in_pyramid:
@@ -257,4 +258,4 @@ class _Family(Heads):
 
 
 def _head(geometry: Geometry, channels: int, num_classes: int) -> nn.Module:
-    return geometry.conv_op(channels, num_classes, 1)
+    return pointwise(geometry.conv_op, channels, num_classes)

@@ -83,8 +83,8 @@ class LargestTensor(TorchDispatchMode):
 
 def test_the_hidden_map_is_never_there_as_a_whole():
     """Its recomputation would stand on top of all that the network keeps for the backward pass."""
-    block = SpatialCorrelation(16, conv_op=nn.Conv3d, kernel_size=(3, 3, 3), stride=(2, 2, 2))
-    x, finer = torch.randn(1, 16, 8, 8, 8, requires_grad=True), torch.randn(1, 4, 16, 16, 16, requires_grad=True)
+    block = SpatialCorrelation(48, conv_op=nn.Conv3d, kernel_size=(3, 3, 3), stride=(2, 2, 2))
+    x, finer = torch.randn(1, 48, 8, 8, 8, requires_grad=True), torch.randn(1, 4, 16, 16, 16, requires_grad=True)
     with LargestTensor() as largest:
         block(x, channel_statistics(x), channel_statistics(finer)).sum().backward()
-    assert largest.elements == 16 * 16**3 / 4
+    assert largest.elements == 48 * 16**3 / 4
