@@ -49,6 +49,7 @@ from nnunet_livseg.postprocessing.steps_file import FILE
 
 _ONE_MEMBER = "one fold without mirroring: only overlapping patches could disagree, so agreement says little"
 NOTHING_SEGMENTED = "the liver model found no liver: nothing segmented"
+NO_LIVER = "no liver was found: is this a CT of the abdomen?"
 WHOLE_SEGMENTED = "the liver model found no liver: the whole CT was segmented"
 MARGIN_MM = 30.0  # what a model that was trained on whole CTs sees around the liver
 
@@ -259,6 +260,8 @@ class Segmenter:
         if LIVER not in structures.values or self.model.dataset.channels[0].lower() != "ct":
             return []
         liver = mask_of(values, structures.values[LIVER])
+        if not liver.any():
+            return [NO_LIVER]
         unseen = beyond_training(self.model.dataset.json, image, liver, cut_off=cut_off)
         return [*mirrored_axes(image, liver), *unseen]
 

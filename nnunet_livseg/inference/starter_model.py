@@ -59,10 +59,8 @@ def beyond_training(
         cut_off: Whether the liver touches the border of the image, see ``Measurements.truncated``.
     """
     known = _trained_on(dataset_json)
-    if not known:
+    if not known or not liver.any():
         return []
-    if not liver.any():
-        return ["no liver was found: is this a CT of the abdomen?"]
     notes = []
     thickness_mm = max(image.GetSpacing())
     if thickness_mm > known["slice_mm"]:

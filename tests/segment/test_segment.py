@@ -238,6 +238,8 @@ def test_a_tumor_model_gets_the_liver_from_the_liver_model(tmp_path):
     result = segment(as_image(nothing), model, device="cpu", quality="fast", liver_model=liver)
     assert not labels_of(result).any() and "found no liver" in result.notes[0]
     assert result.measurements.liver_ml == 0
+    whole = segment(as_image(nothing), make_model(tmp_path / "whole"), device="cpu", quality="fast", crop=False)
+    assert whole.notes[-1] == "no liver was found: is this a CT of the abdomen?"
 
 
 def test_a_cascade_runs_its_first_stage_itself(tmp_path):
