@@ -114,7 +114,7 @@ def _only(folds: Sequence[str], folders: dict[str, Path], predictions: Path) -> 
 
 
 def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], list[SkippedCase]]:
-    """Case to (fold, file); cases that occur twice are problems."""
+    """Case to (fold, file); cases that occur twice, and links to nothing, are problems."""
     found: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for fold, folder in folders.items():
         for path in _files(folder):
@@ -135,7 +135,12 @@ def _collect(folders: dict[str, Path]) -> tuple[dict[str, tuple[str, Path]], lis
         SkippedCase(case, "found more than once: " + ", ".join(str(path) for _, path in files))
         for case, files in twice.items()
     ]
-    return {case: files[0] for case, files in found.items() if case not in twice}, problems
+    once = {case: files[0] for case, files in found.items() if case not in twice}
+    gone = {case: f"the file behind the link {path} is gone" for case, (_, path) in once.items() if not path.exists()}
+    if len(gone) == len(found):
+        raise UserError(f"{next(iter(gone.values()))}.\n  Copy the label maps themselves, or repair the links.")
+    problems += [SkippedCase(case, why) for case, why in gone.items()]
+    return {case: file for case, file in once.items() if case not in gone}, problems
 
 
 def _files(folder: Path) -> list[Path]:

@@ -193,6 +193,18 @@ def test_missing_extra_and_damaged_cases_are_named_and_the_rest_evaluated(study,
     assert {p["case"] for p in json.loads((study[2] / "summary.json").read_text())["problems"]} == set(found)
 
 
+def test_links_to_nothing_are_named(study):
+    (study[0] / "a_good.nii.gz").unlink()
+    (study[0] / "a_good.nii.gz").symlink_to("moved.nii.gz")
+    result = run(study)
+    assert reasons(result)["a_good"].startswith("the file behind the link ") and len(result.cases) == 4
+    for path in study[0].iterdir():
+        path.unlink()
+        path.symlink_to("moved.nii.gz")
+    with pytest.raises(UserError, match=r"the file behind the link .*a_good.nii.gz is gone"):
+        run(study)
+
+
 def test_the_same_case_twice_is_ambiguous(study, draw):
     write(study[0] / "a_good.nrrd", draw.liver_scan())
     assert "found more than once" in reasons(run(study))["a_good"]
