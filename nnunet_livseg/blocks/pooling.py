@@ -28,8 +28,10 @@ class _MeanAndMax(torch.autograd.Function):
         return x.mean(axes, keepdim=True), largest
 
     @staticmethod
-    def backward(ctx: Any, of_mean: Tensor, of_max: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, of_mean: Tensor | None, of_max: Tensor | None) -> tuple[Tensor, None]:
         x, largest = ctx.saved_tensors
         hits = (x == largest).to(x.dtype)
-        share = of_max / hits.sum(ctx.axes, keepdim=True)  # equal maxima share their gradient
-        return hits.mul_(share).add_(of_mean, alpha=largest.numel() / x.numel()), None
+        # of an output that was not used, a fake tensor's gradient is None; otherwise it is zero
+        share = 0 if of_max is None else of_max / hits.sum(ctx.axes, keepdim=True)  # equal maxima share their gradient
+        gradient = hits.mul_(share)
+        return gradient if of_mean is None else gradient.add_(of_mean, alpha=largest.numel() / x.numel()), None
