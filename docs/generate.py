@@ -368,7 +368,10 @@ def _measured_ways(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
 def _projected_minutes(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
     """Patches of each way, and the network's minutes at full width by the time of some patches."""
     seconds = {engine: row["median"] for (kind, engine, *_), row in rows.items() if kind == "full"}
-    passes = {slices: row for (kind, slices, *_), row in rows.items() if kind == "passes"}
+    passes: dict[str, dict[str, int]] = {}
+    for slices, row in ((slices, row) for (kind, slices, *_), row in rows.items() if kind == "passes"):
+        same = next((known for known in passes if passes[known] == row), None)  # as many voxels of the network
+        passes[f"{same} and {slices}" if same else slices] = passes.pop(same) if same else row
     said = ", ".join(f"{number:.1f} s in {engine}" for engine, number in seconds.items())
     lines = [
         f"Projected: the network's time alone, which is the number of patches (with mirrored ones) times the time of"
