@@ -374,7 +374,7 @@ def _projected_minutes(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
         passes[f"{same} and {slices}" if same else slices] = passes.pop(same) if same else row
     said = ", ".join(f"{number:.1f} s in {engine}" for engine, number in seconds.items())
     lines = [
-        f"Projected: the network's time alone, which is the number of patches (with mirrored ones) times the time of"
+        "Projected: the network's time alone, which is the number of patches (with mirrored ones) times the time of"
         f" one. A patch at full width takes {said} (median of {len(rows['full', 'torch']['all'])}).",
         "",
         f"| full width, projected | {' | '.join(f'{n} slices: patches | minutes' for n in passes)} |",

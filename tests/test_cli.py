@@ -300,7 +300,7 @@ def test_a_reader_that_goes_away_is_no_fault(command, unbuffered):
     assert (ended.returncode in (0, 141), ended.stderr) == (True, "")
 
 
-def test_what_the_terminal_cannot_show_or_nobody_reads_is_no_fault(tmp_path):
+def test_a_name_that_the_terminal_cannot_show_and_a_closed_output_end_no_command(tmp_path):
     command = f"{sys.executable} -m nnunet_livseg.cli"
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     for line, said in (

@@ -97,9 +97,8 @@ def segment_all(
             traceback.print_exception(error)
         broken.append(f"{folder / name}: {explain(error)}")
 
-    wanted = {
-        _mark(given, reading.get("series")): given for given in inputs
-    }  # an input that is given twice counts once
+    series = reading.get("series")
+    wanted = {_mark(given, series): given for given in inputs}  # an input that is given twice counts once
     bar = tqdm(total=len(wanted), desc="segment", unit="CT", disable=not segmenter.progress)
     with bar, watched_stages(bar.set_description):
 

@@ -71,7 +71,7 @@ def _tumor_free(before: Summary, after: Summary) -> list[str]:
 
 
 def _trust(tuning: Tuning) -> str:
-    text = "These gains are optimistic: the rules were chosen on the same cases, as in nnU-Net."
+    text = "Expect less on new cases: the rules were chosen and scored on the same cases, as in nnU-Net."
     if tuning.held_out is None:
         return f"{text}\nWith a second fold, the gain on held-out folds is printed here."
     held = tuning.held_out

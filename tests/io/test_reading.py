@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import struct
+import sys
 
 import nibabel
 import numpy as np
@@ -179,14 +180,12 @@ def test_every_ending_is_written(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows have no file names that are not UTF-8")
 @pytest.mark.parametrize("name", [b"M\xfcller.nii.gz", b"M\xfcller.NRRD", b"a.\xfc.mha", b"plain.nii"])
 def test_names_that_are_no_utf8_are_read_and_written(tmp_path, name):
     """Of old file servers and unpacked archives; SimpleITK ends the whole process at them."""
     folder = tmp_path / os.fsdecode(b"gr\xfcn")
-    try:
-        folder.mkdir()
-    except OSError:
-        pytest.skip("this file system takes no such names")
+    folder.mkdir()
     image = as_image(CT)
     write_volume(image, folder / os.fsdecode(name))
     assert [path.name for path in folder.iterdir()] == [os.fsdecode(name)]

@@ -132,10 +132,8 @@ def test_a_later_call_takes_no_result_of_another_input(model, tmp_path, capsys):
 
 def test_a_single_ct_never_replaces_the_result_of_another(ct, model, tmp_path, capsys, monkeypatch):
     """A loop over CTs with one output folder would keep the last one alone."""
-    other, call = (
-        write(as_image(drawing()[0]), tmp_path / "b" / "ct.nii.gz"),
-        ("-m", model, "-o", tmp_path / "out", *FAST),
-    )
+    other = write(as_image(drawing()[0]), tmp_path / "b" / "ct.nii.gz")
+    call = ("-m", model, "-o", tmp_path / "out", *FAST)
     assert livseg(ct, *call) == 0
     kept = (tmp_path / "out" / RECORD).read_text()
     assert livseg(other, *call) == 1 and "holds the result of another CT" in capsys.readouterr().err

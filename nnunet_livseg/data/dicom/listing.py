@@ -13,6 +13,7 @@ from nnunet_livseg.data.dicom import contrast_phase
 from nnunet_livseg.data.dicom.geometry import SAME_PLANE, Stack, stack
 from nnunet_livseg.data.dicom.headers import CT, ENHANCED_CT, Slice, read_slices
 
+ONE_SLICE = "only 1 slice, not a volume"
 _READERS = 8  # reading headers waits for the disk
 _SAME_SPACING = 1e-3  # relative
 
@@ -217,7 +218,7 @@ def _not_a_ct(series: Series) -> str:
         frames = int(first.number("NumberOfFrames") or 1)
         if frames > 1 and first.text("SOPClassUID") not in ENHANCED_CT:
             return f"{frames} frames without positions in one file (old multi-frame, not an enhanced CT)"
-        return f"only {len(series.slices)} slice{'s' if len(series.slices) > 1 else ''}, not a volume"
+        return ONE_SLICE if len(series.slices) == 1 else f"only {len(series.slices)} slices, not a volume"
     return ""
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.dicom.geometry import Stack
 from nnunet_livseg.data.dicom.headers import Slice
-from nnunet_livseg.data.dicom.listing import Series, choose, list_series, unreadable_note
+from nnunet_livseg.data.dicom.listing import ONE_SLICE, Series, choose, list_series, unreadable_note
 from nnunet_livseg.data.dicom.pixels import PixelReader
 from nnunet_livseg.data.dicom.study_files import dicom_files
 from nnunet_livseg.imaging.hounsfield import AIR_HU, require_hounsfield
@@ -72,7 +72,7 @@ def read_series(
     """
     with dicom_files(path) as files:
         found = list_series(files)
-        if files == [Path(path)] and found[0].problem.startswith("only 1 slice"):
+        if files == [Path(path)] and found[0].problem == ONE_SLICE:
             raise UserError(f"{path} is one slice of a series, not a volume.\n  Give the folder with all its files.")
         chosen = choose(found, series)
         return read_listed(
