@@ -98,6 +98,15 @@ class LivSegTrainer(nnUNetTrainer):
         return replace(chosen, architecture=with_image_channels(chosen.architecture, configuration.get(KEY, {})))
 
     @classmethod
+    def architecture(
+        cls, plans_manager: PlansManager, configuration_manager: ConfigurationManager
+    ) -> Mapping[str, Any] | None:
+        """The network, as ``architecture`` of nnU-Net's plans; None if a subclass builds another one."""
+        if cls.build_network_architecture.__func__ is not LivSegTrainer.build_network_architecture.__func__:
+            return None
+        return cls._settings(plans_manager, configuration_manager).architecture
+
+    @classmethod
     def _has_row_loss(cls) -> bool:
         """Whether the loss is that of the row or recipe, and not a subclass's."""
         return cls._build_loss is LivSegTrainer._build_loss
@@ -114,7 +123,7 @@ class LivSegTrainer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """The variant's network at the plans' geometry; nnU-Net calls this for training and for prediction."""
-        architecture = cls._settings(plans_manager, configuration_manager).architecture
+        architecture = cls.architecture(plans_manager, configuration_manager)
         return get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],

@@ -20,6 +20,7 @@ import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import bounding_box_to_slice
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
@@ -47,6 +48,7 @@ from nnunet_livseg.inference.safe_weights import ENDING, read_safe_weights
 from nnunet_livseg.inference.trained_model import LOAD_ERRORS, TrainedModel, load_error
 from nnunet_livseg.multiscale import multiscale_predictor
 
+_ARCHITECTURE = ("network_class_name", "arch_kwargs", "_kw_requires_import")  # of plans
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
 
@@ -155,8 +157,12 @@ class CasePredictor:
         configuration = plans.get_configuration(files[0].configuration)
         inputs = determine_num_input_channels(plans, configuration, dataset)
         heads = plans.get_label_manager(dataset).num_segmentation_heads
-        trainer = recursive_find_trainer_class_by_name(files[0].trainer)
-        network = trainer.build_network_architecture(plans, configuration, inputs, heads, enable_deep_supervision=False)
+        if files[0].architecture is None:
+            trainer = recursive_find_trainer_class_by_name(files[0].trainer)
+            network = trainer.build_network_architecture(plans, configuration, inputs, heads, False)
+        else:
+            name, kwargs, classes = (files[0].architecture[key] for key in _ARCHITECTURE)
+            network = get_network_from_plans(name, kwargs, classes, inputs, heads, False, deep_supervision=False)
         parameters = [file.parameters for file in files]
         network.load_state_dict(parameters[0])
         self.nnunet.manual_initialization(

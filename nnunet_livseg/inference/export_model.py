@@ -29,7 +29,7 @@ from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.inference.case_predictor import CasePredictor
 from nnunet_livseg.inference.engines import ENGINES, FLOAT32, NETWORK, RECORD, TORCH, EngineNetwork, is_usable
 from nnunet_livseg.inference.quality import quality_of
-from nnunet_livseg.inference.safe_weights import SafeWeights, write_safe_weights
+from nnunet_livseg.inference.safe_weights import SafeWeights, known_architecture, write_safe_weights
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT, TrainedModel
 from nnunet_livseg.postprocessing.steps_file import FILE as POSTPROCESSING
 
@@ -119,9 +119,9 @@ def _export_fold(
     nnunet, place = predictor.nnunet, folder / f"fold_{predictor.folds[number]}"
     network = getattr(nnunet.network, "_orig_mod", nnunet.network).eval()
     network.load_state_dict(nnunet.list_of_parameters[number])
-    weights = SafeWeights(
-        network.state_dict(), nnunet.trainer_name, _configuration(predictor), nnunet.allowed_mirroring_axes
-    )
+    trainer, configuration = nnunet.trainer_name, _configuration(predictor)
+    architecture = known_architecture(trainer, predictor.model.plans, configuration)
+    weights = SafeWeights(network.state_dict(), trainer, configuration, nnunet.allowed_mirroring_axes, architecture)
     write_safe_weights(weights, place / SAFE_CHECKPOINT)
     if reason := write_onnx(network, patches["random"], place / NETWORK):
         return {}, dict.fromkeys(OTHERS, reason)

@@ -25,12 +25,15 @@ class SafeWeights:
         trainer: Name of the trainer's class.
         configuration: Name of the plans' configuration.
         mirroring_axes: Axes along which predictions may be mirrored; None for none.
+        architecture: The network, as ``architecture`` of nnU-Net's plans. With it, nobody needs the trainer, and its
+            import takes 2 s. None if only the trainer knows its network.
     """
 
     parameters: Mapping[str, Any]
     trainer: str
     configuration: str
     mirroring_axes: tuple[int, ...] | None
+    architecture: Mapping[str, Any] | None = None
 
 
 def write_safe_weights(weights: SafeWeights, path: Path, *, half: bool = False) -> None:
@@ -51,6 +54,7 @@ def write_safe_weights(weights: SafeWeights, path: Path, *, half: bool = False) 
     axes = weights.mirroring_axes and list(weights.mirroring_axes)
     notes = {"trainer": weights.trainer, "configuration": weights.configuration}
     notes |= {"mirroring_axes": json.dumps(axes), "aliases": json.dumps(aliases)}
+    notes |= {"architecture": json.dumps(weights.architecture)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=notes)
 
@@ -69,13 +73,14 @@ def read_safe_weights(path: Path) -> SafeWeights:
             parameters = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (it is no dict)
         aliases, axes = json.loads(notes["aliases"]), json.loads(notes["mirroring_axes"])
         trainer, configuration = notes["trainer"], notes["configuration"]
+        architecture = json.loads(notes.get("architecture", "null"))  # files of earlier versions have none
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f"the weights in {path} cannot be read: {_reason(error)}."
             "\n  The file is damaged or was not written by this package. Copy the model again, or install it again."
         ) from error
     parameters |= {name: parameters[first] for name, first in aliases.items()}
-    return SafeWeights(parameters, trainer, configuration, axes and tuple(axes))
+    return SafeWeights(parameters, trainer, configuration, axes and tuple(axes), architecture)
 
 
 def weights_of_checkpoint(path: Path) -> SafeWeights:
@@ -83,9 +88,20 @@ def weights_of_checkpoint(path: Path) -> SafeWeights:
     import torch
 
     content = torch.load(path, map_location="cpu", weights_only=False)
-    axes = content.get("inference_allowed_mirroring_axes")
-    configuration = content["init_args"]["configuration"]
-    return SafeWeights(content["network_weights"], content["trainer_name"], configuration, axes and tuple(axes))
+    axes, trainer = content.get("inference_allowed_mirroring_axes"), content["trainer_name"]
+    plans, configuration = (content["init_args"][name] for name in ("plans", "configuration"))
+    architecture = known_architecture(trainer, plans, configuration)
+    return SafeWeights(content["network_weights"], trainer, configuration, axes and tuple(axes), architecture)
+
+
+def known_architecture(trainer: str, plans: dict, configuration: str) -> Mapping[str, Any] | None:
+    """The network that one of our trainers builds from ``plans``, as their ``architecture``; None of other trainers."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    known = getattr(recursive_find_trainer_class_by_name(trainer), "architecture", None)
+    manager = PlansManager(plans)
+    return known and known(manager, manager.get_configuration(configuration))
 
 
 def _reason(error: Exception) -> str:

@@ -91,7 +91,7 @@ def make_model(
         (model / f"fold_{fold}").mkdir(parents=True)
         checkpoint = {
             "trainer_name": "nnUNetTrainer",
-            "init_args": {"configuration": configuration},
+            "init_args": {"plans": plans, "configuration": configuration},
             "inference_allowed_mirroring_axes": tuple(range(dim)),
             "network_weights": weights(outputs, inputs, threshold, dim),
         }

@@ -1,6 +1,8 @@
 """The model in the package: livseg segment without -m, and the liver's box for models of one's own."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,14 @@ from nnunet_livseg.inference import starter_model as starter
 from nnunet_livseg.inference.quality import PRESETS
 from nnunet_livseg.inference.segmenter import WHOLE_SEGMENTED, Segmenter
 
+LOAD = """
+import sys
+from nnunet_livseg.inference.segmenter import Segmenter
+segmenter = Segmenter(device="cpu")
+for one in (segmenter, segmenter.liver_model):
+    print(type(one.predictor.nnunet.network).__name__)
+print("nnunetv2.training.nnUNetTrainer.nnUNetTrainer" in sys.modules)
+"""
 TRAINED_ON = {"slice_mm": 5, "liver_hu": [60, 160], "liver_ml": 1000}
 
 
@@ -41,6 +51,11 @@ def test_the_model_in_the_package_finds_the_liver_of_a_phantom_each_time_in_the_
     assert weights < 5e6
     assert not [path for path in starter.FOLDER.rglob("*.*") if path.suffix not in (".json", ".safetensors")]
     assert str(starter.FOLDER.parents[2]) not in next(starter.FOLDER.glob("*/plans.json")).read_text()
+
+
+def test_both_models_are_loaded_without_nnunets_trainers_whose_import_takes_seconds():
+    run = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["DPCNet", "DPCNet", "False"]
 
 
 def test_a_package_without_it_says_so(monkeypatch, tmp_path):
