@@ -312,9 +312,10 @@ def _listed(values: Iterable[int]) -> str:
 
 def mask_of(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
     """Boolean mask of the voxels of ``labels (*S)`` that have one of ``values``."""
-    if len(values) == 1:
-        return labels == values[0]
-    return np.isin(labels, values)
+    mask = np.zeros(labels.shape, bool)  # np.isin is ten times slower on a whole CT
+    for value in values:
+        mask |= labels == value
+    return mask
 
 
 def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

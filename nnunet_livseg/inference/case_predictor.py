@@ -29,10 +29,11 @@ from torch.overrides import TorchFunctionMode
 from nnunet_livseg.core.allocator import kept_pages
 from nnunet_livseg.core.clock import stage
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.core.labels import LIVER, TUMOR, mask_of
 from nnunet_livseg.inference.coarse_grid import (
     CoarseGrid,
     enlarged,
+    enlarged_near,
     first_largest,
     nearest,
     nearest_axis,
@@ -58,7 +59,8 @@ class Prediction:
 
     Args:
         labels: Label values.
-        probabilities: By structure, 0 to 1, half precision; those of the tumor always where there is one.
+        probabilities: By structure, 0 to 1, half precision. The tumor's are there without being asked for; of a model
+            with a coarse grid, they are then 0 outside of the box around all tumors.
         votes: Share of the single predictions that say tumor; None unless asked for.
         ensemble_vote: The same for their mean, 1 or 0 on the network's grid, resampled as the votes are; None without.
         uncertainty: See ``ensemble.entropy``; None unless asked for.
@@ -206,11 +208,12 @@ class CasePredictor:
         Raises:
             UserError: The model was trained on something else than volumes.
         """
-        return self._predicted(images, {*structures, TUMOR} & set(self.channels_of))
+        known = set(self.channels_of)
+        return self._predicted(images, {*structures} & known, {TUMOR} & known)
 
     def label_map(self, images: Sequence[sitk.Image]) -> np.ndarray:
         """The labels of ``predict`` alone, ``(Z, Y, X)``: no map of probabilities is made."""
-        return self._predicted(images, set()).labels
+        return self._predicted(images, set(), set()).labels
 
     def rough_label_map(self, images: Sequence[sitk.Image]) -> np.ndarray:
         """The labels of a model with a coarse grid, decided on its network's voxels: quicker, with rough edges."""
@@ -223,15 +226,18 @@ class CasePredictor:
         labels = self.grid.own_axes(image, coarse[0])(axes.from_reader(self._whole(labels, properties)))
         return repeated(labels, self.grid.block(image), image.GetSize()[::-1])
 
-    def _predicted(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
-        return self._on_grid(images, structures) if self.grid is None else self._on_coarse_grid(images, structures)
+    def _predicted(self, images: Sequence[sitk.Image], structures: set[str], near: set[str]) -> Prediction:
+        """The prediction with probabilities of ``structures``, and at least where they have labels of ``near``."""
+        if self.grid is None:
+            return self._on_grid(images, structures | near)
+        return self._on_coarse_grid(images, structures, near - structures)
 
     def _on_grid(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
         """The prediction on the images' own grid."""
         axes = self.axes(images[0])
         return self._predict(axes.stacked(images), axes.spacing_mm, structures).changed(axes.from_reader)
 
-    def _on_coarse_grid(self, images: Sequence[sitk.Image], structures: set[str]) -> Prediction:
+    def _on_coarse_grid(self, images: Sequence[sitk.Image], structures: set[str], near: set[str]) -> Prediction:
         """The same by way of the grid that the model asks for; labels by the probabilities between its voxels."""
         image = images[0]
         with stage("preprocess"):
@@ -241,9 +247,11 @@ class CasePredictor:
             found = found.changed(self.grid.own_axes(image, coarse[0]))
             block, shape, known = self.grid.block(image), image.GetSize()[::-1], self.model.structures.values
             labels = refined_labels(found.labels, found.probabilities, known, block, shape)
-            kept = {name: values for name, values in found.probabilities.items() if name in structures}
-            whole = partial(enlarged, block=block, shape=shape)
-            return replace(found, probabilities=kept).changed(whole, labels=labels)
+            of, whole = found.probabilities, partial(enlarged, block=block, shape=shape)
+            probabilities = {name: whole(of[name]) for name in structures}
+            probabilities |= {name: enlarged_near(of[name], mask_of(labels, known[name]), block) for name in near}
+            maps = replace(found, probabilities={}).changed(whole, labels=labels)
+            return replace(maps, probabilities=probabilities)
 
     def _predict(self, image: np.ndarray, spacing_mm: tuple[float, ...], structures: set[str]) -> Prediction:
         """The same in the reader's order, ``image (C, Z, Y, X)``."""

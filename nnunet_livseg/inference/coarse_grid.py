@@ -77,11 +77,15 @@ class CoarseGrid:
     def own_axes(self, image: sitk.Image, coarse: sitk.Image) -> Callable[[np.ndarray], np.ndarray]:
         """From arrays on ``coarse`` to the order of axes of ``image``."""
 
+        if orientation_code(image) == orientation_code(coarse):
+            return lambda values: values
+
         def back(values: np.ndarray) -> np.ndarray:
             half = values.dtype == np.float16  # which ITK does not know
-            turned = sitk.GetImageFromArray(values.astype(np.float32) if half else values)
+            turned = sitk.GetImageFromArray(values.view(np.uint16) if half else values)
             turned.SetDirection(coarse.GetDirection())
-            return sitk.GetArrayFromImage(sitk.DICOMOrient(turned, orientation_code(image))).astype(values.dtype)
+            found = sitk.GetArrayFromImage(sitk.DICOMOrient(turned, orientation_code(image)))
+            return found.view(values.dtype) if half else found
 
         return back
 
@@ -109,16 +113,36 @@ def enlarged(values: np.ndarray, block: Sequence[int], shape: Sequence[int]) -> 
     """
     if all(number == 1 for number in block):
         return values
-    whole = np.empty(shape, values.dtype)
+    whole = torch.empty(tuple(shape), dtype=torch.from_numpy(values).dtype)  # torch rounds to half much quicker
     count = max(1, _SLAB_VOXELS // (shape[1] * shape[2] * block[0]))  # blocks at a time
     for start in range(0, values.shape[0], count):
         first = max(start - 1, 0)  # the neighbors that the outermost voxels lie between
-        part = torch.from_numpy(values[first : start + count + 1].astype(np.float32))[None, None]
+        part = torch.from_numpy(values[first : start + count + 1]).float()[None, None]
         part = interpolate(part, scale_factor=tuple(map(float, block)), mode="trilinear")[0, 0]
         place = slice(start * block[0], min((start + count) * block[0], shape[0]))
         offset = (start - first) * block[0]
-        whole[place] = part[offset : offset + place.stop - place.start, : shape[1], : shape[2]].numpy()
+        whole[place] = part[offset : offset + place.stop - place.start, : shape[1], : shape[2]]
+    return whole.numpy()
+
+
+def enlarged_near(values: np.ndarray, mask: np.ndarray, block: Sequence[int]) -> np.ndarray:
+    """``enlarged`` in the box of ``mask (Z, Y, X)``, which is True on some of the voxels; 0 elsewhere."""
+    whole = np.zeros(mask.shape, values.dtype)
+    if not mask.any():
+        return whole
+    blocks = [slice(s.start // n, -(-s.stop // n)) for s, n in zip(bounding_box(mask), block, strict=True)]
+    near, box, size = _around(blocks, block, mask.shape)
+    whole[box] = enlarged(values[near], block, size)
     return whole
+
+
+def _around(
+    blocks: Sequence[slice], block: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[int, ...]]:
+    """``blocks`` and their neighbors, the voxels that these are made of, and how many."""
+    near = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in blocks)
+    box = tuple(slice(s.start * n, min(s.stop * n, size)) for s, n, size in zip(near, block, shape, strict=True))
+    return near, box, tuple(s.stop - s.start for s in box)
 
 
 def nearest(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -156,13 +180,13 @@ def refined_labels(
     whole = np.zeros(shape, labels.dtype)
     if not labels.any():
         return whole
-    near = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in bounding_box(labels > 0))
-    box = tuple(slice(s.start * n, min(s.stop * n, size)) for s, n, size in zip(near, block, shape, strict=True))
-    size = tuple(s.stop - s.start for s in box)
-    liver, tumor = (enlarged(probabilities[name][near], block, size).astype(np.float32) for name in (LIVER, TUMOR))
+    near, box, size = _around(bounding_box(labels > 0), block, shape)
+    found = (torch.from_numpy(enlarged(probabilities[name][near], block, size)).float() for name in (LIVER, TUMOR))
+    liver, tumor = found
+    healthy, background = liver - tumor, 1 - liver
     inside = whole[box]
-    inside[np.maximum(liver - tumor, tumor) > 1 - liver] = structures[LIVER][0]
-    inside[(tumor > liver - tumor) & (tumor > 1 - liver)] = structures[TUMOR][0]
+    inside[(torch.maximum(healthy, tumor) > background).numpy()] = structures[LIVER][0]
+    inside[((tumor > healthy) & (tumor > background)).numpy()] = structures[TUMOR][0]
     return whole
 
 

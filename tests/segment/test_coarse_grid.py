@@ -9,7 +9,7 @@ from known_model import drawing, make_model
 from nnunet_livseg import segment
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.inference import coarse_grid
-from nnunet_livseg.inference.coarse_grid import CoarseGrid, averaged, enlarged
+from nnunet_livseg.inference.coarse_grid import CoarseGrid, averaged, enlarged, enlarged_near
 
 GRID = {"orientation": "LPS", "average_to_mm": 1.7}  # of the drawing's 2.5 x 0.8 x 0.7 mm: blocks of 1 x 2 x 2
 
@@ -35,6 +35,18 @@ def test_between_blocks_values_are_linear_as_itk_has_them(slab, monkeypatch):
     np.testing.assert_allclose(found, sitk.GetArrayFromImage(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize("where", [(0, 0, 0), (5, 6, 7), None])
+def test_near_voxels_that_are_asked_for_the_values_are_those_of_the_whole(where):
+    values, block, shape = np.random.default_rng(2).random((4, 3, 5)).astype(np.float16), (2, 3, 2), (7, 8, 9)
+    mask = np.zeros(shape, bool)
+    if where:
+        mask[where] = True
+    found = enlarged_near(values, mask, block)
+    assert found.shape == shape and found.dtype == np.float16
+    np.testing.assert_array_equal(found[mask], enlarged(values, block, shape)[mask])
+    assert bool(found.any()) == bool(where)
+
+
 def test_the_model_sees_its_own_orientation_and_answers_in_the_cts():
     image = random_image(np.random.default_rng(1))
     grid = CoarseGrid("LPS", 1.5)
@@ -55,6 +67,9 @@ def test_label_map_and_maps_lie_on_the_grid_of_the_ct(orientation, tmp_path):
         assert (one.GetSize(), one.GetDirection(), one.GetOrigin(), one.GetSpacing()) == (
             *(image.GetSize(), image.GetDirection(), image.GetOrigin(), image.GetSpacing()),
         )
+    alone = segment(image, model, device="cpu")  # probabilities of the tumor in the tumors' box alone
+    lesions = [one.measurements.lesions for one in (found, alone)]
+    assert lesions[1] and [a.confidence for a in lesions[0]] == [b.confidence for b in lesions[1]]
     ours, theirs = (sitk.GetArrayFromImage(labels) for labels in (found.labels, expected))
     for label in (1, 2):  # every edge of the drawing lies between two blocks
         dice = 2 * np.sum((ours == label) & (theirs == label)) / np.sum((ours == label) + 0 + (theirs == label))

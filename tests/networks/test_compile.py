@@ -1,0 +1,47 @@
+"""torch.compile on a CPU, by hand: pytest --long -m long tests/networks/test_compile.py
+
+nnU-Net compiles on a GPU only. inductor is the same there up to the code that it writes, so what a network does to the
+graph shows here: a break, another result, a gradient that is lost.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from nnunet_livseg.reference_networks import build
+from nnunet_livseg.variants import find_variant
+
+from .conftest import SHALLOW, SHALLOW_SIZE, small_configuration
+
+SYSTEMS = ("dpcnet", "sfan", "mpunet", "mfcnet", "sam-urim")
+
+
+def step(network, x):
+    """Outputs of the network in training, and the gradients of a loss that all of them have part in."""
+    network.zero_grad()
+    outputs = network(x)
+    weights = [torch.linspace(-1, 1, o.numel()).reshape(o.shape) for o in outputs]
+    sum((o * w).mean() for o, w in zip(outputs, weights, strict=True)).backward()
+    return [o.detach() for o in outputs], {name: p.grad.clone() for name, p in network.named_parameters()}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_compiled_by_inductor_a_system_trains_as_before(name, dim):
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    variant = find_variant(name)
+    network = build(small_configuration(dim, SHALLOW, SHALLOW_SIZE), variant, channels=2)
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0  # compiled code draws other numbers
+    x = torch.randn(2, 2, *SHALLOW_SIZE[:dim])
+    outputs, gradients = step(network, x)
+    assert torch._dynamo.explain(network)(x).graph_break_count == 0
+    compiled_outputs, compiled_gradients = step(torch.compile(network), x)
+    for eager, compiled in zip(outputs, compiled_outputs, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
+    for parameter, eager in gradients.items():
+        scale = eager.abs().max().clamp(min=1e-6)
+        torch.testing.assert_close(compiled_gradients[parameter] / scale, eager / scale, rtol=0, atol=2e-3)
