@@ -122,7 +122,7 @@ def checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """
     wrong = [scale for scale in scales if not (math.isfinite(scale) and 0 < scale <= 4)]
     if wrong or not scales:
-        found = f"{wrong[0]:g} is not" if wrong else "there is none"
+        found = f"{wrong[0]:g} is not" if wrong else "none was given"
         raise UserError(
             f"a scale resizes the image in plane and must be above 0 and at most 4: {found}."
             "\n  SFAN's are --scales 0.5 1 1.5; --scales 1 is nnU-Net's own prediction."

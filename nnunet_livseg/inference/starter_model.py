@@ -49,7 +49,7 @@ def _stage(*, cropped: bool) -> Path:
 def beyond_training(
     dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray, *, cut_off: bool
 ) -> list[str]:
-    """Where a CT differs from all that the model was trained on, as notes (empty: it does not, or nobody knows).
+    """Where a CT differs from all that the model was trained on, as notes (empty: it does not, or this is unknown).
 
     Args:
         dataset_json: That of the model, with ``{"livseg": {"trained_on": {"slice_mm": most, "liver_hu": [from, to],

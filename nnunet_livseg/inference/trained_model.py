@@ -40,7 +40,7 @@ class TrainedModel:
     def open(
         cls, folder: str | Path, *, folds: tuple[str | int, ...] | None = None, checkpoint: str = CHECKPOINT
     ) -> "TrainedModel":
-        """Look into a model folder; ``folds`` left out: all that are trained, without ``all``, as nnU-Net does.
+        """Look into a model folder; ``folds`` defaults to all trained ones but ``all``, as in nnU-Net.
 
         A model whose weights are safetensors is found by the default ``checkpoint``, too.
 
@@ -66,7 +66,7 @@ class TrainedModel:
                 f"{did_you_mean(missing[0], trained)}"
             )
         model = cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
-        _ = model.plans, model.structures  # refuses damaged plans, and labels that its label maps would lack
+        _ = model.plans, model.structures  # rejects damaged plans, and labels that its label maps would lack
         return model
 
     @property

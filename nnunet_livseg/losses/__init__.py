@@ -79,7 +79,7 @@ class MultiOutputLoss(nn.Module):
 def _of_output(loss: nn.Module, output: TrainingOutput) -> tuple[nn.Module, float]:
     """The loss of one output and its weight.
 
-    Where its two terms weigh differently, they are weighed inside, by the attributes of nnU-Net's compound losses. A
+    Where its two terms weigh differently, they are weighted inside, by the attributes of nnU-Net's compound losses. A
     loss that has no overlap term is all cross-entropy.
     """
     if output.overlap_weight is None or not hasattr(loss, "weight_dice"):

@@ -1,4 +1,4 @@
-"""Post-processing of a folder of label maps: geometry and pixel type stay, finished files are kept."""
+"""Postprocessing of a folder of label maps: geometry and pixel type stay, finished files are kept."""
 
 import shutil
 from collections.abc import Sequence
