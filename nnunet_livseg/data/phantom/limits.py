@@ -67,7 +67,7 @@ def _check_spacing(size: tuple[int, int, int], spacing_mm: tuple[float, float, f
     given = tuple(float(s) for s in spacing_mm)
     if len(given) != 3 or not all(0 < s <= LARGEST_SPACING_MM for s in given):
         raise UserError(
-            f"the spacing is {given} mm (z, y, x), but each value must be above 0 and at most {LARGEST_SPACING_MM:g} mm."
+            f"the spacing is {given} mm (z, y, x), but each must be above 0 and at most {LARGEST_SPACING_MM:g} mm."
             "\n  Organs would fall between larger voxels."
         )
     covered = [n * s for n, s in zip(size, given, strict=True)]
