@@ -141,14 +141,14 @@ def multiscale_predictor(scales: Sequence[float]) -> type[MultiScalePredictor]:
 
 @contextmanager
 def multiscale_prediction(scales: Sequence[float], *, module: ModuleType = predict_from_raw_data) -> Iterator[None]:
-    """Inside, ``module`` of nnU-Net makes its predictors with these scales: its own commands, all arguments theirs."""
+    """Let nnU-Net's ``module`` make its predictors with these scales inside the block; commands and arguments stay."""
     with replaced(module, "nnUNetPredictor", multiscale_predictor(scales)):
         yield
 
 
 @contextmanager
 def replaced(owner: object, name: str, value: object) -> Iterator[None]:
-    """Inside, ``owner.name`` is ``value``: for what nnU-Net's own functions take no argument for."""
+    """Replace ``owner.name`` by ``value`` inside the block, where nnU-Net's own functions have no argument for it."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

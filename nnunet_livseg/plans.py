@@ -29,7 +29,7 @@ RECIPES = ("paper", "nnunet")
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training needs beside nnU-Net's own plans."""
+    """The settings of a training that nnU-Net's own plans lack."""
 
     architecture: Mapping[str, Any]  # as in plans: network_class_name, arch_kwargs, _kw_requires_import
     loss: str

@@ -52,7 +52,7 @@ _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image, on the image's grid ``(Z, Y, X)``.
+    """The output of a model for one image, on the image's grid ``(Z, Y, X)``.
 
     Args:
         labels: Label values.

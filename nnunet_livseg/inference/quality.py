@@ -55,7 +55,7 @@ def quality_of(
     torch_resampling: bool | None = None,
     in_batches: bool | None = None,
 ) -> Quality:
-    """A preset with what is set differently.
+    """A preset, changed by the settings that are given.
 
     Raises:
         UserError: There is no such preset, or the step size is out of range.

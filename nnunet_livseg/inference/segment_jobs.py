@@ -64,7 +64,7 @@ def segment_all(
     say: Callable[[str], None] = print,
     **reading,
 ) -> list[Path]:
-    """Segment every input and write its folder; a wrong input does not keep the others from being segmented.
+    """Segment every input and write its folder; if one cannot be read, the others are still segmented.
 
     Args:
         inputs: Paths; a tuple is one CT with several channels.

@@ -55,7 +55,7 @@ MARGIN_MM = 30.0  # what a model that was trained on whole CTs sees around the l
 
 
 class LiverFinder(Protocol):
-    """What can say where the liver is before a model looks there: a ``Segmenter``, or livers that were found before."""
+    """Anything that finds the liver before a model segments it: a ``Segmenter``, or livers that were found before."""
 
     name: str
 
@@ -66,12 +66,12 @@ class LiverFinder(Protocol):
         """Files that the answer depends on."""
 
     def settings(self) -> dict[str, Any]:
-        """All else that it depends on."""
+        """Everything else that the answer depends on."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a result shall hold beside labels and measurements.
+    """The parts of a result beside labels and measurements.
 
     Args:
         probabilities: Maps of all structures.

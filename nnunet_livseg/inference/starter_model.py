@@ -1,4 +1,4 @@
-"""The small model in the package: for whoever has none yet, and to find the liver for larger ones.
+"""The small model in the package: for users without a model, and to find the liver for larger models.
 
 What it was trained on and how well it does is in docs/starter_model.md.
 """

@@ -1,4 +1,4 @@
-"""What an output is trained with, and how several outputs add up.
+"""The losses of outputs, and the weighted sum over several outputs.
 
 A loss is named in a row or in the plans and made from nnU-Net's label manager, so regions and the ignore label work as
 in nnU-Net. All losses compute in float32, also under autocast.

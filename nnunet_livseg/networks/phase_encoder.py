@@ -23,7 +23,7 @@ FINEST_FUSED_STRIDE = 4  # the paper fuses from a quarter of the image's resolut
 
 @dataclass(frozen=True)
 class PhaseChannels:
-    """Which channels of the input are which: those of the image, phase by phase, then a cascade's previous stage.
+    """The channels of the input: those of the image, phase by phase, then those of a cascade's previous stage.
 
     Args:
         inputs: Channels of the input.

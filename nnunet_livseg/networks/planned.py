@@ -1,4 +1,4 @@
-"""What every network of ours shares: the geometry of the plans, and what nnU-Net's planners and our losses ask for."""
+"""The base of all our networks: the geometry of the plans, and what nnU-Net's planners and our losses need."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar

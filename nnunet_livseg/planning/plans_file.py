@@ -1,4 +1,4 @@
-"""Writing a plans file beside nnU-Net's own, which replaces no other one."""
+"""Write a plans file beside nnU-Net's own, without replacing another one."""
 
 import json
 import os

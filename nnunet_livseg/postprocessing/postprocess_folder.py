@@ -26,7 +26,7 @@ _KEPT_BESIDE = ("dataset.json", "plans.json")  # what nnU-Net writes beside pred
 
 @dataclass
 class FolderChanges:
-    """What happened to a folder.
+    """The changes to a folder.
 
     Args:
         changes: File name to what was changed in it, finished files of an earlier call included.
