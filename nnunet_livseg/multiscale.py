@@ -122,7 +122,7 @@ def checked_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """
     wrong = [scale for scale in scales if not (math.isfinite(scale) and 0 < scale <= 4)]
     if wrong or not scales:
-        found = f"{wrong[0]:g} is not" if wrong else "there is none"
+        found = f"{wrong[0]:g} is not" if wrong else "none was given"
         raise UserError(
             f"a scale resizes the image in plane and must be above 0 and at most 4: {found}."
             "\n  SFAN's are --scales 0.5 1 1.5; --scales 1 is nnU-Net's own prediction."
@@ -141,14 +141,14 @@ def multiscale_predictor(scales: Sequence[float]) -> type[MultiScalePredictor]:
 
 @contextmanager
 def multiscale_prediction(scales: Sequence[float], *, module: ModuleType = predict_from_raw_data) -> Iterator[None]:
-    """Inside, ``module`` of nnU-Net makes its predictors with these scales: its own commands, all arguments theirs."""
+    """Let nnU-Net's ``module`` make its predictors with these scales inside the block; commands and arguments stay."""
     with replaced(module, "nnUNetPredictor", multiscale_predictor(scales)):
         yield
 
 
 @contextmanager
 def replaced(owner: object, name: str, value: object) -> Iterator[None]:
-    """Inside, ``owner.name`` is ``value``: for what nnU-Net's own functions take no argument for."""
+    """Replace ``owner.name`` by ``value`` inside the block, where nnU-Net's own functions have no argument for it."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

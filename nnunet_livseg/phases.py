@@ -1,4 +1,4 @@
-"""Contrast phases as image channels: what a multi-phase network is told, and which datasets it refuses.
+"""Contrast phases as image channels: what a multi-phase network is told, and which datasets it rejects.
 
 Plans count the channels of the dataset that they were made for. A trainer of another dataset adds the entry
 ``IMAGE_CHANNELS`` to them, which goes before.
@@ -14,7 +14,7 @@ IMAGE_CHANNELS = "image_channels"  # option of a network that knows phases, and 
 
 
 def require_phases(variant: Variant, architecture: Mapping[str, Any], channels: Sequence[str]) -> None:
-    """Refuse a dataset with fewer phases than ``variant`` is about; ``channels`` are the names of its channels.
+    """Reject a dataset with fewer phases than ``variant`` is about; ``channels`` are the names of its channels.
 
     Raises:
         UserError: The message says what to add, and which row serves one phase.
@@ -24,16 +24,17 @@ def require_phases(variant: Variant, architecture: Mapping[str, Any], channels: 
         return
     single = next(row for row in VARIANTS if row.paper is variant.paper and row.phases == 1)
     raise UserError(
-        f"{variant.trainer} relates at least {variant.phases} contrast phases, but the images have {len(channels)} "
-        f"channel{'s'[: len(channels) > 1]} ({', '.join(channels)}), so there is nothing to relate."
-        "\n  Add the other phases as channels (CASE_0001.nii.gz beside CASE_0000.nii.gz, and both in channel_names of "
-        "dataset.json),\n  first the phase that the labels were drawn on; then run nnUNetv2_plan_and_preprocess again."
-        f"\n  For one phase train with -tr {single.trainer} (livseg plan -m {single.name})."
+        f"{variant.trainer} needs at least {variant.phases} contrast phases, but the images have {len(channels)} "
+        f"channel{'s'[: len(channels) > 1]} ({', '.join(channels)})."
+        "\n  Add the other phases as channels: CASE_0001.nii.gz beside CASE_0000.nii.gz, and both in "
+        "channel_names of dataset.json.\n  Channel 0 is the phase that the labels were drawn on. Then run "
+        "nnUNetv2_plan_and_preprocess again."
+        f"\n  For one phase, train with -tr {single.trainer} (livseg plan -m {single.name})."
     )
 
 
 def phase_options(variant: Variant, plans: Mapping[str, Any] | None) -> dict[str, int]:
-    """What ``plans`` tell a network that knows phases: how many of its input channels are the image's."""
+    """What ``plans`` tell a network with phases: how many of its input channels are the image's."""
     known = variant.phases and plans is not None
     return {IMAGE_CHANNELS: len(plans["foreground_intensity_properties_per_channel"])} if known else {}
 

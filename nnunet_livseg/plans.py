@@ -29,7 +29,7 @@ RECIPES = ("paper", "nnunet")
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training needs beside nnU-Net's own plans."""
+    """The settings of a training that nnU-Net's own plans lack."""
 
     architecture: Mapping[str, Any]  # as in plans: network_class_name, arch_kwargs, _kw_requires_import
     loss: str
@@ -140,7 +140,7 @@ def plans_name(
 
 
 def seed_suffix(overrides: Overrides | None) -> str:
-    """What the name of plans with a seed ends in; nothing else in them depends on it but the recipe."""
+    """The ending of the name of plans with a seed; nothing else in them depends on it but the recipe."""
     return "" if overrides is None or overrides.seed is None else f"Seed{overrides.seed}"
 
 
@@ -214,7 +214,7 @@ def _why_not(name: str, stock: Mapping[str, Any], variant: Variant, wanted: Sequ
     if absent:
         return f"{name} needs {' and '.join(needs)}, but the plans have no {absent[0]}.\n  Choose another with -c."
     together = [other for other in stock if other in {name, *needs, *wanted}]
-    return f"{name} needs {' and '.join(needs)}: name them as well, -c {' '.join(together)}."
+    return f"{name} needs {' and '.join(needs)}. Name them too: -c {' '.join(together)}."
 
 
 def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> list[str]:
@@ -222,8 +222,8 @@ def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> l
     missing = [name for name in wanted if name not in stock]
     if missing:
         raise UserError(
-            f"the plans that these are made from have no configuration {missing[0]}, only {', '.join(stock)}."
-            "\n  nnU-Net plans what the data allows: 3d_lowres for large images only, 2d alone for 2D images."
+            f"the source plans have no configuration {missing[0]}, only {', '.join(stock)}."
+            "\n  nnU-Net plans 3d_lowres for large images only, and 2d alone for 2D images."
         )
     return wanted
 
@@ -262,7 +262,7 @@ def _fill(plans: dict, name: str, configuration: dict, variant: Variant, preset:
 
 
 def require_sizes(overrides: Overrides) -> None:
-    """Refuse sizes that are not above 0.
+    """Reject sizes that are not above 0.
 
     Raises:
         UserError: The option with that size.
@@ -301,7 +301,7 @@ def with_patch(configuration: Mapping[str, Any], patch: Sequence[int]) -> dict[s
 
 
 def with_own_network(configuration: Mapping[str, Any], network: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``configuration`` with a network of the user's, by the import path of its class."""
+    """``configuration`` with a user's network, by the import path of its class."""
     options = {"network": network, "arguments": dict(arguments), "patch_size": list(configuration["patch_size"])}
     return {**configuration, "architecture": _with_network(configuration["architecture"], OWN, options)}
 
@@ -316,7 +316,7 @@ def _set_geometry(configuration: dict, patch: Sequence[int], features: Sequence[
     if features and len(strides) < len(features):
         raise UserError(
             f"{' '.join(map(str, features))} channels make {len(features)} resolution stages, which do not fit into"
-            f" patch {' '.join(map(str, patch))}.\n  Ask for a larger one with --patch, or for fewer --features."
+            f" patch {' '.join(map(str, patch))}.\n  Give a larger --patch, or fewer --features."
         )
     stages = len(features) if features else len(strides)
     widths = list(features) if features else _widths(kwargs["features_per_stage"], stages)
@@ -345,9 +345,9 @@ def _set_window(plans: dict, window_hu: tuple[float, float], window_to: tuple[fl
     schemes = {s for c in plans["configurations"].values() for s in c.get("normalization_schemes", ())}
     if schemes - {"CTNormalization"}:
         raise UserError(
-            f"the preset clips to {low:g}..{high:g} HU, but the plans have {', '.join(sorted(schemes))}, which know no"
-            "\n  window. Call the channels CT in dataset.json and plan again (nnUNetv2_plan_and_preprocess), or take"
-            " another preset."
+            f"the preset clips to {low:g}..{high:g} HU, but the plans normalize by {', '.join(sorted(schemes))}, which"
+            " has no window.\n  Name the channels CT in dataset.json and plan again (nnUNetv2_plan_and_preprocess), or"
+            " choose another preset."
         )
     std = (high - low) / (window_to[1] - window_to[0])
     for channel in plans["foreground_intensity_properties_per_channel"].values():

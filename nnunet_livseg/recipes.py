@@ -36,7 +36,7 @@ class Recipe:
             network learns sides: the liver lies on the right.
         augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, slice thickness and fields of view of other CTs.
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
-            first weigh ``f`` times as much as before (``None``: always the same).
+            first weight ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
             Dice, chosen among those from which on more than so many epochs have been above that Dice, and among all
             while there are none (``None``: nnU-Net's rule, the highest moving average).
@@ -87,8 +87,8 @@ class Recipe:
         if unknown:
             raise UserError(
                 f"the recipe in the plans has the unknown entries {', '.join(unknown)}; "
-                f"known are {', '.join(sorted(known))}."
-                "\n  Correct the plans file, or write it anew with livseg plan."
+                f"known entries: {', '.join(sorted(known))}."
+                "\n  Correct the plans file, or write it again with livseg plan."
             )
         return self.replace(**content)
 
@@ -101,7 +101,7 @@ class Recipe:
         choices = (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS), ("augmentation", AUGMENTATIONS))
         for name, known in choices:
             if getattr(self, name) not in known:
-                raise UserError(f"{name} {getattr(self, name)!r} is unknown; known are {', '.join(known)}.")
+                raise UserError(f"{name} {getattr(self, name)!r} is unknown; known: {', '.join(known)}.")
         for name in ("epochs", "iterations", "validation_iterations"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise UserError(
@@ -227,8 +227,8 @@ def _require_elastic(elastic: Mapping[str, Any]) -> None:
     )
     if not right:
         raise UserError(
-            f"the recipe's elastic is {dict(elastic)}, but 'probability' must be from 0 to 1, and 'scale' and "
-            "'magnitude' must be two numbers each, the smaller first, not below 0."
+            f"the recipe's elastic is {dict(elastic)}.\n  'probability' must be from 0 to 1. 'scale' and "
+            "'magnitude' must be two numbers each, from 0 on, the smaller one first."
         )
 
 

@@ -69,7 +69,7 @@ class LivSegTrainer(nnUNetTrainer):
         require_trainable(dataset_json)
         channels = channel_names(dataset_json)
         plans = plans_for_dataset(plans, configuration, dataset_json, variant=self.variant, channels=len(channels))
-        chosen = self._settings(  # refuses before files are made
+        chosen = self._settings(  # rejects before files are made
             PlansManager(plans), PlansManager(plans).get_configuration(configuration)
         )
         if self._has_row_loss():
@@ -170,10 +170,10 @@ class LivSegTrainer(nnUNetTrainer):
         torch.manual_seed(number)
 
     def _require_weighted_outputs(self) -> None:
-        """A subclass's loss that leaves out the last output, as nnU-Net's do, must have one before it."""
+        """A subclass's loss that skips the last output, as nnU-Net's do, must have one before it."""
         if not np.isfinite(getattr(self.loss, "weight_factors", 0.0)).all():
             raise UserError(
-                f"the loss of {type(self).__name__} leaves out the last output, as nnU-Net's losses do, but the "
+                f"the loss of {type(self).__name__} skips the last output, as nnU-Net's losses do, but the "
                 f"network of {self.variant.name} has only one.\n  Set enable_deep_supervision = False in its __init__."
             )
 
@@ -272,8 +272,8 @@ class LivSegTrainer(nnUNetTrainer):
         keep_pages(self.device.type)  # now that the loaders' workers have started: they need not
         if self.current_epoch == 0 and Path(self.output_folder, FINAL).exists():
             self.print_to_log_file(
-                f"{FINAL} in this folder is of an earlier training. This one replaces it at its end; until then --c"
-                " would continue the earlier one. Move it away to be able to continue this one."
+                f"{FINAL} in this folder is of an earlier training. This training replaces it at its end. Until then, "
+                "--c would continue the earlier training. Move the file away to be able to continue this one."
             )
 
     def on_train_epoch_start(self) -> None:
@@ -329,9 +329,9 @@ class LivSegTrainer(nnUNetTrainer):
         self.print_to_log_file(f"Step skipped: loss or gradient is not finite (cases {cases}).")
         if self._bad_steps >= MAX_BAD_STEPS:
             raise UserError(
-                f"{MAX_BAD_STEPS} training steps in a row had no finite loss or gradient; the last one on {cases}."
+                f"{MAX_BAD_STEPS} training steps in a row had no finite loss or gradient. The last one was on {cases}."
                 "\n  Check these images (livseg check), or lower the learning rate (livseg plan --learning-rate)."
-                "\n  The last checkpoint is from before: continue with --c."
+                "\n  The last checkpoint was saved before these steps. Continue from it with --c."
             )
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
@@ -375,7 +375,7 @@ class LivSegTrainer(nnUNetTrainer):
                     raise
                 save_and_leave(self, self._stop_signals)
             if self._stop_signals.ask(self):
-                leave(self, self._stop_signals, "The training is done, its validation is not.")
+                leave(self, self._stop_signals, "The training is complete, but its validation is not.")
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As nnU-Net's, at the recipe's scales."""

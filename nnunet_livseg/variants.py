@@ -40,7 +40,7 @@ OWN = Variant(
     "LivSegTrainer",
     "nnunet_livseg.networks.own_network.OwnNetwork",
     Paper("own", "a network of yours", "docs/your_network.md"),
-    "nothing that is printed",
+    "no published result",
 )
 
 
@@ -58,12 +58,12 @@ def find_variant(name: str) -> Variant:
 
 
 def is_installed(variant: Variant) -> bool:
-    """Whether the library is there that the variant's network needs beside nnU-Net's."""
+    """Whether the additional library that the variant's network needs is installed."""
     return not variant.extra or find_spec(variant.extra) is not None
 
 
 def require_installed(variant: Variant) -> None:
-    """Refuse a row whose library is not there.
+    """Reject a row whose library is not installed.
 
     Raises:
         UserError: The message says what to install.
@@ -76,7 +76,7 @@ def require_installed(variant: Variant) -> None:
 
 
 def require_options(variant: Variant, options: Mapping[str, Any]) -> None:
-    """Refuse options that the variant's network does not have.
+    """Reject options that the variant's network does not have.
 
     Raises:
         UserError: There is one; the message names close ones.

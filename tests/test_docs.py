@@ -1,6 +1,7 @@
 """Documents say what the code says."""
 
 import ast
+import functools
 import importlib.util
 import re
 import shlex
@@ -130,29 +131,110 @@ def test_the_checks_of_english_see_what_they_look_for():
     assert not BRITISH.search("tumor-center, color, gray, labeled, normalization, optimistic, optimizer")
 
 
-PLAIN_ROOMS = (  # whose messages are held to the same rules
-    *("cli", "core", "data", "diagnostics", "evaluation", "imaging", "inference", "losses", "planning"),
-    *("postprocessing", "report", "study", "training"),
+# --- the same of what the program says: errors, notes, reasons, help, headings of reports -----------------------------
+
+PACKAGE = PROJECT / "nnunet_livseg"
+ROOMS = sorted({PACKAGE / path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")})
+SPOKEN = (  # turns that a page may quote, but that no message has
+    *(r"\b[Rr]efus", r"\b[Ll]ea(?:ve|ves|ving|ft)\b[^,;:]{0,25}\bout\b", r"\bgo(?:es|ing)? on with\b", r"\bin lieu\b"),
+    *(r"\bhas not\b(?! \w+(?:ed|en|un|ne)\b)", r"\b[Kk]nown are\b", r"\bbe had\b", r"\banew\b", r"\bout of its\b"),
 )
+LITTLE_WORDS = re.compile(r"\b(?:is|are|was|has|have|be|the|an?|of|to|not|no|in|on|for|and|or|with|by|from|that)\b")
 
 
-def messages(path):
-    """Texts of errors and findings in a module; values are X."""
-    for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("UserError", "error", "warning", "_finding"):
-            for part in ast.walk(call):
-                if isinstance(part, ast.JoinedStr):
-                    yield "".join(piece.value if isinstance(piece, ast.Constant) else "X" for piece in part.values)
-                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
-                    yield part.value
+def text_of(node):
+    """A string expression, its values as X; ``None`` for any other one."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = text_of(node.left), text_of(node.right)
+        return None if left is right is None else (left or "X") + (right or "X")
+    return None
 
 
-@pytest.mark.parametrize("room", PLAIN_ROOMS)
-def test_messages_are_in_plain_american_english(room):
-    found = {text for path in (PROJECT / "nnunet_livseg" / room).rglob("*.py") for text in messages(path)}
-    assert len(found) > 5  # it sees them
-    assert not [(turn, text) for text in found for turn in TURNS if re.search(turn, text)]
-    assert not [text for text in found if BRITISH.search(text)]
+def is_prose(text):
+    """Four words, one of them little, and no markup."""
+    return len(re.findall(r"[A-Za-z]{2,}", text)) > 3 and LITTLE_WORDS.search(text) and "<" not in text
+
+
+def spoken(node, *, part=False):
+    """Strings below ``node`` that read like a sentence, wherever they are: raised, returned, printed; no docstrings.
+
+    A string that is ``part`` of another one is not one by itself.
+    """
+    text = text_of(node)
+    if text is not None and not part and is_prose(text):
+        yield text
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)):
+            yield from spoken(child, part=text is not None and text_of(child) is not None)
+
+
+def first_sentences(node):
+    """Of the docstrings of a module and of what is public in it, as far as they stand on their own."""
+    if text := ast.get_docstring(node):
+        yield next(sentences(text.replace("``", "`")))
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef) and not child.name.startswith("_"):
+            yield from first_sentences(child)
+
+
+@functools.cache
+def modules_of(room):
+    return [ast.parse(path.read_text("utf-8")) for path in ([room] if room.suffix else sorted(room.rglob("*.py")))]
+
+
+def faults(text):
+    """What is not plain in ``text``, of which every line is read by itself."""
+    for sentence in sentences(text.replace("\n", "\n\n")):
+        yield from (turn for turn in (*TURNS, *SPOKEN) if re.search(turn, sentence))
+        yield from BRITISH.findall(sentence)
+        if len(sentence.split()) > LONGEST:
+            yield f"{len(sentence.split())} words"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.stem)
+def test_what_the_program_says_is_in_plain_american_english(room):
+    said = {text for module in modules_of(room) for text in spoken(module)}
+    assert not [(found, text) for text in said if (found := list(faults(text)))]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.stem)
+def test_docstrings_begin_in_plain_american_english(room):
+    first = [text for module in modules_of(room) for text in first_sentences(module)]
+    assert first
+    assert not [(found, text) for text in first if (found := list(faults(text)))]
+
+
+def test_the_reader_of_messages_sees_them_wherever_they_are():
+    module = ast.parse(
+        '''"""The title of the module is no message."""
+def run(parser, name):
+    """The docstring is not one either."""
+    parser.add_argument("--out", help="folder of results " + ", as it was said by ".join(name) + ", left out")
+    if name:
+        raise UserError(f"{name} is no model." "\\n  Give another, "
+                        f"not {' and one of these '.join(name)}.")
+    return {"note": "nobody has tried this one"}, "metrics.py", "<p>of a page, not of a text</p>", "liver, tumor"
+'''
+    )
+    assert sorted(spoken(module)) == [
+        " and one of these ",
+        ", as it was said by ",
+        "X is no model.\n  Give another, not X.",
+        "folder of results X, left out",
+        "nobody has tried this one",
+    ]
+    assert [text for text in spoken(module) if not list(faults(text))] == [", as it was said by ", " and one of these "]
+    assert list(first_sentences(module)) == [
+        "The title of the module is no message.",
+        "The docstring is not one either.",
+    ]
+    assert len([text for room in ROOMS for one in modules_of(room) for text in spoken(one)]) > 1000
+    assert list(faults(f"Short.\n{'long ' * 31}")) == ["31 words"]
+    assert not list(faults(f"{'long ' * 30}\n{'long ' * 30}"))
 
 
 def anchors(page):

@@ -73,7 +73,7 @@ def test_a_plug_in_that_does_not_import_is_one_line(folders, capsys, monkeypatch
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR")]
     assert f"nnU-Net cannot import module nested.broken_one of {theirs}" in line and error in line
-    assert f"take {theirs} out of {VARIABLE}" in said and LAST in said
+    assert f"remove {theirs} from {VARIABLE}" in said and LAST in said
     assert (f"nnU-Net finds all {len(VARIANTS)}" in said) is not first
 
 

@@ -1,4 +1,4 @@
-"""What a network shows of its attention: each block declares its maps, a network says at which level a block works.
+"""The attention maps that a network can show: each block declares its maps, the network the level of each block.
 
 Nothing here runs in a normal forward pass. ``record_attention`` hooks the modules that the declarations name, runs the
 network once, and reads every map from what went into a module and what came out.

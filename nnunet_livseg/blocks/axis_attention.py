@@ -62,7 +62,10 @@ class AxisAttention(nn.Module):
 
     def attention_specs(self, level: int) -> list[AttentionSpec]:
         """The row of its map that belongs to one position; see ``blocks.attention_spec``."""
-        title, source = "Spatial attention: what the point gathers", "CS-Net, section 2.2 (MFCNet, Table 1)"
+        title, source = (
+            "Spatial attention: weights with which the point gathers",
+            "CS-Net, section 2.2 (MFCNet, Table 1)",
+        )
         return [AttentionSpec("axis_attention", title, source, POSITIONS, level, self, self._row)]
 
     def _row(self, call: ModuleCall) -> Tensor:

@@ -51,7 +51,7 @@ class SpatialContext(nn.Module):
 
     def attention_specs(self, level: int) -> list[AttentionSpec]:
         """The row of its map that belongs to one position; see ``blocks.attention_spec``."""
-        title, source = "Spatial context: what the point gathers", "MFCNet, Eq. (2)"
+        title, source = "Spatial context: weights with which the point gathers", "MFCNet, Eq. (2)"
         return [AttentionSpec("spatial_context", title, source, POSITIONS, level, self, self._row)]
 
     def _row(self, call: ModuleCall) -> Tensor:
@@ -105,7 +105,7 @@ class ChannelContext(nn.Module):
 
     def attention_specs(self, level: int) -> list[AttentionSpec]:
         """The largest weight in every row of M (1: a channel gathers a single one); see ``blocks.attention_spec``."""
-        title, source = "Channel context: largest weight with which a channel gathers one", "MFCNet, Eq. (4)"
+        title, source = "Channel context: largest weight in the row of each channel", "MFCNet, Eq. (4)"
 
         def read(call: ModuleCall) -> Tensor:
             return self.mixing(widened(call.inputs[0])).amax(2)
@@ -136,7 +136,7 @@ class ContextBlock(nn.Module):
     ) -> None:
         super().__init__()
         if not spatial and energy is None:
-            raise UserError("a context block needs the spatial or the channel extractor, or both.")
+            raise UserError("a context block needs at least one extractor: spatial, channel or both.")
         self.extractors = nn.ModuleDict()
         if spatial:
             self.extractors["spatial"] = SpatialContext(channels, conv_op=conv_op)

@@ -33,7 +33,7 @@ def _refinement(conv_op: type[nn.Module], inputs: int, width: int, *, sigmoid: b
 
 
 class DeepAttentiveFeatures(nn.Module):
-    """Fuse pyramid levels, weigh each by attention on the fusion, refine and merge them.
+    """Fuse pyramid levels, weight each by attention on the fusion, refine and merge them.
 
     Args:
         level_channels: Channels of the N pyramid levels, finest first.

@@ -1,12 +1,12 @@
 """GCA: align all encoder levels at full resolution and fuse them, weighted by the global context.
 
 Zhang et al., Semantic Feature Attention Network, arXiv:1911.00282, section 2, Eqs. (2) and (3).
-Readings (docs/papers/sfan.md): 1x1 convolution before up-sampling, corners not aligned, the 3x3 convolution has C'
+Readings (docs/papers/sfan.md): 1x1 convolution before upsampling, corners not aligned, the 3x3 convolution has C'
 outputs.
 
 The L*C' aligned channels are never made at full resolution. Weights that belong to channels (V of SAT, G) go into the
-1x1 convolution of their level; the 3x3 convolution runs level by level; and on coarse levels, where up-sampling and
-convolution are both linear, the convolution's channels are mixed on the coarse grid and the up-sampling with the
+1x1 convolution of their level; the 3x3 convolution runs level by level; and on coarse levels, where upsampling and
+convolution are both linear, the convolution's channels are mixed on the coarse grid and the upsampling with the
 convolution's shifts follows as one small matrix per axis. All of this computes the same function.
 """
 
@@ -32,7 +32,7 @@ class GlobalContextAttention(nn.Module):
         aligned_channels: Channels C' of every aligned level and of the result.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
         kernel_size: Kernel of the fusing convolution, one entry per axis.
-        weighted: Whether the global context weighs the aligned channels (otherwise G = 1).
+        weighted: Whether the global context weights the aligned channels (otherwise G = 1).
         hidden: Outputs of the first convolution of the global attention; those of the deepest level if left out.
         inner_activation: See ``blocks.sat.ContextVector``.
     """
@@ -75,7 +75,7 @@ class GlobalContextAttention(nn.Module):
         return self.fuse([align(*x) for align, *x in zip(self.align, levels, channel_weights, g, strict=True)])
 
     def attention_specs(self) -> list[AttentionSpec]:
-        """The part of G that weighs each level's aligned channels; see ``blocks.attention_spec``."""
+        """The part of G that weights each level's aligned channels; see ``blocks.attention_spec``."""
         if self.attend is None:
             return []
 
@@ -89,7 +89,7 @@ class GlobalContextAttention(nn.Module):
 
 
 class _Aligning:
-    """A 1x1 convolution whose inputs and outputs are weighed."""
+    """A 1x1 convolution whose inputs and outputs are weighted."""
 
     def forward(self, x: Tensor, v: Tensor | None, g: Tensor | None) -> Tensor:
         """``g * conv1(v * x)``, Eqs. (1) to (3), by one small matrix per case; ``(B, C', *S)``.
@@ -109,10 +109,10 @@ class _Aligning:
 
 
 class _Fusing:
-    """A convolution of the concatenation of up-sampled maps, one map after the other."""
+    """A convolution of the concatenation of upsampled maps, one map after the other."""
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Up-sample ``levels (B, C', *S_l)`` to the first one's size, concatenate, convolve; ``(B, C', *S_0)``."""
+        """Upsample ``levels (B, C', *S_l)`` to the first one's size, concatenate, convolve; ``(B, C', *S_0)``."""
         size = levels[0].shape[2:]
         kernels = self.weight.split(levels[0].shape[1], 1)
         fused = convolved_at(levels[0], kernels[0], size, bias=self.bias)
@@ -145,7 +145,7 @@ _CONVOLUTIONS = {nn.Conv2d: (_Aligning2d, _Fusing2d), nn.Conv3d: (_Aligning3d, _
 
 
 def convolved_at(x: Tensor, kernel: Tensor, size: Sequence[int], *, bias: Tensor | None = None) -> Tensor:
-    """Up-sample ``x (B, C, *S)`` linearly to ``size`` and convolve it there, zero padded; ``(B, N, *size)``.
+    """Upsample ``x (B, C, *S)`` linearly to ``size`` and convolve it there, zero padded; ``(B, N, *size)``.
 
     Args:
         x: A map at its own resolution.
@@ -170,9 +170,9 @@ def mixes_first(x: Tensor, kernel: Tensor, size: Sequence[int]) -> bool:
 
 
 def _rows_and_table(x: Tensor, kernel: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Two factors whose product is ``convolved_at``, without an up-sampled map of C channels.
+    """Two factors whose product is ``convolved_at``, without an upsampled map of C channels.
 
-    Every tap of the kernel mixes channels on the coarse grid, and each axis is up-sampled and shifted by its taps in
+    Every tap of the kernel mixes channels on the coarse grid, and each axis is upsampled and shifted by its taps in
     one product; that along the last axis is left to the caller.
 
     Returns:
@@ -190,7 +190,7 @@ def _rows_and_table(x: Tensor, kernel: Tensor, size: Sequence[int]) -> tuple[Ten
 
 
 def _up_sampling_table(coarse: int, full: int, taps: int, *, like: Tensor) -> Tensor:
-    """Linear up-sampling of an axis from n to m voxels, once per tap and shifted by it; ``(taps, n, m)``.
+    """Linear upsampling of an axis from n to m voxels, once per tap and shifted by it; ``(taps, n, m)``.
 
     Entry ``[t, i, j]`` is the share of coarse voxel i in full voxel ``j + t - taps // 2``, 0 beyond the border.
     """

@@ -1,10 +1,10 @@
-"""The convolutions of MPU-Net: stages of the encoder and the decoder, down- and up-sampling, the multi-scale block.
+"""The convolutions of MPU-Net: stages of encoder and decoder, downsampling and upsampling, the multi-scale block.
 
 Yu and Han, MPU-Net, arXiv:2307.05799, sections 3.2 and 3.3, at the order and widths of the authors' network, which has
 the printed parameter count. Kernels and strides are the plans': an axis with kernel or stride 1 is left alone.
 """
 
-# Shape letters:  B batch, I input channels, O output channels, *S spatial sizes, *s sizes after down-sampling
+# Shape letters:  B batch, I input channels, O output channels, *S spatial sizes, *s sizes after downsampling
 
 from collections.abc import Callable, Sequence
 
@@ -29,7 +29,7 @@ def convolutions(
 
 
 class ResidualStage(nn.Module):
-    """Two convolutions and what went into them.
+    """Two convolutions, added to their input.
 
     One input channel is added to every output channel, as in the authors' network; other numbers pass a 1x1
     convolution, which the paper, with one channel, does not have.

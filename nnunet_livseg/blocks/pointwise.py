@@ -1,4 +1,4 @@
-"""1x1 convolutions as matrix products on the map as it lies.
+"""1x1 convolutions as matrix products on the map as it is stored.
 
 For few cases on one CPU thread, torch's own copies the map before the product, and again in the backward pass.
 """

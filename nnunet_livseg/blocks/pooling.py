@@ -1,4 +1,4 @@
-"""What squeezes a map: the names of the poolings that the papers compare, and mean and maximum together."""
+"""Poolings that squeeze a map: the names of those that the papers compare, and mean and maximum together."""
 
 from collections.abc import Sequence
 from typing import Any

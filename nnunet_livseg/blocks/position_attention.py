@@ -142,6 +142,6 @@ class PositionEmbedding(nn.Module):
 def _require_divisible(channels: int, n_heads: int) -> None:
     if not isinstance(n_heads, int) or n_heads < 1 or channels % n_heads:
         raise UserError(
-            f"n_heads is {n_heads}, but the position attention has {channels} channels to share among its heads."
-            f"\n  Take a whole number that divides {channels}."
+            f"n_heads is {n_heads}, but the position attention splits {channels} channels evenly among its heads."
+            f"\n  Choose a number of heads that divides {channels}."
         )

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from nnunet_livseg.blocks.precision import widened
 
 # Below e^-100 float32 has no probability to give back; nnU-Net's sliding window keeps logits in half precision and
-# weighs them by up to 10, so without a floor they could become infinite there.
+# weights them by up to 10, so without a floor they could become infinite there.
 FLOOR = -100.0
 
 

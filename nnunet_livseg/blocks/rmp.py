@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 class ResidualMultiKernelPooling(nn.Module):
-    """Max-pool with windows of 2, 3, 5 and 6 voxels, squeeze each to one channel, up-sample, concatenate with the map.
+    """Max-pool with windows of 2, 3, 5 and 6 voxels, squeeze each to one channel, upsample, concatenate with the map.
 
     Args:
         channels: Channels C.

@@ -1,8 +1,8 @@
-"""SAT: weigh the channels of an encoder level by what the next deeper level has understood.
+"""SAT: weight the channels of an encoder level by the context of the next deeper level.
 
 Zhang et al., Semantic Feature Attention Network, arXiv:1911.00282, section 2, Eq. (1).
 Readings (docs/papers/sfan.md): the two 1x1 convolutions have no activation between them, as printed, and so are one
-linear map; the first one has as many outputs as the level that is weighed.
+linear map; the first one has as many outputs as the level that is weighted.
 """
 
 # Shape letters:  B batch, C channels of this level, D channels of the deeper one, *S, *s spatial sizes
@@ -52,7 +52,7 @@ class SemanticAttentionTransmission(nn.Module):
     """Channel attention on a level, computed from the next deeper level.
 
     Args:
-        channels: Channels C of the level that is weighed.
+        channels: Channels C of the level that is weighted.
         deeper_channels: Channels D of the next deeper level.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
         hidden: Outputs of the first convolution; C if left out.
@@ -78,7 +78,7 @@ class SemanticAttentionTransmission(nn.Module):
         return self.attend(deeper)
 
     def forward(self, x: Tensor, deeper: Tensor) -> Tensor:
-        """Weigh ``x (B, C, *S)`` by ``deeper (B, D, *s)``; returns S ``(B, C, *S)``.
+        """Weight ``x (B, C, *S)`` by ``deeper (B, D, *s)``; returns S ``(B, C, *S)``.
 
         A network whose next operation is a 1x1 convolution puts ``attention`` into its weights instead.
         """

@@ -1,4 +1,4 @@
-"""SemCor: weigh the channels of a pyramid level by what this and the next coarser level contain.
+"""SemCor: weight the channels of a pyramid level by what this and the next coarser level contain.
 
 Zhang et al., Decoupled Pyramid Correlation Network, Medical Physics 2022, section II.E, Eqs. (7)-(9).
 Readings (docs/papers/dpcnet.md): g maps C to C channels and takes the spatially refined level. Where the result is
@@ -19,14 +19,14 @@ class SemanticCorrelation(nn.Module):
     """Channel attention on a level, computed from the level and the next coarser one.
 
     Args:
-        channels: Channels C of the level that is weighed.
+        channels: Channels C of the level that is weighted.
         coarser_channels: Channels D of the next coarser level.
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``.
         pooling: ``"avg"``, ``"max"`` or ``"both"``: what squeezes the positions (Table 1).
         shared_mlp: With ``"both"``, run one MLP on each squeeze and add (CBAM's way, matches the counts of Table 4)
             instead of concatenating the squeezes (Eq. 8).
         reduction: Hidden channels of the MLP are ``C / reduction``.
-        g: Whether the level passes a 1x1 convolution before it is weighed (Eq. 9).
+        g: Whether the level passes a 1x1 convolution before it is weighted (Eq. 9).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SemanticCorrelation(nn.Module):
         return torch.sigmoid(sum(self.mlp(squeeze) for squeeze in inputs))
 
     def forward(self, x: Tensor, coarser: Tensor, head: nn.Module | None = None) -> Tensor:
-        """Weigh ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)``, or with a ``head`` what ``predict`` returns."""
+        """Weight ``x (B, C, *S)``, Eq. (9); returns ``(B, C, *S)``, or with a ``head`` what ``predict`` returns."""
         if head is not None:
             return self.predict(x, coarser, head)
         weights = self.attention(x, coarser)

@@ -2,7 +2,7 @@
 
 Zhang et al., Decoupled Pyramid Correlation Network, Medical Physics 2022, section II.D, Eqs. (4)-(6).
 Readings (docs/papers/dpcnet.md): the attention lives on the finer grid and the result is averaged down to the coarser
-one; up-sampling is nearest neighbor. Nearest commutes with the channel mean and the channel max, and average pooling
+one; upsampling is nearest neighbor. Nearest commutes with the channel mean and the channel max, and average pooling
 undoes it, so no C-channel map is made on the finer grid except the hidden map of the attention convolutions, which
 exists in parts, some rows at a time, and is recomputed in the backward pass.
 """

@@ -1,4 +1,4 @@
-"""SAM: weigh the contrast phases against each other, per channel and position, and let each phase know the result.
+"""SAM: weight the contrast phases against each other, per channel and position, and feed the result back to each phase.
 
 Zhang et al., Multi-phase Liver Tumor Segmentation with Spatial Aggregation and Uncertain Region Inpainting, MICCAI
 2021, section 2.1, Eqs. (1) and (2).

@@ -1,4 +1,4 @@
-"""SE: weigh the channels of a map by what they contain on average.
+"""SE: weight the channels of a map by what they contain on average.
 
 Hu et al., Squeeze-and-excitation networks, CVPR 2018, Eqs. (2)-(4). Comparator "SENet" of MFCNet's Table 1.
 Written here because the module that nnU-Net's networks bring averages over two of three axes in 3D, and torchvision's
@@ -29,7 +29,7 @@ class SqueezeExcitation(nn.Module):
         self.excite = conv_op(narrow, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh ``x (B, C, *S)``, Eq. (4); returns ``(B, C, *S)``."""
+        """Weight ``x (B, C, *S)``, Eq. (4); returns ``(B, C, *S)``."""
         return x * self.weights(x)
 
     def weights(self, x: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--point", type=int, nargs=3, metavar=("Z", "Y", "X"),
         help="voxel of IMAGE to look at, counted from 0 (default: the largest predicted tumor)")  # fmt: skip
-    add(parser, "folds", nargs=1, says="the first that is trained")
+    add(parser, "folds", nargs=1, says="the first trained fold")
     add(parser, "checkpoint", default="checkpoint_final.pth")
-    add(parser, "device", says="the best that is available")
+    add(parser, "device", says="the best available")
 
 
 def run(args: argparse.Namespace) -> None:

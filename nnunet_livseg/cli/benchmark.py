@@ -18,12 +18,12 @@ ALL = "all"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg benchmark``."""
-    add(parser, "variant", nargs="+", default=["dpcnet"], says="dpcnet; all takes every network of these dimensions")
+    add(parser, "variant", nargs="+", default=["dpcnet"], says="dpcnet; all: every network of these dimensions")
     add(parser, "patch", default=[64, 64, 64], says="64 64 64")
     add(parser, "batch", default=2)
     add(parser, "device", choices=("cuda", "cpu"), says="cuda if it is available")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="measurements, for the median (default: 5)")
-    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads (default: what torch chooses)")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads (default: chosen by torch)")
     parser.add_argument("--no-compile", action="store_true", help="do not use torch.compile on a GPU")
     add(parser, "json", says="text")
 

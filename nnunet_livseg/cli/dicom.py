@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(convert, "out", required=True)
     add(convert, "series", says="the only CT series")
     add(convert, "interpolate")
-    add(convert, "intercept", says="what the series says; usually -1024 if it is lost")
+    add(convert, "intercept", says="from the series; usually -1024 if it is lost")
     convert.add_argument("--keep-padding", action="store_true", help="keep padding below -1024 HU as stored")
     add(convert, "identifiers", "quiet")
 

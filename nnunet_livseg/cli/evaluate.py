@@ -35,7 +35,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     add(parser, "out", required=True)
     parser.add_argument(
         "--mode", choices=("default", "lits"), default="default",
-        help="lits computes what the LiTS scorer of 2017 computes (default: default)")  # fmt: skip
+        help="lits: metrics as the LiTS scorer of 2017 computes them (default: default)")  # fmt: skip
     add(parser, "liver", "tumor", default=(), says="by dataset.json, names in the files, or a guess that is printed")
     for structure in ("liver", "tumor"):
         parser.add_argument(
@@ -55,7 +55,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         "--tolerance", type=float, nargs="+", metavar="MM", help="tolerances of the surface Dice in mm (default: 2)"
     )
     parser.add_argument(
-        "--nsd", choices=("area", "voxels"), help="what the surface Dice weights surfaces by (default: area)"
+        "--nsd", choices=("area", "voxels"), help="weight of surfaces in the surface Dice (default: area)"
     )
     parser.add_argument(
         "--hd95", choices=("max", "pooled"),
@@ -71,7 +71,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
         help="diameters in mm that separate the strata of lesions (default: 10 20)")  # fmt: skip
     parser.add_argument("--slices", action="store_true", help="score axial slices in pixels too, as mfcnet-1 needs it")
     parser.add_argument(
-        "--worst", choices=("diagonal",), help="what replaces infinite distances in means (default: nothing)"
+        "--worst", choices=("diagonal",), help="replacement of infinite distances in means (default: none)"
     )
     add(parser, "workers", says="by processors and free memory")
     parser.add_argument(

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument
     own("model", type=Path, metavar="MODEL", help="model folder: TRAINER__PLANS__CONFIGURATION in nnUNet_results")
     add(parser, "out", required=True)
-    add(parser, "folds", says="all that are trained")
+    add(parser, "folds", says="all trained folds")
     add(parser, "checkpoint", default="checkpoint_final.pth")
     own("--ct", nargs="+", metavar="CT",
         help="real CT to compare engines on, one image per channel (default: a synthetic CT)")  # fmt: skip

@@ -82,7 +82,7 @@ def _show_cost(table: list[dict], speed: str) -> None:
         print(f"{entry['name']:<24}{operations:>12}{memory:>12}{epoch:>12}{hours:>14}")
     print(f"\nmeasured: {speed}")
     print("counted: operations of a step of 2 patches of 128x128x128 (2D: 512x512), and its memory in float32")
-    print("right within a factor of 2 if nothing else runs (docs/evidence/training_cost.md)")
+    print("accurate within a factor of 2 if nothing else runs (docs/evidence/training_cost.md)")
 
 
 def _entry(row, *, with_parameters: bool) -> dict:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--network",
         metavar="CLASS",
-        help="import path of a network of yours: my_package.MyNet (default: the variant's network)",
+        help="import path of your own network: my_package.MyNet (default: the variant's network)",
     )
     add(parser, "from_plans", default="nnUNetPlans")
     own("-o", "-plans_name", "--plans-name", metavar="PLANS",

@@ -26,12 +26,12 @@ STEP = "predict"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of both commands."""
     commands = parser.add_subparsers(dest="step", required=True, metavar="tune|apply")
-    tune = commands.add_parser("tune", help="find out which rules help")
+    tune = commands.add_parser("tune", help="choose the rules that help")
     add(tune, "model", required=True)
     tune.add_argument(
         "references", type=Path, nargs="?", metavar="REFERENCES",
         help="folder of reference label maps (default: those of the training)")  # fmt: skip
-    add(tune, "folds", default=(), says="all that were validated")
+    add(tune, "folds", default=(), says="all validated folds")
     tune.add_argument(
         "--volumes", type=float, nargs="+", default=(), metavar="MM3",
         help="volumes in mm3 to try for smallest-lesion (default: several, and quantiles of the lesions)")  # fmt: skip

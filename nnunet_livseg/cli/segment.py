@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own("--channels", action="store_true", help="the INPUTs are the channels (contrast phases) of one CT")
     add(parser, "series", says="the only CT series")
     add(parser, "interpolate")
-    add(parser, "intercept", says="what the series says; usually -1024 if it is lost")
+    add(parser, "intercept", says="from the series; usually -1024 if it is lost")
     add(parser, "name", says="the input's file name; for DICOM, a hash of the series UID")
     own("--quality", default="standard", choices=("fast", "standard", "best"),
         help="time against accuracy, as above (default: standard)")  # fmt: skip
@@ -72,9 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files beside label map and measurements, as above (default: seg sr)")  # fmt: skip
     add(parser, "no_report", "identifiers")
     own("--overwrite", action="store_true", help="segment finished inputs again; replace another CT's result in OUT")
-    add(parser, "device", says="the best that is available")
+    add(parser, "device", says="the best available")
     own("--engine", default="torch", choices=ENGINES,
-        help="what runs the network, as above (default: torch)")  # fmt: skip
+        help="engine that runs the network, as above (default: torch)")  # fmt: skip
     add(parser, "quiet")
 
 

@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     predict = steps.add_parser("predict", help="segment images with both models")
     add(predict, "input", "out", "model", required=True)
-    add(predict, "folds", says="all that are trained")
+    add(predict, "folds", says="all trained folds")
     add(predict, "liver_model", says="none")
     predict.add_argument(
-        "--liver-folds", nargs="+", metavar="F", help="folds of the liver model (default: all that are trained)"
+        "--liver-folds", nargs="+", metavar="F", help="folds of the liver model (default: all trained folds)"
     )
     add(data, "livers", says="the labels")
     add(data, "quiet")
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(predict, "scales", default=[1.0], says="1, nnU-Net's own")
     add(predict, "disable_tta")
     add(predict, "step_size", default=0.5)
-    add(predict, "device", says="the best that is available")
+    add(predict, "device", says="the best available")
 
 
 def run(args: argparse.Namespace) -> int | None:

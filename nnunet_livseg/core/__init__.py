@@ -1,1 +1,1 @@
-"""Words that both halves use: errors, names, files, nnU-Net's folders, labels, jobs, memory."""
+"""Basics that both halves share: errors, names, files, nnU-Net's folders, labels, jobs, memory."""

@@ -23,13 +23,13 @@ def keep_pages(device_type: str) -> bool:
     if device_type != "cpu" or not on_glibc():
         return False
     glibc = ctypes.CDLL(None)
-    fits = glibc.mallopt(_MMAP, LARGEST) or glibc.mallopt(_MMAP_MAX, 0)  # old versions refuse more than 32 MiB
+    fits = glibc.mallopt(_MMAP, LARGEST) or glibc.mallopt(_MMAP_MAX, 0)  # old versions reject more than 32 MiB
     return bool(fits and glibc.mallopt(_TRIM, -1))
 
 
 @contextmanager
 def kept_pages(device_type: str) -> Iterator[None]:
-    """The same inside the block; what is free at its end goes back to the system."""
+    """Keep freed memory inside the block; what is free at its end goes back to the system."""
     kept = keep_pages(device_type)
     try:
         yield

@@ -12,7 +12,7 @@ _WATCHER: ContextVar[Callable[[str], None] | None] = ContextVar("who is told of 
 
 @contextmanager
 def watched_stages(watcher: Callable[[str], None]) -> Iterator[None]:
-    """Inside, ``watcher`` gets the name of every stage that a clock counts, when it starts."""
+    """Tell ``watcher``, inside the block, the name of every stage that a clock counts when it starts."""
     token = _WATCHER.set(watcher)
     try:
         yield

@@ -143,7 +143,7 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
 
 
 def require_trainable(content: Mapping[str, Any], *, source: str = FILE) -> None:
-    """Refuse labels that nnU-Net cannot train with, or of which it would lose one (``label_problems``).
+    """Reject labels that nnU-Net cannot train with, or of which it would lose one (``label_problems``).
 
     Raises:
         UserError: The first reason.
@@ -164,7 +164,7 @@ def label_problems(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield (
             "labels",
             "labels in dataset.json maps values to names, as nnU-Net v1 did.\n"
-            '  Turn it round: {"background": 0, "liver": 1, "tumor": 2}.',
+            '  Swap names and values: {"background": 0, "liver": 1, "tumor": 2}.',
         )
         return
     wrong = next((name for name, value in labels.items() if not is_label(value)), None)

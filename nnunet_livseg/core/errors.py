@@ -22,11 +22,11 @@ class UserError(ValueError):
 
 
 class DoneButError(UserError):
-    """What was asked for is done and kept, but for something beside it; the command line exits with status 3."""
+    """The main result is complete, but something beside it is missing; the command line exits with status 3."""
 
 
 class WriteError(UserError):
-    """A file could not be written completely; going on with other files would not help."""
+    """A file could not be written completely; writing other files would not help."""
 
 
 class OptionError(UserError, TypeError):
@@ -38,7 +38,7 @@ class WorkerDied(RuntimeError):
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether ``error`` is a bug of ours, and nothing that input, disk or memory have brought about."""
+    """Whether ``error`` is a bug of this package, not a problem of input, disk or memory."""
     if isinstance(error, OSError):
         return error.errno not in FULL | _NOT_ALLOWED | _WRONG_PATH | _MACHINE
     return not isinstance(error, (UserError, WorkerDied)) and not _is_out_of_memory(error)
@@ -66,7 +66,7 @@ def explain(error: BaseException) -> str:
 
 
 def asks_for_report() -> str:
-    """What follows a traceback."""
+    """The request for a bug report that follows a traceback."""
     return "Please report it, with its traceback and what livseg doctor prints."
 
 

@@ -8,7 +8,7 @@ _SIGNS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem, or that there is none: the fact, the consequence, the remedy.
+    """One problem, or a check that passed: the fact, the consequence, the remedy.
 
     Args:
         severity: ``"error"``: training would fail or learn something wrong; ``"warning"``: look at it; ``"ok"``.

@@ -25,7 +25,7 @@ class Structures:
         ignore: Value of reference voxels that count neither way, as in nnU-Net.
         source: What says so, for messages.
         references: Values of the references to the predictions' values, if references use others.
-        only_references: Whether references with any other value are refused; else it becomes background.
+        only_references: Whether references with any other value are rejected; else it becomes background.
     """
 
     values: Mapping[str, tuple[int, ...]]
@@ -37,7 +37,7 @@ class Structures:
 
     @property
     def healthy(self) -> tuple[int, ...]:
-        """Values of the liver that are no tumor's."""
+        """Values of the liver outside its tumors."""
         return tuple(v for v in self.values.get(LIVER, ()) if v not in self.values.get(TUMOR, ()))
 
     def role_of(self, value: int) -> str:
@@ -84,7 +84,7 @@ def structures_from_values(
     if liver and set(liver) <= set(tumor):
         raise UserError(
             f"the label values of the liver {liver} are all tumor {tumor} as well, so none is left for the liver around"
-            " it.\n  Give the tumor values of its own, or leave one of the two out."
+            " it.\n  Give the tumor its own values, or omit one of the two."
         )
     values = {LIVER: tuple(sorted({*liver, *tumor}))} if liver else {}
     if tumor:
@@ -269,7 +269,7 @@ def roles(labels: Mapping, *, source: str = "dataset.json") -> dict[str, str]:
         held = next(name for name in values if found[name] == TUMOR and values[name] & liver)
         raise UserError(
             f"{source}: the tumor {held!r} has all values of the liver ({_listed(sorted(liver))}), so none is left for"
-            " the liver around it.\n  Give the tumor values of its own; a region of both is called liver_and_tumor."
+            " the liver around it.\n  Give the tumor its own values; a region of both is called liver_and_tumor."
         )
     return found
 
@@ -365,7 +365,7 @@ def in_predicted_values(labels: np.ndarray, structures: Structures) -> tuple[np.
 
 
 def require_known(labels: np.ndarray, structures: Structures, side: str, *, may_ignore: bool = False) -> list[str]:
-    """Refuse undeclared labels; returns notes on those that count as background.
+    """Reject undeclared labels; returns notes on those that count as background.
 
     Args:
         labels: Label map or a part of it, ``(z, y, x)`` or ``(y, x)``.

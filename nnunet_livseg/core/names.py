@@ -20,7 +20,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 
 def require_options(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse keyword arguments that ``function`` does not have.
+    """Reject keyword arguments that ``function`` does not have.
 
     Raises:
         OptionError: With the closest of ``known``.
@@ -49,12 +49,12 @@ def stem(path: Path) -> str:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether the file is none of the user's: ``._a.nii.gz`` and ``.DS_Store`` of macOS, temporary files."""
+    """Whether the user did not make the file: ``._a.nii.gz`` and ``.DS_Store`` of macOS, temporary files."""
     return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
 
 
 def numbered_names(name: str) -> Iterator[str]:
-    """``name``, ``name-2``, ``name-3``, ...: for what would else have the name of another."""
+    """``name``, ``name-2``, ``name-3``, ...: for things that would otherwise share a name."""
     yield name
     yield from (f"{name}-{number}" for number in count(2))
 

@@ -19,7 +19,7 @@ def require_folder(
     record: str = "",
     remedy: str = "Choose another folder.",
 ) -> Path:
-    """Refuse a folder that a command cannot or must not write; nothing is made or left there.
+    """Reject a folder that a command cannot or must not write; nothing is made or left there.
 
     Args:
         folder: Where to; it need not exist.
@@ -61,7 +61,7 @@ def require_folder(
 
 
 def require_volume_name(path: Path) -> None:
-    """Refuse an output name that no volume can have, before any work is done."""
+    """Reject an output name that no volume can have, before any work is done."""
     if not ending(path):
         raise UserError(f"{path}: the output must end in one of {', '.join(ENDINGS[:4])}.")
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Check an nnU-Net raw dataset before hours are spent on it."""
+"""Check an nnU-Net raw dataset before preprocessing and training."""
 
 from collections.abc import Iterator
 from functools import partial

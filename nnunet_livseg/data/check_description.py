@@ -1,4 +1,4 @@
-"""Checks of ``dataset.json`` and of which files there are; no image is opened."""
+"""Check ``dataset.json`` and the list of files, without opening an image."""
 
 import json
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def _check_labels(dataset: RawDataset) -> Iterator[Finding]:
 
 
 def check_files(dataset: RawDataset, cases: list[RawCase]) -> Iterator[Finding]:
-    """Which images and label maps there are, against each other and against ``dataset.json``."""
+    """Compare the images and label maps that exist with each other and with ``dataset.json``."""
     for path in [path for part in ("imagesTr", "labelsTr") for path in dataset.hidden_files(part)]:
         yield error(
             "hidden file",

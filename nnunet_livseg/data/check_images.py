@@ -86,8 +86,8 @@ def _read(case: RawCase, path: Path, findings: list[Finding]) -> _Volume | None:
         message = f"{path.name}: {failure.reason}. nnU-Net would stop, or train on what is left of it.{remedy}"
         findings.append(error("unreadable file", f"{case.name}: {message}", case.name))
         return None
-    except UserError as refused:  # the header
-        findings.append(error("header", f"{case.name}: {refused}", case.name))
+    except UserError as rejected:  # the header
+        findings.append(error("header", f"{case.name}: {rejected}", case.name))
         return None
     for note in notes:
         findings.append(
@@ -174,8 +174,8 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
     elif ct and low > AIR_BELOW_HU:
         yield warning(
             "HU range",
-            f"{name} has no voxel below {low:g} (highest {high:g}): no air and no fat, so it was windowed or stored"
-            " without the offset of -1024, and results will not carry over to other CTs.\n"
+            f"{name} has no voxel below {low:g} (highest {high:g}), so neither air nor fat. It was windowed, or stored"
+            " without the offset of -1024. Results will not carry over to other CTs.\n"
             "  Export it in Hounsfield units (rescale slope and intercept applied).",
             case.name,
         )

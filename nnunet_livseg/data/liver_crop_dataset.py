@@ -39,8 +39,8 @@ def require_liver(dataset: RawDataset, *, where: str) -> Structures:
     """
     if LIVER not in dataset.structures.values:
         raise UserError(
-            f"{where}: no label is the liver by its name; the labels are {', '.join(dataset.labels)}."
-            '\n  Name it "liver" in dataset.json, or take livers from another model\'s predictions.'
+            f"{where}: no label is named liver; the labels are {', '.join(dataset.labels)}."
+            '\n  Rename the liver\'s label to "liver" in dataset.json, or give livers that another model has predicted.'
         )
     return dataset.structures
 

@@ -1,4 +1,4 @@
-"""Label maps of files that name their segments (DICOM SEG, RT structure set, ``.seg.nrrd``), beside all others.
+"""Label maps of all files, also of those that name their segments (DICOM SEG, RT structure set, ``.seg.nrrd``).
 
 A file of values is a label map as it stands. In a file with names, the names decide which values its segments get, and
 the segments come onto the grid of the image or label map that they belong to.

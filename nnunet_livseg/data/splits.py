@@ -61,7 +61,7 @@ def train_val_test_split(patient_of: Mapping[str, str], counts: Sequence[int], *
     if sum(counts) != len(patients):
         raise UserError(
             f"--split {_spelled(counts)} adds up to {sum(counts)}, but there are {len(patients)} patients"
-            f" ({len(patient_of)} cases).\n  Change the numbers, or leave cases out with --exclude CASE."
+            f" ({len(patient_of)} cases).\n  Change the numbers, or skip cases with --exclude CASE."
         )
     validation, test = set(patients[train : train + val]), set(patients[train + val :])
     kept = {case: patient for case, patient in patient_of.items() if patient not in test}

@@ -1,1 +1,1 @@
-"""The installed whole tried out: doctor, demo, benchmark."""
+"""Try out the installation: doctor, demo, benchmark."""

@@ -1,4 +1,4 @@
-"""Networks measured in turns with nnU-Net's own: parameters, FLOPs, time and memory of training and inference."""
+"""Measure networks in turns with nnU-Net's own: parameters, FLOPs, time and memory of training and inference."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class BenchmarkSetup:
-    """Under which conditions is measured. ``patch`` in voxels (z, y, x); ``device_name`` as the maker calls it."""
+    """The conditions of a benchmark. ``patch`` in voxels (z, y, x); ``device_name`` as the maker calls it."""
 
     patch: tuple[int, ...]
     batch: int
@@ -51,7 +51,7 @@ class BenchmarkSetup:
         threads: int | None = None,
         compiled: bool = True,
     ) -> "BenchmarkSetup":
-        """Fill in what the machine decides.
+        """Fill in the defaults of this machine.
 
         Raises:
             UserError: A GPU is asked for and there is none, or the patch does not fit the network's strides.

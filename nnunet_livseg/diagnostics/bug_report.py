@@ -1,4 +1,4 @@
-"""What a bug report needs to know about an installation, as one JSON object without personal paths."""
+"""An installation as one JSON object for bug reports, without personal paths."""
 
 import getpass
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""What a network costs, counted on tensors without values: nothing is computed, and no memory is needed."""
+"""The cost of a network, counted on tensors without values: nothing is computed, and no memory is needed."""
 
 from dataclasses import dataclass
 from typing import Any

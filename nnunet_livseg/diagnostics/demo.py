@@ -1,4 +1,4 @@
-"""The whole way once: phantom, plans, training, prediction by nnU-Net's own commands; evaluation and report."""
+"""The whole workflow once: phantom, plans, training, prediction by nnU-Net's own commands; evaluation and report."""
 
 import os
 import re
@@ -109,7 +109,7 @@ class Demo:
         dataset = self.folder / "nnUNet_preprocessed" / DATASET
         few = ("-np", "1", "-npfp", "1")  # every further process imports torch again, which takes longer than these CTs
         if not (dataset / "nnUNetPlans.json").is_file() or not (dataset / f"nnUNetPlans_{CONFIGURATION}").is_dir():
-            if self.env["nnUNet_n_proc_DA"] == "0":  # nnU-Net's planner hands it to torch, which refuses 0 threads
+            if self.env["nnUNet_n_proc_DA"] == "0":  # nnU-Net's planner hands it to torch, which rejects 0 threads
                 self.env["nnUNet_n_proc_DA"] = "1"
             self._call("preprocess", "nnUNetv2_plan_and_preprocess", "-d", "901", "-c", CONFIGURATION, *few)
         overrides = Overrides(
@@ -227,7 +227,7 @@ def measured_step_s(variant: Variant, device: str) -> float:
 
 
 def seconds_in_all(step_s: float, steps: int) -> float:
-    """Forecast of the whole demo.
+    """Expected seconds of the whole demo.
 
     Loading makes a training step ``AUGMENTED`` times as long, and what is not training takes ``BESIDE`` steps.
     """

@@ -1,4 +1,4 @@
-"""What could keep a training from running on this machine; every check stands alone, and none ends the report."""
+"""Check what could keep a training from running on this machine; a failed check does not stop the others."""
 
 import importlib
 import importlib.metadata
@@ -103,7 +103,7 @@ def _plug_ins() -> Iterator[Finding]:
         if Path(folder).exists():
             yield from _broken_module(folder, None)
         else:
-            yield _finding("warning", "plug-ins", f"there is no folder {folder}", f"take it out of {VARIABLE}")
+            yield _finding("warning", "plug-ins", f"there is no folder {folder}", f"remove it from {VARIABLE}")
 
 
 def _broken_module(folder: str, package: str | None) -> Iterator[Finding]:
@@ -124,9 +124,9 @@ def _broken_module(folder: str, package: str | None) -> Iterator[Finding]:
     except (Exception, SystemExit) as error:
         named = re.findall(r"Inspecting module: (\S+)", said.getvalue())
         what = f"module {named[-1]} of {folder}" if named else folder
-        remedy = f"take {folder} out of {VARIABLE}, or the module out of the folder"
+        remedy = f"remove {folder} from {VARIABLE}, or the module from the folder"
         text = f"nnU-Net cannot import {what}, and finds no trainer behind it: {_in_a_line(error)}"
-        yield _finding("error", "plug-ins", text, "take the module out of nnU-Net" if package else remedy)
+        yield _finding("error", "plug-ins", text, "remove the module from nnU-Net" if package else remedy)
 
 
 def _trainers() -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def _trainers() -> Iterator[Finding]:
             return
         if found is not expected:
             where = f"{found.__module__} of {VARIABLE}={os.environ.get(VARIABLE)}"
-            yield _finding("error", "trainers", f"another {name} comes first: {where}", f"take it out of {VARIABLE}")
+            yield _finding("error", "trainers", f"another {name} comes first: {where}", f"remove it from {VARIABLE}")
             return
     yield _finding("ok", "trainers", f"nnU-Net finds all {len(TRAINERS)}")
 

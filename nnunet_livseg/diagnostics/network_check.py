@@ -1,4 +1,4 @@
-"""Whether nnU-Net can train a network of the user's, and what it costs, said before hours are spent."""
+"""Check before training whether nnU-Net can train a user's network, and what that costs."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""A network of the user's in one configuration: of a dataset's plans, or without a dataset."""
+"""A user's network in one configuration: of a dataset's plans, or without a dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ REFERENCE = {2: "2d", 3: "3d_fullres"}  # configurations of nnU-Net with so many
 
 @dataclass(frozen=True)
 class NetworkTask:
-    """A network of the user's in one configuration.
+    """A user's network in one configuration.
 
     Attributes:
         name: Name of the configuration.
@@ -74,7 +74,7 @@ class NetworkTask:
 def reference_tasks(
     network: str, arguments: Mapping[str, Any], *, patch: Sequence[int] | None = None, batch: int | None = None
 ) -> list[NetworkTask]:
-    """Without a dataset: one channel, liver and tumor, and the geometry that nnU-Net plans for LiTS.
+    """Tasks without a dataset: one channel, liver and tumor, and the geometry that nnU-Net plans for LiTS.
 
     In 3D unless the network runs in 2D alone, or ``patch`` has two numbers.
     """

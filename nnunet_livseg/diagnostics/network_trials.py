@@ -1,4 +1,4 @@
-"""A network of the user's tried on noise in a small patch: what only values show."""
+"""Try a user's network on noise in a small patch, to find faults that only values show."""
 
 import logging
 import warnings
@@ -113,8 +113,8 @@ def _step(trial: _Trial) -> Iterator[Finding]:
     loss = trial.subject.step()
     parameters = dict(trial.network.named_parameters())
     if late := [name for name in parameters if name not in before]:
-        text = f"parameters are made in forward, when the optimizer is there already: {_names(late)}"
-        yield _finding("error", "training step", text, "Make them in __init__; otherwise they are not trained.")
+        text = f"forward creates parameters, which is too late for the optimizer: {_names(late)}"
+        yield _finding("error", "training step", text, "Create them in __init__; otherwise they are not trained.")
         return
     trained = {name: p for name, p in parameters.items() if p.requires_grad}
     wrong = [name for name, p in trained.items() if p.grad is not None and not p.grad.isfinite().all()]
@@ -173,7 +173,7 @@ def _are_probabilities(logits: Tensor) -> bool:
 
 
 def _checkpoint(trial: _Trial) -> Iterator[Finding]:
-    """A network made anew with the saved weights must predict as the trained one."""
+    """A new network with the saved weights must predict as the trained one."""
     x, network = trial.subject.x, trial.network
     expected = _predict(network, x)
     if not _same(expected, _predict(network, x)):

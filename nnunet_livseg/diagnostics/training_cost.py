@@ -1,4 +1,4 @@
-"""What training a row costs on the machine at hand: counted once and stored, over the machine's measured speed."""
+"""The cost of training a variant on this machine: stored counts over the measured speed."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""One case: a predicted and a reference label map in, all numbers out."""
+"""Evaluate one case: a predicted and a reference label map in, all numbers out."""
 
 import math
 import time
@@ -162,7 +162,7 @@ def on_one_grid(predicted, reference, options: Options) -> tuple:
 
 
 def check_labels(predicted: np.ndarray, reference: np.ndarray, structures: Structures) -> list[str]:
-    """Refuse labels that are not declared; returns notes on those that are not evaluated."""
+    """Reject labels that are not declared; returns notes on those that are not evaluated."""
     notes = require_known(predicted, structures, "prediction")
     return notes + require_known(reference, structures, "reference", may_ignore=True)
 

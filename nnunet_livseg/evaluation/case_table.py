@@ -1,4 +1,4 @@
-"""A table of what is known about cases (type, phase, site, ...), as people keep it: a CSV file."""
+"""A CSV table of facts about cases (type, phase, site, ...)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from nnunet_livseg.imaging.label_maps import label_map_stem
 
 
 def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Case to column to text. The column ``case`` (else the first) names the case, a file ending is dropped.
+    """Map case to column to text. The column ``case`` (else the first) names the case, a file ending is dropped.
 
     Raises:
         UserError: No such file, no columns, a case twice, or no row that belongs to any of ``cases``.

@@ -64,7 +64,7 @@ def comparison_document(comparison: Comparison) -> dict:
 
 TESTS = (
     "Paired over the cases that every method has. p: two-sided Wilcoxon signed-rank test, adjusted by Holm over all "
-    "tested pairs of methods in one metric; the paired t-test and a 95 % percentile bootstrap of the mean difference "
+    "tested pairs of methods in one metric. The paired t-test and a 95 % percentile bootstrap of the mean difference "
     "are in comparison.csv. Where 0 is best (RVD), absolute values are compared. Mean difference, interval and t-test "
     "use the cases in which both methods have a value; the others are counted as excluded."
 )
@@ -186,21 +186,20 @@ def reading(comparison: Comparison) -> str:
             [
                 f"- Noise floor of the tumor Dice: {floor:g}. The same method in two laboratories differs by up to "
                 "0.06 on one "
-                "fold of LiTS and by 0.006 in the mean of five folds; a gain of one fold below 0.06, or of five "
+                "fold of LiTS and by 0.006 in the mean of five folds. A gain of one fold below 0.06, or of five "
                 "folds below "
                 f"0.01, is not evidence, significant or not. These predictions come from {comparison.folds} fold(s)."
             ]
             if floor is not None
             else []
         ),
-        "- A test over cases says whether the difference would hold for other patients, not for another training of "
-        "the same "
-        "method: only repeated trainings show that.",
+        "- A test over cases shows whether the difference would hold for other patients. Only repeated trainings show "
+        "whether it would hold for another training of the same method.",
     ]
     if len(comparison.cases) < 6:
         lines.append(
-            f"- With {len(comparison.cases)} cases the Wilcoxon test cannot reach p < 0.05, whatever the difference: "
-            "it needs 6."
+            f"- With {len(comparison.cases)} cases the Wilcoxon test cannot reach p < 0.05, whatever the difference. "
+            "It needs 6 cases."
         )
     metrics = comparison.methods[0].metrics
     lines += [f"- {metrics[m].title}: {metrics[m].definition}" for m in shown_metrics(comparison)]

@@ -91,7 +91,7 @@ _CASE = {
     "case": "name of the case: the file's name without its ending",
     "fold": "fold of the cross-validation that the case was predicted in",
     "seconds": "time that the evaluation of the case took",
-    "notes": "what a reader should know: resampled, labels stored as floating point, labels that were not asked for",
+    "notes": "notes on the case: resampled, labels stored as floating point, labels that were not requested",
 }
 _COUNTS = {
     "found": "reference lesions found",

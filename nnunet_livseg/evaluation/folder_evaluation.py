@@ -96,7 +96,7 @@ def evaluate_folder(
 
 
 def _require_own_summary(out: Path) -> None:
-    """Refuse to write over a ``summary.json`` that is not an evaluation's, such as nnU-Net's."""
+    """Keep a ``summary.json`` that is not an evaluation's, such as nnU-Net's, from being replaced."""
     path = out / SUMMARY
     if not path.exists():
         return

@@ -1,4 +1,4 @@
-"""What label values mean where no dataset.json says it: names inside the files, else where the values lie."""
+"""Guess what label values mean without a dataset.json: by names inside the files, else by where the values lie."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def named_structures(files: Iterable[Path], side: str) -> Structures | None:
     values = {name: structures.values[name] for name in (LIVER, TUMOR) if name in structures.values}
     if not values:
         raise UserError(
-            f"{source} are {', '.join(labels)}: none is that of a liver or a tumor.\n  {remedy(side, (1, 2))}"
+            f"{source} are {', '.join(labels)}. None of them names a liver or a tumor.\n  {remedy(side, (1, 2))}"
         )
     return Structures(values, structures.known, source=source)
 
@@ -66,7 +66,7 @@ def guessed_structures(files: Sequence[Path], side: str) -> Structures:
 
 
 def require_no_contradiction(structures: Structures, files: Sequence[Path], side: str) -> None:
-    """Refuse the meaning of labels that another folder has declared where the files show the opposite.
+    """Reject the meaning of labels that another folder has declared where the files show the opposite.
 
     Raises:
         UserError: What is declared the tumor encloses what is declared the liver.

@@ -14,13 +14,13 @@ from nnunet_livseg.imaging.diameters import axial_diameter_mm, longest_diameter_
 
 REFERENCE, FRAGMENT, FALSE_ALARM, MERGED = "reference", "fragment", "false_alarm", "merged"
 COLUMNS = {
-    "kind": "reference: a lesion of the reference; fragment, false_alarm: a predicted lesion that is matched to none, "
-    "with and without overlap; merged (mode lits): a merged pair detected at IoU > 0.5",
+    "kind": "reference: a lesion of the reference. fragment, false_alarm: an unmatched predicted lesion, with and "
+    "without overlap. merged (mode lits): a merged pair detected at IoU > 0.5",
     "lesion": "number of the component, in order of its first voxel",
     "found": "matched one to one with IoU > 0",
     "found_50": "matched one to one with IoU > 0.5",
     "group_iou": "IoU after merging all lesions that are connected by overlaps, as LiTS does",
-    "volume": "volume of the reference lesion (of the predicted one where it is unmatched)",
+    "volume": "volume of the reference lesion (of an unmatched predicted lesion, its own)",
     "volume_predicted": "volume of the matched predicted lesion",
     "diameter": "longest diameter, between centers of outer voxel faces",
     "diameter_axial": "longest diameter within one axial slice",

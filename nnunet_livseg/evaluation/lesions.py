@@ -1,4 +1,4 @@
-"""Lesion by lesion: components, sizes, who overlaps whom, what counts as found."""
+"""Lesion by lesion: components, sizes, overlaps, and which lesions count as found."""
 
 # Letters: R number of reference lesions, P number of predicted lesions; lesions are numbered from 1
 

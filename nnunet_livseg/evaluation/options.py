@@ -1,4 +1,4 @@
-"""What can be chosen about an evaluation: one frozen record, stored with every result."""
+"""The options of an evaluation: one frozen record, stored with every result."""
 
 from dataclasses import asdict, dataclass
 

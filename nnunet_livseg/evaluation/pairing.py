@@ -1,4 +1,4 @@
-"""What there is to evaluate: which prediction belongs to which reference, and what their labels mean."""
+"""Pair predictions with references, and find out what their labels mean."""
 
 import os
 from collections import defaultdict

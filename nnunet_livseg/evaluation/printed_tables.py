@@ -176,8 +176,8 @@ MFCNet | 82.16 | 30.01 | 73.46 | 76.96 | 91.18 | 99.86 | 83.37
 _MPUNET_SOURCE = "MPU-Net (Yu & Han, arXiv:2307.05799)"
 _MPUNET_REMARK = (
     "The positive class of the paper is the liver with its tumors. Its published precision and specificity are recall "
-    "and NPV in the authors' code: our values in those columns are recall and NPV too, the textbook ones stand at "
-    "the end."
+    "and NPV in the authors' code. Our values in those columns are recall and NPV too. The last columns have the "
+    "textbook precision and specificity."
 )
 
 

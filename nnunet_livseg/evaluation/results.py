@@ -1,4 +1,4 @@
-"""The nouns of an evaluation: a pair of files, the numbers of a case, of a folder, and of several methods."""
+"""The records of an evaluation: a pair of files, the numbers of a case, of a folder, and of several methods."""
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property

@@ -31,7 +31,7 @@ def confidence_interval(values: Sequence[float], *, resamples: int = RESAMPLES) 
 
 
 def describe(values: Sequence[float]) -> dict:
-    """Mean, sample sd, quartiles, range and interval of the finite values, and how many were left out."""
+    """Mean, sample sd, quartiles, range and interval of the finite values, and how many were excluded."""
     array = np.asarray(list(values), dtype=np.float64)
     finite = array[np.isfinite(array)]
     summary = {

@@ -59,7 +59,7 @@ def judge_hounsfield(values: np.ndarray, *, remedy: str) -> HounsfieldVerdict:
 
 
 def require_hounsfield(values: np.ndarray, name: str, *, remedy: str) -> tuple[str, ...]:
-    """Refuse what cannot be Hounsfield units; returns remarks on what can.
+    """Reject what cannot be Hounsfield units; returns remarks on what can.
 
     Args:
         values: Voxel values ``(z, y, x)`` or ``(y, x)``.

@@ -1,8 +1,8 @@
-"""Reading one CT or label volume, refusing what cannot be trusted.
+"""Read one CT or label volume, and reject what cannot be trusted.
 
 Damage that ITK reads without an error (truncation, NaN) is looked for in the file itself. Negative voxel sizes and
 slightly skewed axes, both found in published datasets, are put right and noted; everything else that is not one scalar
-3D volume is refused.
+3D volume is rejected.
 """
 
 import math
@@ -35,7 +35,7 @@ _BASE_BYTES = 300_000_000  # interpreter and libraries
 
 
 class UnreadableError(UserError):
-    """A file that is damaged or no image; ``reason`` says which."""
+    """A file that is damaged or not an image; ``reason`` says which."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ def read_image(path: str | Path) -> LoadedImage:
 
 
 def load_image(path: Path) -> tuple[sitk.Image, list[str]]:
-    """An image of any format, dimension and kind of voxels, known by its content, and what of its header was put right.
+    """An image of any format, dimension and voxel type, known by its content, and what was corrected in its header.
 
     Raises:
         UnreadableError: The file is damaged, or no image.

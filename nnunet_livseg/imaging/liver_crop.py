@@ -37,20 +37,20 @@ class LiverCrop:
     margin_mm: float = MARGIN_MM
 
     def validated(self) -> "LiverCrop":
-        """This one, if it makes sense.
+        """This crop, if its mode and margin are valid.
 
         Raises:
             UserError: It does not.
         """
         if self.mode not in MODES:
-            raise UserError(f"there is no crop mode {self.mode!r}; known are {', '.join(MODES)}.")
+            raise UserError(f"there is no crop mode {self.mode!r}; known: {', '.join(MODES)}.")
         if not 0 <= self.margin_mm < 1000:
             raise UserError(f"the margin around the liver is {self.margin_mm:g} mm; it must be from 0 to below 1000.")
         return self
 
     @classmethod
     def from_dataset_json(cls, content: Mapping) -> "LiverCrop":
-        """How the images were cropped that a model was trained on.
+        """How the training images of a model were cropped.
 
         Raises:
             UserError: What stands there makes no sense.
@@ -83,7 +83,7 @@ def is_cropped(content: Mapping) -> bool:
 
 
 def fill_values(channels: Sequence[str]) -> list[float | None]:
-    """What stands outside the liver, per channel: air in a CT, otherwise the image's own minimum (``None``)."""
+    """The values outside the liver, per channel: air in a CT, otherwise the image's own minimum (``None``)."""
     return [AIR_HU if name.lower() == "ct" else None for name in channels]
 
 

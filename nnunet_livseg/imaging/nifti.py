@@ -1,7 +1,7 @@
 """NIfTI files, written so that a full disk is noticed and read so that nothing of a header is guessed.
 
-SimpleITK reads truncated files, NaN and contradicting headers without a word, nibabel refuses others that are sound. So
-``nifti_header`` reads the fields, and ITK reads only what it will read right; the rest is read here or refused by name.
+SimpleITK reads truncated files, NaN and contradicting headers without a word, nibabel rejects others that are sound. So
+``nifti_header`` reads the fields, and ITK reads only what it reads right; the rest is read here or rejected by name.
 """
 
 import shutil
@@ -110,7 +110,7 @@ def _unpacked_size(path: Path) -> int:
 
 
 def read_nifti(path: Path) -> tuple[sitk.Image, list[str]]:
-    """The image of a NIfTI-1 file without ``damage``, on the grid that its header means, and what was put right.
+    """The image of a NIfTI-1 file without ``damage``, on the grid that its header means, and what was corrected.
 
     Raises:
         UserError: The field of the header that cannot be trusted.
@@ -142,7 +142,7 @@ def read_nifti(path: Path) -> tuple[sitk.Image, list[str]]:
 
 
 def _read_by_itk(path: Path, header: NiftiHeader) -> tuple[sitk.Image | None, list[str]]:
-    """What ITK reads; nothing and a note where axes are not exactly at right angles, which it refuses."""
+    """What ITK reads; nothing and a note where axes are not exactly at right angles, which it rejects."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # remarks about sforms; what matters is said here
     try:
@@ -250,5 +250,5 @@ def is_utf8(path: Path) -> bool:
 
 
 def only_utf8(text: str) -> str:
-    """``text`` without the bytes of a file name that are no UTF-8."""
+    """``text`` without the bytes of a file name that are not UTF-8."""
     return text.encode(errors="ignore").decode()

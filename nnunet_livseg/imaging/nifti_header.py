@@ -1,4 +1,4 @@
-"""A file's unpacked content, and the header of a NIfTI-1 file, field by field, with what of it can be trusted."""
+"""A file's unpacked content, and the header of a NIfTI-1 file: its fields, and which of them can be trusted."""
 
 import gzip
 from dataclasses import dataclass

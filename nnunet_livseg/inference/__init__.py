@@ -1,1 +1,1 @@
-"""From trained models to segmentations: what nnU-Net's own prediction lacks."""
+"""From trained models to segmentations: the features that nnU-Net's own prediction lacks."""

@@ -50,7 +50,7 @@ def load(model: TrainedModel, device: str) -> CasePredictor:
 
 
 def maps_of(network: nn.Module, name: str) -> list[AttentionSpec]:
-    """What ``network`` shows; ``name`` is the model's.
+    """The attention maps that ``network`` declares; ``name`` is the model's.
 
     Raises:
         UserError: It has no attention; the message names the rows that have some.

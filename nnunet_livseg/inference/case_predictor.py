@@ -55,7 +55,7 @@ _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image, on the image's grid ``(Z, Y, X)``.
+    """The output of a model for one image, on the image's grid ``(Z, Y, X)``.
 
     Args:
         labels: Label values.
@@ -297,7 +297,7 @@ class CasePredictor:
         return data, properties
 
     def _require_thickness(self, image: np.ndarray, spacing_mm: tuple[float, ...]) -> None:
-        """Refuse an image that nnU-Net's resampling would leave no voxel of; of 2D models, slices stay as they are."""
+        """Reject an image that nnU-Net's resampling would leave no voxel of; of 2D models, slices stay as they are."""
         forward, own = self.nnunet.plans_manager.transpose_forward, self.nnunet.configuration_manager.spacing
         sizes_mm = [image.shape[1 + axis] * spacing_mm[axis] for axis in forward][-len(own) :]
         for size_mm, step_mm in zip(sizes_mm, own, strict=True):

@@ -1,4 +1,4 @@
-"""A CT as a model wants it, in one orientation and coarser voxels, and its prediction on the CT's own grid again.
+"""A CT in the orientation and coarser voxels that a model needs, and its prediction back on the CT's own grid.
 
 A model asks for it in its ``dataset.json``: ``{"livseg": {"grid": {"orientation": "LPS", "average_to_mm": 2.0}}}``.
 Without mirroring a network learns where right is, so it must see all CTs in the orientation of its training. Averaging
@@ -34,7 +34,7 @@ _SLAB_VOXELS = 16_000_000  # enlarged at a time
 
 @dataclass(frozen=True)
 class CoarseGrid:
-    """What a model asks for.
+    """The grid that a model needs.
 
     Args:
         orientation: Where x, y and z of its arrays point to, e.g. ``LPS``.
@@ -46,7 +46,7 @@ class CoarseGrid:
 
     @classmethod
     def of_model(cls, dataset_json: Mapping) -> "CoarseGrid | None":
-        """That of a model; None for one that takes CTs as they are, as nnU-Net's do.
+        """The grid of a model; None if it reads CTs unchanged, as nnU-Net's models do.
 
         Raises:
             UserError: The entry is damaged, or the model has other labels than liver and tumor.
@@ -57,7 +57,7 @@ class CoarseGrid:
         if set(dataset_json["labels"]) != {"background", LIVER, TUMOR}:
             raise UserError(
                 f"dataset.json of the model asks for averaged CTs (livseg: grid), which needs the labels {LIVER} and"
-                f" {TUMOR} alone; it has {', '.join(dataset_json['labels'])}.\n  Take the entry out."
+                f" {TUMOR} alone; it has {', '.join(dataset_json['labels'])}.\n  Remove the entry."
             )
         try:
             return cls(str(content["orientation"]), float(content["average_to_mm"]))
@@ -71,7 +71,7 @@ class CoarseGrid:
         return tuple(max(1, int(self.average_to_mm / spacing + 1e-6)) for spacing in image.GetSpacing()[::-1])
 
     def coarse(self, image: sitk.Image) -> sitk.Image:
-        """``image`` as the model wants it."""
+        """``image`` on the model's grid."""
         return sitk.DICOMOrient(averaged(image, self.block(image)), self.orientation)
 
     def own_axes(self, image: sitk.Image, coarse: sitk.Image) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,4 +1,4 @@
-"""What people have a CT in: DICOM folders and zips, volume files, images of SimpleITK and nibabel, arrays.
+"""The forms in which a CT is given: DICOM folders and zips, volume files, images of SimpleITK and nibabel, arrays.
 
 Everything becomes a scalar 3D SimpleITK image in Hounsfield units on its own grid, which a model then can or cannot
 take.
@@ -97,7 +97,7 @@ def unpacked(given: object) -> Iterator[object]:
 
 
 def require_model_input(ct: CTInput, model: TrainedModel) -> tuple[str, ...]:
-    """Refuse another number of channels than the model's and values that are no Hounsfield units; returns remarks.
+    """Reject another number of channels than the model's and values that are not Hounsfield units; returns remarks.
 
     Raises:
         UserError: What does not fit.
@@ -163,7 +163,7 @@ def _refuse_folder_of_volumes(folder: Path) -> None:
 
 
 def _refuse_dicom_options(what: str, dicom: dict) -> None:
-    """Refuse what would be ignored; ``interpolate`` only permits, and a volume lacks no slices."""
+    """Reject what would be ignored; ``interpolate`` only permits, and a volume lacks no slices."""
     series, intercept = dicom.get("series"), dicom.get("intercept")
     if series is not None:
         raise UserError(f"{what}, so there is no series {str(series)!r} to choose. Omit the series.")

@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Devices that networks run on."""
 
 import torch
 
@@ -13,7 +13,7 @@ def best_device() -> str:
 
 
 def require_device(device: str) -> None:
-    """Refuse a device that is not here."""
+    """Reject a device that this machine does not have."""
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     try:
         kind = torch.device(device).type

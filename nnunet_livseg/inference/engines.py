@@ -1,4 +1,4 @@
-"""What runs an exported network in torch's place: ONNX Runtime or OpenVINO, on the CPU.
+"""Engines that run an exported network in place of torch: ONNX Runtime or OpenVINO, on the CPU.
 
 Both compute in float32. ``openvino-bfloat16`` rounds to 8 bits of precision, a shortcut whose Dice docs/export.md has.
 The network is data here: no class of it is imported, so a model of somebody else's class runs without that class.
@@ -35,7 +35,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Exported:
-    """What ``export.json`` says of a folder.
+    """The content of an exported folder, from its ``export.json``.
 
     Args:
         folder: The folder.
@@ -61,7 +61,7 @@ class Exported:
         return cls(folder, read_json(folder / RECORD, keys=keys, remedy="Export the model again."))
 
     def require(self, engine: str) -> str:
-        """Refuse an engine that cannot run the model; returns what a result says of the engine.
+        """Reject an engine that cannot run the model; returns the text that describes the engine in results.
 
         Raises:
             UserError: The export found that it cannot, or the engine does not run here.
@@ -93,7 +93,7 @@ def is_usable(engine: str) -> bool:
 
 
 def require_usable(engine: str) -> None:
-    """Refuse an engine whose library is not there, or whose precision the processor lacks.
+    """Reject an engine whose library is not installed, or whose precision the processor lacks.
 
     Raises:
         UserError: The message says what to install, or what to take.
@@ -130,7 +130,7 @@ class EngineNetwork(nn.Module):
         return torch.cat([torch.from_numpy(self.run(case[None].contiguous().numpy())) for case in x])
 
     def load_state_dict(self, fold: int) -> None:
-        """Go on with the network of this fold."""
+        """Switch to the network of this fold."""
         self.run = self.runs[fold]
 
 

@@ -1,4 +1,4 @@
-"""What the single predictions (folds, mirrored copies, overlapping patches) say, out of nnU-Net's own sliding window.
+"""Agreement of the single predictions (folds, mirrored copies, overlapping patches) in nnU-Net's sliding window.
 
 nnU-Net averages logits over mirrored copies, overlapping patches and folds. Probabilities and votes that travel as
 further output channels are averaged by the same code, so the label map stays exactly nnU-Net's.
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class EnsembleOutputs(nn.Module):
-    """A network with two sorts of output channels more: probabilities, and the vote for tumor.
+    """A network with two additional kinds of output channels: probabilities, and the vote for tumor.
 
     Args:
         network: Any network of nnU-Net, ``(B, C, *S)`` to logits ``(B, K, *S)``.

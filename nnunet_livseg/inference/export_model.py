@@ -129,7 +129,7 @@ def _export_fold(
 
 
 def write_onnx(network: nn.Module, example: Tensor, path: Path) -> str:
-    """Write ``network`` for inputs of the shape of ``example (1, C, *S)``; returns why it cannot be, or nothing."""
+    """Write ``network`` for inputs of the shape of ``example (1, C, *S)``; returns why it cannot, or nothing."""
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         return f"{missing[0]} is not installed here: pip install 'nnunet-livseg[onnx]', and export again."
@@ -171,7 +171,7 @@ def compared(
         low = [name for name, parity in parities.items() if parity.equal_labels < LEAST_EQUAL]
         if low and engine in FLOAT32:
             reasons[engine] = (
-                f"only {parities[low[0]].equal_labels:.2%} of the labels of the {low[0]} patch are torch's."
+                f"only {parities[low[0]].equal_labels:.2%} of the labels of the {low[0]} patch equal those of torch."
             )
     return found, reasons
 

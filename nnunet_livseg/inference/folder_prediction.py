@@ -16,7 +16,7 @@ from nnunet_livseg.inference.segmenter import Segmenter
 
 
 class LiverFiles:
-    """Livers that were segmented before, for ``Segmenter(liver_model=)``; CTs are told apart by their names.
+    """Livers that were segmented before, for ``Segmenter(liver_model=)``; the name of a CT selects its liver.
 
     Args:
         folder: Label maps ``CASE.ending``, whose labels are those of the ``dataset.json`` beside them.
@@ -47,7 +47,7 @@ class LiverFiles:
         return sorted(self.folder.glob(f"*{self.file_ending}"))
 
     def settings(self) -> dict[str, str]:
-        """What a result depends on beside them."""
+        """Everything else that a result depends on."""
         return {"livers": str(self.folder)}
 
 

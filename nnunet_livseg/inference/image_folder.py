@@ -1,4 +1,4 @@
-"""A folder of images as nnU-Net wants it, asked before a model is loaded and a folder made."""
+"""Check a folder of images in nnU-Net's layout before a model is loaded and a folder made."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from nnunet_livseg.imaging.images import read_image
 
 
 def require_images(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
-    """Files of every case, by channel; refuses what nnU-Net would not find, not read, or read as something else.
+    """Files of every case, by channel; rejects what nnU-Net would not find, not read, or read as something else.
 
     Args:
         folder: Images ``CASE_0000.ending``, a file per channel.

@@ -55,7 +55,7 @@ def quality_of(
     torch_resampling: bool | None = None,
     in_batches: bool | None = None,
 ) -> Quality:
-    """A preset with what is set differently.
+    """A preset, changed by the settings that are given.
 
     Raises:
         UserError: There is no such preset, or the step size is out of range.
@@ -63,7 +63,7 @@ def quality_of(
     if not isinstance(preset, Quality):
         if preset not in PRESETS:
             raise UserError(
-                f"there is no quality {preset!r}.{did_you_mean(preset, PRESETS)}\n  Known are {', '.join(PRESETS)}."
+                f"there is no quality {preset!r}.{did_you_mean(preset, PRESETS)}\n  Known: {', '.join(PRESETS)}."
             )
         preset = PRESETS[preset]
     changes = {"mirroring": mirroring, "step_size": step_size, "torch_resampling": torch_resampling}
@@ -73,6 +73,6 @@ def quality_of(
     if not 0 < chosen.step_size <= 1:
         raise UserError(
             f"the step size is {chosen.step_size:g}; it is a share of the patch, above 0 and at most 1."
-            "\n  At 1 neighboring patches do not overlap; nnU-Net takes 0.5."
+            "\n  At 1, neighboring patches do not overlap. nnU-Net uses 0.5."
         )
     return chosen

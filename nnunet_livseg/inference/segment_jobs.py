@@ -1,4 +1,4 @@
-"""Segmented CTs as folders: one call for one patient, or many with one loaded model, going on after an interruption."""
+"""Segmented CTs as folders: one call for one patient, or many with one loaded model, resumed after an interruption."""
 
 import sys
 import traceback
@@ -64,7 +64,7 @@ def segment_all(
     say: Callable[[str], None] = print,
     **reading,
 ) -> list[Path]:
-    """Segment every input and write its folder; a wrong input does not keep the others from being segmented.
+    """Segment every input and write its folder; if one cannot be read, the others are still segmented.
 
     Args:
         inputs: Paths; a tuple is one CT with several channels.
@@ -124,7 +124,7 @@ def segment_all(
                 if alone or isinstance(error, WriteError):
                     raise
                 failed.append(f"{_shown(given)}: {explain(error)}")
-                tell(f"{_shown(given)}: failed, going on with the next")
+                tell(f"{_shown(given)}: failed; continuing with the next")
                 continue
             holders[folder] = mark
             folders.append(folder)
@@ -173,7 +173,7 @@ def _mark(given: Path | tuple[Path, ...], series: str | int | None) -> str:
 
 
 def _require_own(folder: Path, mark: str, holders: Mapping[Path, str]) -> None:
-    """Refuse the folder of another CT's result; older records do not say whose they are."""
+    """Reject the folder of another CT's result; older records do not say whose they are."""
     if holders.get(folder) not in (None, "", mark):
         raise UserError(
             f"{folder} holds the result of another CT, which would be lost.\n"

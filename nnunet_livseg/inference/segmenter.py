@@ -1,7 +1,7 @@
 """One call for one patient: a CT in any form, a trained model, one result.
 
 The work is nnU-Net's (``case_predictor``); here is what stands around it: reading, the liver first where something
-finds it, putting back on the input's grid, post-processing, measuring.
+finds it, putting back on the input's grid, postprocessing, measuring.
 """
 
 import time
@@ -55,7 +55,7 @@ MARGIN_MM = 30.0  # what a model that was trained on whole CTs sees around the l
 
 
 class LiverFinder(Protocol):
-    """What can say where the liver is before a model looks there: a ``Segmenter``, or livers that were found before."""
+    """Anything that finds the liver before a model segments it: a ``Segmenter``, or livers that were found before."""
 
     name: str
 
@@ -66,12 +66,12 @@ class LiverFinder(Protocol):
         """Files that the answer depends on."""
 
     def settings(self) -> dict[str, Any]:
-        """All else that it depends on."""
+        """Everything else that the answer depends on."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a result shall hold beside labels and measurements.
+    """The parts of a result beside labels and measurements.
 
     Args:
         probabilities: Maps of all structures.
@@ -241,7 +241,7 @@ class Segmenter:
         return liver & large_enough(self.model.dataset.json, ct.image, liver)
 
     def weights(self) -> list[Path]:
-        """Files that results depend on: descriptions and weights of all models, post-processing."""
+        """Files that results depend on: descriptions and weights of all models, postprocessing."""
         files = [self.model.folder / FILE] if self.output.postprocess else []
         for model in filter(None, (self.model, self.model.previous_stage)):
             files += [model.folder / "plans.json", model.folder / "dataset.json"]
@@ -344,7 +344,7 @@ def _require_engine(engine: str, model: TrainedModel, device: object) -> str:
     """What results say of an engine that runs an exported model; empty for torch."""
     if engine not in ENGINES:
         raise UserError(
-            f"there is no engine {engine!r}.{did_you_mean(engine, ENGINES)}\n  Known are {', '.join(ENGINES)}."
+            f"there is no engine {engine!r}.{did_you_mean(engine, ENGINES)}\n  Known: {', '.join(ENGINES)}."
         )
     if engine == TORCH:
         return ""

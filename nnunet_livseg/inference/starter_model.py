@@ -1,4 +1,4 @@
-"""The small model in the package: for whoever has none yet, and to find the liver for larger ones.
+"""The small model in the package: for users without a model, and to find the liver for larger models.
 
 What it was trained on and how well it does is in docs/starter_model.md.
 """
@@ -49,7 +49,7 @@ def _stage(*, cropped: bool) -> Path:
 def beyond_training(
     dataset_json: Mapping[str, Any], image: sitk.Image, liver: np.ndarray, *, cut_off: bool
 ) -> list[str]:
-    """Where a CT differs from all that the model was trained on, as notes (empty: it does not, or nobody knows).
+    """Where a CT differs from all that the model was trained on, as notes (empty: it does not, or this is unknown).
 
     Args:
         dataset_json: That of the model, with ``{"livseg": {"trained_on": {"slice_mm": most, "liver_hu": [from, to],

@@ -1,4 +1,4 @@
-"""A trained model of nnU-Net as a folder: is everything in it, which folds, which labels."""
+"""A trained model of nnU-Net as a folder: its files, folds and labels."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +40,7 @@ class TrainedModel:
     def open(
         cls, folder: str | Path, *, folds: tuple[str | int, ...] | None = None, checkpoint: str = CHECKPOINT
     ) -> "TrainedModel":
-        """Look into a model folder; ``folds`` left out: all that are trained, without ``all``, as nnU-Net does.
+        """Read a model folder; ``folds`` defaults to all trained ones but ``all``, as in nnU-Net.
 
         A model whose weights are safetensors is found by the default ``checkpoint``, too.
 
@@ -66,12 +66,12 @@ class TrainedModel:
                 f"{did_you_mean(missing[0], trained)}"
             )
         model = cls(folder, wanted, checkpoint, RawDataset.open(folder), named)
-        _ = model.plans, model.structures  # refuses damaged plans, and labels that its label maps would lack
+        _ = model.plans, model.structures  # rejects damaged plans, and labels that its label maps would lack
         return model
 
     @property
     def name(self) -> str:
-        """Dataset and folder, without the place."""
+        """Dataset and folder, without the folders above."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @cached_property
@@ -127,7 +127,7 @@ class TrainedModel:
 
 
 def load_error(model: TrainedModel, error: Exception) -> UserError:
-    """What is wrong with a model that nnU-Net could not load: an extension is missing, or files are."""
+    """The reason why nnU-Net could not load a model: a missing extension, or missing files."""
     text = (str(error).strip() or "a file of weights ends early").splitlines()[0].split(". ")[0]
     remedy = "Was it trained with an extension of nnU-Net that is not installed here? See livseg doctor."
     if isinstance(error, (ImportError, AttributeError, TypeError, ErrorDuringImport)):

@@ -1,4 +1,4 @@
-"""What an output is trained with, and how several outputs add up.
+"""The losses of outputs, and the weighted sum over several outputs.
 
 A loss is named in a row or in the plans and made from nnU-Net's label manager, so regions and the ignore label work as
 in nnU-Net. All losses compute in float32, also under autocast.
@@ -79,7 +79,7 @@ class MultiOutputLoss(nn.Module):
 def _of_output(loss: nn.Module, output: TrainingOutput) -> tuple[nn.Module, float]:
     """The loss of one output and its weight.
 
-    Where its two terms weigh differently, they are weighed inside, by the attributes of nnU-Net's compound losses. A
+    Where its two terms weigh differently, they are weighted inside, by the attributes of nnU-Net's compound losses. A
     loss that has no overlap term is all cross-entropy.
     """
     if output.overlap_weight is None or not hasattr(loss, "weight_dice"):

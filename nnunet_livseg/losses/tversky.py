@@ -23,7 +23,7 @@ _NEARLY_CERTAIN = -1e-7  # largest log P whose log(1 - P) float32 can hold
 class TverskyCrossEntropy(nn.Module):
     """``1 - mean Tversky index + binary cross-entropy`` of logits.
 
-    The terms weigh ``weight_dice`` and ``weight_ce``, 1 each, attributes as those of nnU-Net's compound losses.
+    The terms have the weights ``weight_dice`` and ``weight_ce``, 1 each, as nnU-Net's compound losses have.
 
     Args:
         regions: Whether K counts nnU-Net's regions (sigmoid) instead of classes (softmax).

@@ -31,8 +31,8 @@ def weighted_ce(labels: LabelManager, batch_dice: bool, ddp: bool) -> nn.Module:
     tumors = [role[name] == TUMOR for name in role]
     if not any(tumors):
         raise UserError(
-            f"the loss weighted_ce weighs background {BACKGROUND_WEIGHT}, liver {LIVER_WEIGHT} and tumor"
-            f" {TUMOR_WEIGHT}, but no label of this dataset is a tumor by its name:"
+            f"the loss weighted_ce weights background {BACKGROUND_WEIGHT}, liver {LIVER_WEIGHT} and tumor"
+            f" {TUMOR_WEIGHT}, but no label of this dataset has the name of a tumor:"
             f" {', '.join(role) or 'background only'}."
             "\n  Name the label tumor (or lesion, cancer, HCC, metastasis) in dataset.json if it is one."
             "\n  Otherwise choose another loss: write plans with livseg plan --loss ce."

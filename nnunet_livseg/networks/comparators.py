@@ -71,9 +71,9 @@ class AttentionGateUNet(PlannedNetwork):
 class DAFNet(PlannedNetwork):
     """U-Net pyramid with the deep-attentive-features head of Wang et al., IEEE TMI 2019; "DAF" in DPC-Net's Table 4.
 
-    The head works on the second-finest grid and its result is up-sampled, as in the published network, whose finest
+    The head works on the second-finest grid and its result is upsampled, as in the published network, whose finest
     level is half the image's in-plane resolution.
-    Different from it: the side outputs are supervised on the grid where they arise instead of being up-sampled.
+    Different from it: the side outputs are supervised on the grid where they arise instead of being upsampled.
 
     Args:
         input_channels: Channels of the image.

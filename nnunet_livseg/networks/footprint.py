@@ -1,4 +1,4 @@
-"""What a network costs, found by running it on tensors without data."""
+"""The cost of a network, found by running it on tensors without data."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -16,7 +16,7 @@ from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_weights
 from nnunet_livseg.networks.planned import PlannedNetwork
 from nnunet_livseg.networks.unet import Heads
 
-DEEPEST = 4  # down-samplings of the published networks
+DEEPEST = 4  # downsamplings of the published networks
 # of each published size, from the finest level to the bottleneck: expansion of the channels, and blocks
 SIZES = {
     "S": ((2, 2, 2, 2, 2), (2, 2, 2, 2, 2)),
@@ -87,7 +87,7 @@ def halvings(strides: Sequence[Sequence[int]]) -> int:
     per_axis = [sum(stride > 1 for stride in axis) for axis in zip(*strides, strict=True)]
     if min(per_axis) == 0:
         raise UserError(
-            "MedNeXt halves every axis, but these plans leave an axis at full resolution."
+            "MedNeXt halves every axis, but these plans keep one axis at full resolution."
             "\n  Plan with a larger patch (livseg plan --patch), or choose another network (livseg list)."
         )
     return min(DEEPEST, *per_axis)
@@ -120,7 +120,7 @@ def _of_monai(dim: int, inputs: int, classes: int, width: int, depth: int, *, si
 
 
 class _Encoder(nn.Module):
-    """Stem, stages and down-sampling blocks; returns all levels, finest first."""
+    """Stem, stages and downsampling blocks; returns all levels, finest first."""
 
     def __init__(self, built: nn.Module) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(Heads):
-    """Up-sampling blocks, added skips and stages; a head at every level, finest first, and nnU-Net's switch."""
+    """Upsampling blocks, added skips and stages; a head at every level, finest first, and nnU-Net's switch."""
 
     def __init__(self, built: nn.Module, *, deep_supervision: bool) -> None:
         super().__init__([built.out_0, *reversed(built.out_blocks)])

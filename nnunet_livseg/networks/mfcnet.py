@@ -75,9 +75,13 @@ class MFCNet(PlannedNetwork):
         g = self.geometry
         self.require_known(norm=(norm, NORMS))
         if norm == "plans" and g.norm_op is None:
-            raise UserError("MFCNet's option norm is 'plans', but these plans have none; take batch.")
+            raise UserError(
+                "MFCNet's option norm is 'plans', but these plans have no normalization.\n  Use --option norm=batch."
+            )
         if not set(context_skips) <= set(SKIPS):
-            raise UserError(f"MFCNet's option context_skips is {list(context_skips)}, but its skips are 1, 2 and 3.")
+            raise UserError(
+                f"MFCNet's option context_skips is {list(context_skips)}, but its skip connections are 1, 2 and 3."
+            )
         self.weights = weights
         strides, kernels = plan_geometry(g)
         make_norm, _ = norms(g, norm)
@@ -128,7 +132,7 @@ class MFCNet(PlannedNetwork):
 def plan_geometry(geometry: Geometry) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Strides and kernels of the five encoder maps from nnU-Net's plans.
 
-    The network down-samples five times (stem, max-pooling, E2, E3, E4): as the first five poolings of the plans do.
+    The network downsamples five times (stem, max-pooling, E2, E3, E4): as the first five poolings of the plans do.
     Where the plans have fewer, the last maps keep their size, and where they have more, the deepest stages are unused;
     so patches that the plans allow always fit. Kernels are those of the stage that a map has the size of; the stem
     reads the image and has the kernel of the first.
@@ -141,7 +145,7 @@ def plan_geometry(geometry: Geometry) -> tuple[list[tuple[int, ...]], list[tuple
 
 
 class _Decoder(nn.Module):
-    """CE-Net's decoder: four up-sampling blocks with additive skips, then the head. Holds nnU-Net's switch."""
+    """CE-Net's decoder: four upsampling blocks with additive skips, then the head. Holds nnU-Net's switch."""
 
     HEAD = 32
 
@@ -218,5 +222,5 @@ def _transposed(
 
 
 def _crop(x: Tensor, size: torch.Size) -> Tensor:
-    """The first ``size`` voxels: down-sampling rounds up, so up-sampled maps of odd sizes are one voxel too long."""
+    """The first ``size`` voxels: downsampling rounds up, so upsampled maps of odd sizes are one voxel too long."""
     return x[(..., *(slice(n) for n in size))]

@@ -46,7 +46,7 @@ class MPUNet(PlannedNetwork):
         input_channels: Channels of the image.
         num_classes: Channels K of every output.
         heads: ``"softmax"``, or ``"sigmoid"`` for nnU-Net's regions: which probabilities are fused.
-        gate: What the attention gates weigh: ``"decoder"`` (the authors' code), ``"skip"`` (the text's Eq. 10, another
+        gate: Input of the attention gates: ``"decoder"`` (the authors' code), ``"skip"`` (the text's Eq. 10, another
             parameter count), or ``None`` for no gates.
         multi_scale_block: Eqs. (14)-(17) instead of three convolutions in the decoder (another parameter count).
         pos_embed: Sizes of the attention's grid for a learned embedding, Eq. (2) (another parameter count).
@@ -230,10 +230,10 @@ def _same(g: Geometry, inputs: int, outputs: int, kernel: Sequence[int]) -> nn.M
 
 
 def require_divisible(x: Tensor, stride: Sequence[int], network: str) -> None:
-    """Refuse an image ``x (B, channels, *S)`` whose sizes do not divide by the network's stride."""
+    """Reject an image ``x (B, channels, *S)`` whose sizes do not divide by the network's stride."""
     if any(size % s for size, s in zip(x.shape[2:], stride, strict=True)):
         raise UserError(
-            f"{network} reduces an image by {_times(stride)}, but was given {_times(x.shape[2:])} voxels."
+            f"{network} reduces an image by {_times(stride)}, so it cannot read {_times(x.shape[2:])} voxels."
             "\n  Every size must be divisible by its factor: choose such a patch with livseg plan --patch."
         )
 
@@ -246,14 +246,14 @@ def _require_classes(num_classes: int, heads: str) -> None:
     if heads == "softmax" and num_classes < 2:
         raise UserError(
             "MPU-Net has one output channel and softmax heads, so every probability would be 1."
-            "\n  Give it background and a class, or sigmoid heads (heads='sigmoid') for one region."
+            "\n  Train it on background and a class. For one region, use sigmoid heads (heads='sigmoid')."
         )
 
 
 def _grid(sizes: Sequence[int], dim: int) -> tuple[int, ...]:
     if len(sizes) != dim or any(not isinstance(size, int) or size < 1 for size in sizes):
         raise UserError(
-            f"MPU-Net's option pos_embed is {sizes!r}, but must hold the {dim} sizes of the attention's grid."
-            "\n  That is the patch size divided by the stride of its level, usually 8."
+            f"MPU-Net's option pos_embed is {sizes!r}, but must list the {dim} sizes of the attention's grid."
+            "\n  The grid is the patch size divided by the stride of the attention's level, usually 8."
         )
     return tuple(sizes)

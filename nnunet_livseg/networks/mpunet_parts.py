@@ -84,7 +84,7 @@ class Decoder(nn.Module):
         return maps
 
     def _stage(self, i: int, skip: Tensor, coarser: Tensor) -> Tensor:
-        """Decoder features ``(B, C_i, *S_i)``; ``coarser`` is the attention's or the up-sampled level below."""
+        """Decoder features ``(B, C_i, *S_i)``; ``coarser`` is the attention's or the upsampled level below."""
         if self.gate == "skip":
             skip = self.gates[i](skip, coarser)
         x = self.stages[i](skip if i == 0 else torch.cat([coarser, skip], 1)) + coarser
@@ -131,7 +131,7 @@ def _normalized(g: Geometry, inputs: int, outputs: int, kernel: Sequence[int], n
 
 
 def never_called(g: Geometry, level: int, num_classes: int) -> nn.Module:
-    """What the authors' network declares and never calls: an up-sampling, a stage and a head; frozen."""
+    """What the authors' network declares and never calls: an upsampling, a stage and a head; frozen."""
     layers = Heads([g.conv_op(2, num_classes, 1)])
     layers.up = up(g.conv_op, width_below(g, level), g.features_per_stage[level], g.strides[level])
     layers.stage = convolutions(g.conv_op, 8, 2, g.kernel_sizes[0], count=3)

@@ -106,7 +106,7 @@ class MCFCN(_MultiPhase):
         self.decoder = Heads([g.conv_op(width, num_classes, 1) for width in widths])
 
     def predict(self, levels: Sequence[Sequence[Tensor]]) -> Tensor:
-        """The deepest scores, up-sampled and added to the next finer ones, and so on (FCN-8s)."""
+        """The deepest scores, upsampled and added to the next finer ones, and so on (FCN-8s)."""
         *finer, deepest = (levels[level] for level in self.scored)
         deepest = [dense(phase) for dense, phase in zip(self.dense, deepest, strict=True)]
         scores = [
@@ -148,7 +148,7 @@ class MWUNet(_MultiPhase):
 
 
 class PAResSeg(_MultiPhase):
-    """PA-ResSeg: residual encoders, phase attention at every level, and all levels brought to full resolution.
+    """PA-ResSeg: residual encoders, phase attention at every level, and all levels upsampled to full resolution.
 
     Xu et al., PA-ResSeg: A phase attention residual network for liver tumor segmentation from multiphase CT images,
     Medical Physics 2021; see ``blocks.phase_attention`` for what differs from the authors' code in it. No bias

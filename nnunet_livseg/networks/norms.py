@@ -1,4 +1,4 @@
-"""Which normalization the modules of a network have."""
+"""The normalization in the modules of a network."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ NORMS = ("plans", "batch")
 
 
 def norms(g: Geometry, norm: str) -> tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]:
-    """What makes normalizations, of maps and of globally pooled maps.
+    """Functions that make normalizations: for maps, and for globally pooled maps.
 
     Over one position instance normalization is undefined, so outside batch normalization pooled maps are normalized
     over their channels.

@@ -1,4 +1,4 @@
-"""What a network is trained on, declared once: losses, targets and tests are derived from it."""
+"""The training outputs of a network, declared once: losses, targets and tests are derived from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ SUPERVISION = ("deep_supervision",)
 
 
 class OwnNetwork(nn.Module):
-    """A network of the user's.
+    """A user's network.
 
     Args:
         input_channels: C.
@@ -125,7 +125,7 @@ def construct(path: str, arguments: Mapping[str, Any], known: Mapping[tuple[str,
     required = [name for name in names if parameters[name].default is inspect.Parameter.empty]
     if missing := [name for name in required if name not in filled]:
         raise UserError(
-            f"{path} needs the argument {missing[0]}, whose value does not follow from plans and dataset."
+            f"{path} needs the argument {missing[0]}, whose value does not follow from the plans or the dataset."
             f"\n  Give it: --option {missing[0]}=VALUE"
         )
     try:
@@ -140,17 +140,17 @@ def construct(path: str, arguments: Mapping[str, Any], known: Mapping[tuple[str,
 def _class_at(path: str) -> Callable[..., nn.Module]:
     if not path:
         raise UserError(
-            "these plans name no network, and LivSegTrainer has none of its own."
-            "\n  Write plans for yours: livseg plan -d DATASET --network my_package.MyNet"
+            "these plans do not name a network, and LivSegTrainer does not have a default one."
+            "\n  Write plans for your network: livseg plan -d DATASET --network my_package.MyNet"
         )
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"the network {path} is not installed here ({error}).\n  Install the package that has it, or put its folder"
-            " on PYTHONPATH; the name is that of an import: my_package.MyNet."
+            f"the network {path} is not installed here ({error}).\n  Install the package that contains it, or add "
+            "its folder to PYTHONPATH. The name must be an import path: my_package.MyNet."
         ) from error
     if not callable(found):
-        raise UserError(f"{path} is a {type(found).__name__}, not a class of a network.")
+        raise UserError(f"{path} is a {type(found).__name__}, not a network class.")
     return found

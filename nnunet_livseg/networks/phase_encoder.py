@@ -23,7 +23,7 @@ FINEST_FUSED_STRIDE = 4  # the paper fuses from a quarter of the image's resolut
 
 @dataclass(frozen=True)
 class PhaseChannels:
-    """Which channels of the input are which: those of the image, phase by phase, then a cascade's previous stage.
+    """The channels of the input: those of the image, phase by phase, then those of a cascade's previous stage.
 
     Args:
         inputs: Channels of the input.
@@ -41,8 +41,9 @@ class PhaseChannels:
     def __post_init__(self) -> None:
         if not 1 <= self.image <= self.inputs or self.image % self.per_phase:
             raise UserError(
-                f"the image has {self.image} of {self.inputs} input channels, which is not a whole number "
-                f"of phases of {self.per_phase} channels each.\n  Correct channels_per_phase, or the dataset."
+                f"the image has {self.image} of the {self.inputs} input channels, which is not a whole "
+                f"number of phases of {self.per_phase} channels each.\n  Correct channels_per_phase, "
+                "or the channels of the dataset."
             )
 
     @property
@@ -119,8 +120,8 @@ def fused_stages(stages: Sequence[Stage]) -> list[Stage]:
     fused = [stage for stage in stages if stage.fused]
     if not fused:
         raise UserError(
-            f"SAM + URIM works from a quarter of the resolution on, but these plans' {len(stages)} stages end at a "
-            f"stride of {max(stages[-1].stride)}."
+            f"SAM + URIM fuses phases from stride 4 on, but the last of these plans' {len(stages)} stages "
+            f"has stride {max(stages[-1].stride)}."
             "\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
         )
     return fused

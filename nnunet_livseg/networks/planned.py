@@ -1,4 +1,4 @@
-"""What every network of ours shares: the geometry of the plans, and what nnU-Net's planners and our losses ask for."""
+"""The base of all our networks: the geometry of the plans, and what nnU-Net's planners and our losses need."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -35,12 +35,12 @@ class PlannedNetwork(nn.Module):
         if self.geometry.n_stages < self.MIN_STAGES:
             raise UserError(
                 f"{self.TITLE} needs at least {self.MIN_STAGES} resolution stages, but these plans have "
-                f"{self.geometry.n_stages}: there would be no pyramid to relate."
+                f"{self.geometry.n_stages}."
                 "\n  Plan with a larger patch (livseg plan --patch), or use nnUNetTrainer."
             )
 
     def require_known(self, **options: tuple[object, Collection]) -> None:
-        """Refuse an option, given as ``name=(value, known values)``, whose value is not known."""
+        """Reject an option, given as ``name=(value, known values)``, whose value is not known."""
         for name, (value, known) in options.items():
             if value not in known:
                 raise UserError(

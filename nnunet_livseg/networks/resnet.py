@@ -65,7 +65,7 @@ class ResNetEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if block not in BLOCKS:
-            raise UserError(f"a ResNet has no blocks {block!r}; known are {', '.join(BLOCKS)}.")
+            raise UserError(f"a ResNet has no block {block!r}; known: {', '.join(BLOCKS)}.")
         dim, maps, kind = {nn.Conv2d: 2, nn.Conv3d: 3}[conv_op], len(layers) + 1, BLOCKS[block]
         self.strides = _per_map("strides", strides, maps, dim, default=2)
         kernels = _per_map("kernel_sizes", kernel_sizes, maps, dim, default=3)
@@ -142,7 +142,7 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         if groups != 1:
-            raise UserError(f"groups is {groups}, but basic blocks have one group.\n  Take block='bottleneck'.")
+            raise UserError(f"groups is {groups}, but basic blocks have one group.\n  Use block='bottleneck'.")
         self.conv1 = _conv(conv_op, inputs, planes, kernel, stride, dilation=dilation)
         self.bn1 = norm(planes)
         self.relu = nn.ReLU(inplace=True)
@@ -229,7 +229,7 @@ def _norm(norm: str | Norm, dim: int) -> Norm:
     if norm == "batch":
         return {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dim]
     if isinstance(norm, str):
-        raise UserError(f"norm is {norm!r}, but must be 'batch' or what makes a normalization.")
+        raise UserError(f"norm is {norm!r}, but must be 'batch' or a function that makes a normalization.")
     return norm
 
 

@@ -17,7 +17,7 @@ TIMM_NAMES = {
     ("bottleneck", (3, 4, 6, 3), 64, 32, 4): "resnext50_32x4d.tv_in1k",
 }
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-_FILE_HINT = "\n  Take a state dict of torchvision or timm of the same ResNet as a .pth or .safetensors file."
+_FILE_HINT = "\n  Give a .pth or .safetensors file with a state dict of the same ResNet from torchvision or timm."
 
 
 def fitted_weights(
@@ -35,8 +35,8 @@ def fitted_weights(
     foreign = [name for name in found if name not in own and not name.endswith(_BUFFERS)]
     missing = [name for name in own if name not in found and not name.endswith(_BUFFERS)]
     if foreign or missing:
-        example = f"it lacks {missing[0]}" if missing else f"it has {foreign[0]}, which this encoder has not"
-        raise UserError(f"the weights {source} are of another network: {example}.{_FILE_HINT}")
+        example = f"they lack {missing[0]}" if missing else f"this encoder has no {foreign[0]}"
+        raise UserError(f"the weights {source} belong to another network: {example}.{_FILE_HINT}")
     fitted = {name: _fit(name, found.get(name, tensor), tensor, source) for name, tensor in own.items()}
     channels = found["conv1.weight"].shape[1], own["conv1.weight"].shape[1]
     notes = [f"{channels[0]} input channels adapted to {channels[1]}"] * (channels[0] != channels[1])
@@ -64,8 +64,8 @@ def _fit(name: str, found: Tensor, own: Tensor, source: str | Path) -> Tensor:
 def _download(architecture: tuple[object, ...]) -> Mapping[str, Tensor]:
     if architecture not in TIMM_NAMES:
         raise UserError(
-            f"there are no ImageNet weights for this ResNet ({architecture}); there are some for "
-            f"{', '.join(TIMM_NAMES.values())}.\n  Leave out the weights, or give a file."
+            f"there are no ImageNet weights for this ResNet ({architecture}), only for "
+            f"{', '.join(TIMM_NAMES.values())}.\n  Omit the weights, or give a file."
         )
     name = TIMM_NAMES[architecture]
     try:
@@ -74,14 +74,14 @@ def _download(architecture: tuple[object, ...]) -> Mapping[str, Tensor]:
         return timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # timm and its hub raise errors of many kinds where there is no network
         raise UserError(
-            f"the ImageNet weights {name} could not be had from timm: {error}"
-            "\n  They are downloaded once, which needs a network. Elsewhere, give a local .pth or .safetensors file."
+            f"timm could not download the ImageNet weights {name}: {error}"
+            "\n  The first use needs an internet connection. Without one, give a local .pth or .safetensors file."
         ) from error
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
-        raise UserError(f"there is no file of encoder weights {path}.\n  Give 'imagenet' or a file that exists.")
+        raise UserError(f"file of encoder weights not found: {path}.\n  Give 'imagenet' or a file that exists.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -90,8 +90,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} does not hold encoder weights: {error}{_FILE_HINT}") from error
+        raise UserError(f"{path} does not contain encoder weights: {error}{_FILE_HINT}") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
     if "conv1.weight" not in content and "module.conv1.weight" not in content:
-        raise UserError(f"{path} does not hold encoder weights: there is no conv1.weight in it.{_FILE_HINT}")
+        raise UserError(f"{path} does not contain encoder weights: conv1.weight is missing.{_FILE_HINT}")
     return content

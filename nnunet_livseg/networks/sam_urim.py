@@ -108,7 +108,7 @@ class SAMURIM(PlannedNetwork):
         self.require_known(fusion=(fusion, FUSIONS), backbone=(backbone, BACKBONES), norm=(norm, NORMS))
         self.require_known(lc_bias=(lc_bias, BIASES))
         if pretrained is not None and backbone == "unet":
-            raise UserError("there are no ImageNet weights for the U-Net encoder; leave out the option pretrained.")
+            raise UserError("there are no ImageNet weights for the U-Net encoder.\n  Omit the option pretrained.")
         g, self.pretrained = self.geometry, pretrained
         self._split(input_channels, image_channels, channels_per_phase, fusion)
         make_norm, pooled_norm = norms(g, norm)
@@ -172,8 +172,8 @@ class SAMURIM(PlannedNetwork):
             if self.geometry.dim == 3 and stage.channels > WIDEST_SAM_3D:
                 raise UserError(
                     f"SAM on {stage.channels} channels in 3D would have {54 * stage.channels**2 / 1e6:.0f} million "
-                    f"parameters at this level alone; it goes up to {WIDEST_SAM_3D} channels."
-                    "\n  Take the backbone 'unet', or the configuration 2d."
+                    f"parameters at this level alone. The limit is {WIDEST_SAM_3D} channels."
+                    "\n  Use --option backbone=unet, or the configuration 2d."
                 )
             return SpatialAggregation(stage.channels, phases=self.phases, kernel_size=stage.kernel_size, **sam)
         if self.fusion == "pa":
@@ -225,7 +225,7 @@ class SAMURIM(PlannedNetwork):
         return [TrainingOutput(name, full, 1.0) for name in names]
 
     def attention_specs(self) -> list[AttentionSpec]:
-        """How the phases are weighed at each fused level, and URIM's confidence, as far as the network has them."""
+        """How the phases are weighted at each fused level, and URIM's confidence, as far as the network has them."""
         levels = [level for level, stage in enumerate(self.stages) if stage.fused]
         weighing = [
             (i, fusion) for i, fusion in zip(levels, self.fusions, strict=False) if hasattr(fusion, "attention_specs")

@@ -1,4 +1,4 @@
-"""SFAN: an encoder whose levels are weighed (SAT), aligned and fused at full resolution (GCA); and its comparator.
+"""SFAN: an encoder whose levels are weighted (SAT), aligned and fused at full resolution (GCA); and its comparator.
 
 Zhang et al., Semantic Feature Attention Network for Liver Tumor Segmentation in Large-scale CT database,
 arXiv:1911.00282. Readings of what the paper leaves open: docs/papers/sfan.md.
@@ -27,8 +27,8 @@ class SFAN(PlannedNetwork):
     Args:
         input_channels: Channels of the image.
         num_classes: Channels K of the output.
-        sat: Whether the next deeper level weighs each level's channels (otherwise V = 1).
-        gca: Whether the global context weighs the aligned channels (otherwise G = 1).
+        sat: Whether the next deeper level weights each level's channels (otherwise V = 1).
+        gca: Whether the global context weights the aligned channels (otherwise G = 1).
         aligned_channels: Channels C' of every aligned level; those of the first stage if left out.
         sat_hidden: Outputs of SAT's first convolution: as the ``"level"`` or as the ``"deeper"`` one.
         gca_hidden: Outputs of GCA's first attention convolution: as the ``"deepest"`` level or as its ``"output"``.

@@ -20,7 +20,7 @@ from nnunet_livseg.core.errors import UserError
 
 DOWNSAMPLINGS = {
     "strided": "the first convolution of a stage is strided (nnU-Net)",
-    "separate": "an own convolution with kernel = stride and unchanged channels (DPC-Net's PFE)",
+    "separate": "a separate convolution with kernel = stride and unchanged channels (DPC-Net's PFE)",
     "max": "max pooling (3D U-Net)",
 }
 
@@ -75,8 +75,8 @@ def build_encoder(input_channels: int, geometry: Geometry, *, downsampling: str 
     if g.n_blocks_per_stage is not None:
         if downsampling != "strided":
             raise UserError(
-                f"this network down-samples as {downsampling!r} says, but a residual encoder has strided convolutions."
-                "\n  Take a plain U-Net's plans: livseg plan -p nnUNetPlans."
+                f"this network has the downsampling {downsampling!r}, but a residual encoder has only "
+                "strided convolutions.\n  Use the plans of a plain U-Net: livseg plan -p nnUNetPlans."
             )
         return ResidualEncoder(*size, g.n_blocks_per_stage, *shared, return_skips=True, **g.residual)
     pool = "conv" if downsampling == "strided" else "max"
@@ -108,7 +108,7 @@ def decode(decoder: UNetDecoder, skips: list[Tensor]) -> list[Tensor]:
 
 
 class Heads(nn.Module):
-    """Segmentation heads under the name ``seg_layers``, which nnU-Net's ``-pretrained_weights`` leaves out."""
+    """Segmentation heads under the name ``seg_layers``, which nnU-Net's ``-pretrained_weights`` skips."""
 
     def __init__(self, heads: list[nn.Module]) -> None:
         super().__init__()

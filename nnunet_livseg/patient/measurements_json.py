@@ -1,4 +1,4 @@
-"""The measurements of one CT as JSON, and its lesions as CSV: for programs, and for people who look things up."""
+"""The measurements of one CT as JSON, and its lesions as CSV: for programs and for people."""
 
 import math
 from collections.abc import Mapping

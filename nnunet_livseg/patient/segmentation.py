@@ -1,4 +1,4 @@
-"""The nouns of one segmented CT: lesions, measurements, and everything together.
+"""The records of one segmented CT: lesions, measurements, and everything together.
 
 Plain data without torch, so that reports and DICOM objects can be made from it anywhere. Array indices are
 ``(z, y, x)`` of the image's own grid; points are patient coordinates ``(x, y, z)`` in mm as in DICOM and SimpleITK
@@ -109,7 +109,7 @@ class Provenance:
         folds: Folds whose predictions were averaged.
         checkpoint: File name of the weights.
         quality: ``fast``, ``standard``, ``best`` or ``custom``.
-        settings: Mirroring, step size, post-processing and so on, as shown to people.
+        settings: Mirroring, step size, postprocessing and so on, as shown to people.
         device: ``cpu``, ``cuda`` or ``mps``.
         seconds: Wall time from reading to measuring; the first case's includes loading the model.
         versions: Of this package, nnU-Net, torch.
@@ -142,7 +142,7 @@ class Segmentation:
         probabilities: By structure, 0 to 1, float32; empty unless asked for.
         uncertainty: Entropy of the mean prediction over the output labels, 0 (certain) to 1; None unless asked.
         series: The DICOM series it was read from; None for other inputs.
-        notes: What departed from a plain case (repairs, resampling, post-processing), for people.
+        notes: What departed from a plain case (repairs, resampling, postprocessing), for people.
     """
 
     name: str

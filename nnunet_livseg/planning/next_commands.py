@@ -1,4 +1,4 @@
-"""The commands of nnU-Net and ours that come after ``livseg plan``: those that work, and no others."""
+"""The commands to run after ``livseg plan``, ours and nnU-Net's: only those that work."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -132,7 +132,7 @@ def not_preprocessed(
 
 
 def _is_older(folder: Path, plans: WrittenPlans) -> bool:
-    """Whether data of nobody but these plans were there before them: of plans that had the name then."""
+    """Whether only these plans had data there, from before they were written: of plans that had the name then."""
     if not folder.name.startswith(plans.path.stem):
         return False
     return max(path.stat().st_mtime for path in folder.glob("*.pkl")) < plans.path.stat().st_mtime

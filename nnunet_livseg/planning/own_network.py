@@ -1,4 +1,4 @@
-"""What plans must know of a network of the user's, found out by running it once: which outputs it returns."""
+"""The outputs of a user's network, which plans must list, found by running it once."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, log

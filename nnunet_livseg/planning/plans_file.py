@@ -1,4 +1,4 @@
-"""Writing a plans file beside nnU-Net's own, which replaces no other one."""
+"""Write a plans file beside nnU-Net's own, without replacing another one."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def write_plans(
     Raises:
         OtherPlansError: The name belongs to plans that say something else.
         UserError: The source plans are missing or not nnU-Net's, an argument is wrong, the dataset has too few phases,
-            the network refuses the geometry, or the initial weights do not fit; nothing is written then.
+            the network rejects the geometry, or the initial weights do not fit; nothing is written then.
     """
     overrides = _with_absolute_init(overrides or Overrides())
     _require_known_loss(overrides.loss)
@@ -88,7 +88,7 @@ def _require_known_loss(name: str | None) -> None:
     from nnunet_livseg.losses import LOSSES  # imports torch
 
     if name is not None and name not in LOSSES:
-        raise UserError(f"there is no loss {name!r}; known are {', '.join(LOSSES)}.{did_you_mean(name, LOSSES)}")
+        raise UserError(f"there is no loss {name!r}; known: {', '.join(LOSSES)}.{did_you_mean(name, LOSSES)}")
 
 
 def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mapping[str, Any]) -> None:
@@ -120,12 +120,12 @@ def _with_outputs(plans: Mapping[str, Any], dataset: Mapping[str, Any] | None) -
 
 
 def _require_networks(plans: Mapping[str, Any], overrides: Overrides, *, device: str) -> dict[str, str]:
-    """Build every network once, on the device ``meta`` without memory for its weights: what it refuses is not written.
+    """Build every network once, on the device ``meta`` without memory for its weights: what it rejects is not written.
 
     Returns the configurations that the initial weights do not fit, and why.
 
     Raises:
-        UserError: A network refuses its geometry; the weights fit no configuration, or not one that was named.
+        UserError: A network rejects its geometry; the weights fit no configuration, or not one that was named.
     """
     import torch
 
@@ -154,7 +154,7 @@ def _require_networks(plans: Mapping[str, Any], overrides: Overrides, *, device:
 
 
 def _require_features_are_used(plans: Mapping[str, Any], variant: Variant) -> None:
-    """Refuse channels per stage for a network that has its own: with others it would have as many parameters."""
+    """Reject channels per stage for a network that has its own: with others it would have as many parameters."""
     for configuration in plans["configurations"].values():
         if "inherits_from" in configuration:
             continue

@@ -1,4 +1,4 @@
-"""Post-processing of a folder of label maps: geometry and pixel type stay, finished files are kept."""
+"""Postprocessing of a folder of label maps: geometry and pixel type stay, finished files are kept."""
 
 import shutil
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _KEPT_BESIDE = ("dataset.json", "plans.json")  # what nnU-Net writes beside pred
 
 @dataclass
 class FolderChanges:
-    """What happened to a folder.
+    """The changes to a folder.
 
     Args:
         changes: File name to what was changed in it, finished files of an earlier call included.

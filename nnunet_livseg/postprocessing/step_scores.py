@@ -1,4 +1,4 @@
-"""What the validation cases of a training score with some steps of post-processing."""
+"""The scores of a training's validation cases with some steps of postprocessing."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""The rules of post-processing: each is a small record that can be written down and that changes a label map.
+"""The rules of postprocessing: each is a small record that can be written down and that changes a label map.
 
-A step joins by one class and one entry of ``STEPS``. Different from nnU-Net's own post-processing, which keeps the
+A step joins by one class and one entry of ``STEPS``. Different from nnU-Net's own postprocessing, which keeps the
 largest part of the foreground or of a label: lesions may be many, so theirs are judged by size and place.
 """
 
@@ -164,7 +164,7 @@ def apply(
 
 
 def require_structures(step: Step, structures: Structures) -> None:
-    """Refuse a step that these labels have no structure for."""
+    """Reject a step that these labels have no structure for."""
     missing = [name for name in step.needs if name not in structures.values]
     if missing:
         raise UserError(

@@ -1,4 +1,4 @@
-"""``livseg_postprocessing.json`` in a model's folder, as it is read: the steps alone."""
+"""Read the steps of ``livseg_postprocessing.json`` in a model's folder."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from nnunet_livseg.postprocessing.tuning_result import Tuning
 
 
 def tuning_text(tuning: Tuning) -> str:
-    """What was tried, what is kept, and how far to trust it."""
+    """The steps that were tried and kept, and how far to trust them."""
     folds = f"fold{'s' * (len(tuning.folds) > 1)} {', '.join(tuning.folds)}"
     parts = [
         f"{tuning.n_cases} validation cases of {folds}",

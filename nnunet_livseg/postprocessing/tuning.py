@@ -1,4 +1,4 @@
-"""Which steps of post-processing help on a training's validation cases.
+"""Find the postprocessing steps that help on a training's validation cases.
 
 As nnU-Net's ``determine_postprocessing`` does it: one step after the other, in a fixed order, each on top of those kept
 so far, kept only where it helps and harms no structure. Different from it: lesions are counted too, a step with a
@@ -173,7 +173,7 @@ def _held_out(table: ScoreTable, stages: list[list[Step]]) -> LeaveOneFoldOut:
 
 
 def _notes_on_nnunet(model_folder: Path) -> list[str]:
-    """Say which order holds where nnU-Net's own post-processing was determined and does something."""
+    """Say which order holds where nnU-Net's own postprocessing was determined and does something."""
     notes = []
     for path in sorted(model_folder.glob("crossval_results_folds_*/postprocessing.json")):
         try:

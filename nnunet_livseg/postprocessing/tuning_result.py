@@ -1,4 +1,4 @@
-"""What a tuning found: the nouns that are shown, and written into the model's folder."""
+"""The results of a tuning, which are shown and written into the model's folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class LeaveOneFoldOut:
-    """What the tuning brings on cases that it did not see: each fold with the steps that the other folds choose.
+    """The gain of a tuning on cases that it did not see: each fold with the steps that the other folds choose.
 
     Args:
         gain: In mean Dice.

@@ -18,7 +18,7 @@ _EMPTY_GRAY = 46
 
 @dataclass(frozen=True)
 class CaseView:
-    """What a picture is made of.
+    """The inputs of a picture.
 
     Args:
         predicted: Label map.

@@ -68,7 +68,7 @@ def property_of(structure: str) -> Property:
 
 
 def parameters(provenance: Provenance) -> dict[str, str]:
-    """How the algorithm was run, for people; in ASCII, which every character set holds."""
+    """How the algorithm was run, for people; in ASCII, which every character set contains."""
     said = {
         "model": provenance.model,
         "folds": " ".join(provenance.folds),

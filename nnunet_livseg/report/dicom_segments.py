@@ -1,7 +1,7 @@
 """The label map as segments that do not overlap: one per structure, one per lesion, one for very many small lesions.
 
 The liver of a result includes its tumors; its segment leaves them out. Overlapping segments are legal in a binary
-DICOM SEG, but viewers that keep one label per voxel refuse or flatten them, and what is drawn on top is then chance.
+DICOM SEG, but viewers that keep one label per voxel reject or flatten them, and what is drawn on top is then chance.
 """
 
 from collections.abc import Collection, Mapping
@@ -68,13 +68,13 @@ def lesion_names(result: Segmentation) -> list[str]:
 
 
 def plain_structures(result: Segmentation) -> list[str]:
-    """The structures that no lesions take the place of."""
+    """The structures that lesions do not replace."""
     replaced = _replaced(result)
     return [name for name in result.structures if name not in replaced]
 
 
 def value_names(result: Segmentation) -> dict[int, tuple[str, str]]:
-    """Of every label value its name for people and its structure: the smallest that holds it."""
+    """The name for people and the structure of every label value: the smallest structure that contains it."""
     owned = _owners(result.structures)
     return {value: (_label(name, result, ()), name) for name, values in owned.items() for value in sorted(values)}
 
@@ -117,7 +117,7 @@ def _require_same_tumor(result: Segmentation, labels: np.ndarray) -> None:
     found = sitk.GetArrayViewFromImage(result.lesions)
     count = len(result.measurements.lesions or ())
     if found.max() != count or not np.array_equal(found > 0, np.isin(labels, result.structures[TUMOR])):
-        raise ValueError(f"the lesion map (numbers up to {found.max()}) does not hold the tumor as {count} lesions")
+        raise ValueError(f"the lesion map (numbers up to {found.max()}) does not contain the tumor as {count} lesions")
 
 
 def _draw_lesions(numbers: np.ndarray, result: Segmentation, *, first: int) -> None:

@@ -93,7 +93,7 @@ def read_source(series: SeriesInfo | None, files: Iterable[Path] | None = None) 
 
 
 def set_identity(made, source) -> None:
-    """Give a new DICOM object the patient and study of ``source``, or say that they were left out.
+    """Give a new DICOM object the patient and study of ``source``, or record that they were omitted.
 
     Args:
         made: An object of highdicom, made from headers without patient.

@@ -69,7 +69,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a label's text is centerd (y, x), and what it stands for, in units."""
+    """Where a label's text is centered (y, x), and what it stands for, in units."""
 
     y: float
     x: float

@@ -1,4 +1,4 @@
-"""The pieces every report is built of: a page, sections, tables, key figures, a grid of figures.
+"""The parts of every report: a page, sections, tables, key figures, a grid of figures.
 
 All functions return HTML text; what comes from outside passes ``escape``. A page needs nothing but itself, and its
 policy (Content-Security-Policy) forbids the browser to fetch anything or to run any script but the page's own.
@@ -126,7 +126,7 @@ def figures(*items: str) -> str:
 
 
 def warning(title: str, items: Iterable[tuple[str, str]]) -> str:
-    """A box that cannot be overlooked: (name, reason) each."""
+    """A prominent warning box: (name, reason) each."""
     rows = "".join(f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in items)
     return f'<aside class="warning"><h2>{escape(title)}</h2><ul>{rows}</ul></aside>'
 

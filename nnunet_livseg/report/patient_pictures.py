@@ -7,7 +7,7 @@ from nnunet_livseg.patient.segmentation import LISTED_LESIONS, Lesion
 from nnunet_livseg.report import page
 from nnunet_livseg.report.key_slices import LESION_COLOR, LIVER_COLOR, KeySlice, KeySlices, uncertainty_scale
 from nnunet_livseg.report.marked_image import MarkedImage
-from nnunet_livseg.report.patient_tables import millilitres
+from nnunet_livseg.report.patient_tables import milliliters
 
 
 def projection_section(slices: KeySlices) -> str:
@@ -57,7 +57,7 @@ def _legend(slices: KeySlices) -> str:
 
 
 def _title(lesion: Lesion) -> str:
-    return f"Lesion {lesion.number}: {millilitres(lesion.volume_ml)} ml, {lesion.diameter.length_mm:.1f} mm"
+    return f"Lesion {lesion.number}: {milliliters(lesion.volume_ml)} ml, {lesion.diameter.length_mm:.1f} mm"
 
 
 def _pictures(title: str, found: Iterable[KeySlice]) -> str:

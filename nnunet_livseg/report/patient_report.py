@@ -20,7 +20,7 @@ from nnunet_livseg.report.patient_pictures import (
     slice_section,
     uncertainty_section,
 )
-from nnunet_livseg.report.patient_tables import definitions, lesion_section, millilitres, structure_section
+from nnunet_livseg.report.patient_tables import definitions, lesion_section, milliliters, structure_section
 from nnunet_livseg.report.preview import preview_png
 from nnunet_livseg.report.slice_viewer import lesion_links, script, viewer_section
 
@@ -102,10 +102,10 @@ def _identity_section(result: Segmentation, identifiers: Mapping[str, str] | Non
 def _key_figures(result: Segmentation) -> Iterator[tuple[str, str, str]]:
     found = result.measurements
     if found.liver_ml is not None:
-        yield "Liver", millilitres(found.liver_ml), "ml, tumors included" if found.lesions is not None else "ml"
+        yield "Liver", milliliters(found.liver_ml), "ml, tumors included" if found.lesions is not None else "ml"
     if found.lesions is None:
         return
-    yield "Lesions", str(len(found.lesions)), f"{millilitres(found.tumor_ml)} ml in all"
+    yield "Lesions", str(len(found.lesions)), f"{milliliters(found.tumor_ml)} ml in all"
     if found.tumor_burden is not None:
         yield "Tumor burden", f"{found.tumor_burden:.1%}", "of the liver's volume"
     if found.lesions:

@@ -54,7 +54,7 @@ def lesion_section(result: Segmentation, *, axial: bool, links: Mapping[int, str
 def structure_section(result: Segmentation) -> str:
     """Volume and density of each structure."""
     sizes = result.measurements.structures
-    rows = [(name, millilitres(size.volume_ml), _density(size.mean_hu, size.sd_hu)) for name, size in sizes.items()]
+    rows = [(name, milliliters(size.volume_ml), _density(size.mean_hu, size.sd_hu)) for name, size in sizes.items()]
     return page.section("Structures", page.table(("structure", "volume [ml]", "mean ± sd [HU]"), rows))
 
 
@@ -66,8 +66,8 @@ def definitions(result: Segmentation) -> str:
     return page.definitions((name, text) for name, text in _DEFINITIONS.items() if name not in unused)
 
 
-def millilitres(volume_ml: float) -> str:
-    """A volume with three digits or tenths of a millilitre."""
+def milliliters(volume_ml: float) -> str:
+    """A volume with three digits or tenths of a milliliter."""
     return number(volume_ml, 1 if volume_ml >= 10 else 2 if volume_ml >= 1 else 3 if volume_ml else 0)
 
 
@@ -75,7 +75,7 @@ def _lesion_row(lesion: Lesion) -> list[str]:
     index = lesion.axial_diameter.slice_index
     return [
         str(lesion.number),
-        millilitres(lesion.volume_ml),
+        milliliters(lesion.volume_ml),
         number(lesion.diameter.length_mm, 1),
         number(lesion.axial_diameter.length_mm, 1),
         "-" if index is None else str(index),

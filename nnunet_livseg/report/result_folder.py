@@ -195,17 +195,17 @@ class _Extras:
 
     def write_or_refuse(self, name: str, make: Callable[[], object]) -> bool:
         """As ``write``, but what the input itself does not allow is raised."""
-        refused: list[UserError] = []
+        rejected: list[UserError] = []
 
         def attempt() -> None:
             try:
                 make()
             except UserError as error:
-                refused.append(error)
+                rejected.append(error)
 
         made = self.write(name, attempt)
-        if refused:
-            raise refused[0]
+        if rejected:
+            raise rejected[0]
         return made
 
 

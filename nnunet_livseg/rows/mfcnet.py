@@ -69,7 +69,7 @@ ROWS = (
         "MFCNetSpatialTrainer",
         "Table 1, Self-attention",
         options={"channel_context": False},
-        note="the paper puts the original self-attention in lieu of its own; here it is ours, alone",
+        note="the paper has the original self-attention here; we use the spatial extractor alone",
     ),
     _compared(
         "mfcnet-unet",

@@ -1,4 +1,4 @@
-"""What a row of the table holds."""
+"""The fields of a row of the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

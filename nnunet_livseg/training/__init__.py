@@ -1,1 +1,1 @@
-"""What only a training uses: checkpoints, signals, augmentation, checks of the preprocessed data, initial weights."""
+"""What only training uses: checkpoints, signals, augmentation, checks of the preprocessed data, initial weights."""

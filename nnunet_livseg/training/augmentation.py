@@ -1,4 +1,4 @@
-"""What recipes add to nnU-Net's augmentation.
+"""Augmentation that recipes add to nnU-Net's.
 
 ``augmentation`` ``"ct"`` adds steps for models that must take CTs of other scanners, protocols and fields of view. They
 work on intensities that were clipped to a window and then scaled, as nnU-Net's CTNormalization does, so no value leaves

@@ -61,9 +61,9 @@ def fitting_checkpoint(path: Path, trainer: Any) -> Iterator[None]:
 def _other_plans(path: Path, trainer: Any, what: str) -> str:
     name, folder = trainer.plans_manager.plans_name, Path(trainer.output_folder_base)
     return (
-        f"{path} has another {what} than the plans {name} have now, so the training cannot continue from it."
+        f"{path} has another {what} than the plans {name}, so the training cannot continue from it."
         f"\n  To continue it, restore its plans: copy {folder / 'plans.json'} to {name}.json in nnUNet_preprocessed."
-        f"\n  To train with the new plans, move {path.parent} away and leave out --c."
+        f"\n  To train with the new plans, move {path.parent} away and omit --c."
     )
 
 

@@ -94,7 +94,7 @@ def save_and_leave(trainer: nnUNetTrainer, signals: StopSignals) -> NoReturn:
 
 
 def leave(trainer: nnUNetTrainer, signals: StopSignals, state: str) -> NoReturn:
-    """End the process so that whatever started it knows that ``--c`` goes on.
+    """End the process with an exit status that tells its caller to continue with ``--c``.
 
     Raises:
         SystemExit: Always.

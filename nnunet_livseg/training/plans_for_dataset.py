@@ -1,4 +1,4 @@
-"""What a network must know of the dataset that it is trained on, as entries of the plans, which prediction reads."""
+"""Facts about the dataset that a network is trained on, as entries of the plans, where prediction reads them."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Whether the preprocessed data that a training is about to read were made with its plans.
+"""Check that the preprocessed data of a training were made with its plans.
 
 nnU-Net keeps no record beside its data, and reads whatever lies in the folder that plans name. So a few cases are
 compared: their size follows from spacing and size before resampling, which are stored with them; their labels and
-channels from ``dataset.json``; their range of values from the normalization. Only what cannot be is refused.
+channels from ``dataset.json``; their range of values from the normalization. Only what cannot be is rejected.
 """
 
 import warnings
@@ -51,7 +51,7 @@ class _Made:
 
 
 def require_matching_data(folder: Path, plans: PlansManager, configuration: str, dataset_json: Mapping) -> None:
-    """Refuse preprocessed data in ``folder`` that were not made with ``configuration`` of ``plans``.
+    """Reject preprocessed data in ``folder`` that were not made with ``configuration`` of ``plans``.
 
     Raises:
         UserError: They were not, or there are none; the message has the command that mends it.

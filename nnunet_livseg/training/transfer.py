@@ -86,8 +86,8 @@ def _no_transfer(source: Path, weights: Mapping[str, Tensor], own: Mapping[str, 
         reason = "no tensor has the same name and shape"
     return (
         f"nothing in {source} fits this network: {reason}."
-        "\n  Initial weights come from a network with the same U-Net, for example a stock nnU-Net training "
-        "with the plans that these plans were made from."
+        "\n  Give the weights of a network with the same U-Net, for example of an nnU-Net training "
+        "with the source plans."
     )
 
 

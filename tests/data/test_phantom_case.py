@@ -215,7 +215,7 @@ def test_noise_is_grainy_and_thin_slices_are_noisier():
         ({"size": SMALL, "spacing_mm": (float("nan"), 5.0, 5.0)}, "above 0"),
         ({"size": SMALL, "phases": 3}, "3 phases were asked for"),
         ({"size": SMALL, "tumors": (4, 2)}, "number of tumors is 4 to 2"),
-        ({"size": SMALL, "tumor_types": ("adenoma",)}, "no tumor type 'adenoma'; the phantom knows cyst, FNH"),
+        ({"size": SMALL, "tumor_types": ("adenoma",)}, "no tumor type 'adenoma'. The phantom has cyst, FNH"),
         ({"size": SMALL, "tumor_types": ()}, "no tumor type is named"),
         ({"size": SMALL, "tumor_diameter_mm": (40.0, 20.0)}, "tumor diameters are"),
         ({"size": SMALL, "arterial_only": 1.5}, "share of arterial-only tumors is 1.5"),

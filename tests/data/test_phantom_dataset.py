@@ -164,7 +164,7 @@ def test_a_write_that_fails_is_not_silent(tmp_path):
     ("arguments", "message"),
     [
         (["--size", "8", "8", "8"], "size is (8, 8, 8) voxels (Z, Y, X), too small"),
-        ([*COMMAND, "--spacing", "5", "0", "5"], "each value has to be above 0"),
+        ([*COMMAND, "--spacing", "5", "0", "5"], "each must be above 0"),
         ([*COMMAND, "--cases", "0"], "0 training and 0 test cases were asked for"),
         ([*COMMAND, "--seed", "-1"], "the seed is -1"),
         ([*COMMAND, "--tumor-types", "adenoma"], "there is no tumor type 'adenoma'"),

@@ -178,7 +178,7 @@ def test_names_inside_nifti_files(folders, tmp_path):
     assert scores == {"liver": 1}
     assert "labels of the predictions: liver 5 (the names in c1.nii.gz)" in said
     with_names(references, spleen=1, kidney=2)
-    with pytest.raises(UserError, match=r"the names in c1.nii.gz are spleen, kidney: none is that of a liver"):
+    with pytest.raises(UserError, match=r"the names in c1.nii.gz are spleen, kidney. None of them names a liver"):
         evaluate((predictions, references), tmp_path)
 
 

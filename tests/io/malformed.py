@@ -970,7 +970,7 @@ def page(outcomes: list[tuple[Malformed, int, str]]) -> str:
     return "\n".join(parts)
 
 
-_FRAME = r"^livseg convert: \d of \d cases cannot be used;[^\n]*\n(.*)\n  Correct the files, or leave[^\n]*$"
+_FRAME = r"^livseg convert: \d of \d cases cannot be used;[^\n]*\n(.*)\n  Correct the files, or skip[^\n]*$"
 _HEAD = """# Malformed inputs
 
 What the commands print for {count} bad inputs. {refused} end in one message and exit status 1, with nothing
@@ -982,7 +982,7 @@ when it is stale.
 
 ```text
 livseg convert: 1 of 2 cases cannot be used; the dataset is not finished (no dataset.json).
-  Correct the files, or leave cases out with --exclude, and run the same command again; finished cases are kept.
+  Correct the files, or skip cases with --exclude, and run the same command again; finished cases are kept.
 ```
 """
 

@@ -76,7 +76,7 @@ def test_passed_refused_and_failed_are_told_apart(place, tmp_path):
     passed = travel(CELL, dataset, tmp_path / "passed")
     assert (passed.outcome, passed.message) == (PASSED, "")
     two_phases = travel(Cell(find_variant("sam-urim"), "2d", "labels"), dataset, tmp_path / "refused")
-    assert two_phases.outcome == REFUSED and "relates at least 2 contrast phases" in two_phases.message
+    assert two_phases.outcome == REFUSED and "needs at least 2 contrast phases" in two_phases.message
     unknown = Cell(replace(VARIANTS[0], trainer="UnknownTrainer"), "2d", "labels")
     failed = travel(unknown, dataset, tmp_path / "failed")
     assert failed.outcome == FAILED and "UnknownTrainer" in failed.message

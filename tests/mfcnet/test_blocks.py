@@ -250,5 +250,5 @@ def test_large_activations_under_autocast_stay_finite(dim, energy):
 def test_refuses_unknown_energies_and_empty_blocks():
     with pytest.raises(UserError, match="channel energy is 'cosine', but must be one of paper, danet, scaled"):
         ChannelContext(energy="cosine")
-    with pytest.raises(UserError, match="needs the spatial or the channel extractor"):
+    with pytest.raises(UserError, match="needs at least one extractor: spatial, channel or both"):
         ContextBlock(8, conv_op=nn.Conv2d, spatial=False, energy=None)

@@ -224,11 +224,11 @@ def test_refuses_what_it_cannot_do():
         _build(2, stages=2)
     with pytest.raises(UserError, match="channel energy is 'cosine'"):
         _build(2, channel_energy="cosine")
-    with pytest.raises(UserError, match=r"context_skips is \[0, 3\], but its skips are 1, 2 and 3"):
+    with pytest.raises(UserError, match=r"context_skips is \[0, 3\], but its skip connections are 1, 2 and 3"):
         _build(2, context_skips=[0, 3])
     with pytest.raises(UserError, match="option norm is 'layer', but must be one of plans, batch"):
         _build(2, norm="layer")
-    with pytest.raises(UserError, match=r"norm is 'plans', .*these plans have none"):
+    with pytest.raises(UserError, match=r"norm is 'plans', .*these plans have no normalization"):
         _build(2, norm="plans", norm_op=None)
 
 
@@ -242,7 +242,7 @@ def test_weights_are_loaded_after_nnunets_initialization_and_not_before(tmp_path
     assert "3 input channels adapted to 1" in network.load_pretrained()
     torch.testing.assert_close(network.encoder.layer4[0].conv1.weight, donor.encoder.layer4[0].conv1.weight)
     assert _build(2, weights="/absent.pth", **NARROW)(_scan(32, 32)).shape == (2, 3, 32, 32)
-    with pytest.raises(UserError, match=r"no file of encoder weights /absent\.pth"):
+    with pytest.raises(UserError, match=r"file of encoder weights not found: /absent\.pth"):
         _build(2, weights="/absent.pth", **NARROW).load_pretrained()
     assert _build(2, **NARROW).load_pretrained() is None
 

@@ -335,9 +335,9 @@ def test_heads_are_where_pretrained_weights_leave_them_out(network_class):
         ({"heads": "argmax"}, "option heads is 'argmax', but must be one of softmax, sigmoid"),
         ({"gate": "both"}, "option gate is 'both', but must be one of decoder, skip, None"),
         ({"norm": "group"}, "option norm is 'group', but must be one of plans, batch"),
-        ({"pos_embed": [6, 32]}, r"pos_embed is \[6, 32\], but must hold the 3 sizes"),
-        ({"pos_embed": [6, 0, 4]}, r"pos_embed is \[6, 0, 4\], but must hold"),
-        ({"n_heads": 7}, "n_heads is 7, but the position attention has 32 channels"),
+        ({"pos_embed": [6, 32]}, r"pos_embed is \[6, 32\], but must list the 3 sizes"),
+        ({"pos_embed": [6, 0, 4]}, r"pos_embed is \[6, 0, 4\], but must list"),
+        ({"n_heads": 7}, "n_heads is 7, but the position attention splits 32 channels"),
     ],
 )
 def test_unknown_options_are_refused(options, message):
@@ -359,5 +359,5 @@ def test_shallow_plans_are_refused(network_class):
 
 @pytest.mark.parametrize(("network_class", "factors"), [(MPUNet, "8 x 8"), (MultiOutputUNet, "16 x 16")])
 def test_sizes_that_do_not_divide_are_refused(network_class, factors):
-    with pytest.raises(UserError, match=f"reduces an image by {factors}, but was given 16 x 36 voxels"):
+    with pytest.raises(UserError, match=f"reduces an image by {factors}, so it cannot read 16 x 36 voxels"):
         network_class(1, 2, **geometry(2))(torch.zeros(2, 1, 16, 36))

@@ -133,5 +133,5 @@ def test_embedding_is_added_and_interpolated(dim):
 
 @pytest.mark.parametrize("n_heads", [0, 5, 2.0])
 def test_heads_that_do_not_divide_the_channels_are_refused(n_heads):
-    with pytest.raises(UserError, match=r"n_heads is .*, but the position attention has 16 channels"):
+    with pytest.raises(UserError, match=r"n_heads is .*, but the position attention splits 16 channels"):
         PositionAttention(16, conv_op=nn.Conv3d, n_heads=n_heads)

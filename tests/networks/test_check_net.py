@@ -50,7 +50,7 @@ def test_a_network_without_a_fault(check, capsys):
         ("Branches", "torch.compile", "warning", r"graph break.*\(own_networks.py, line \d+\)"),
         ("Chance", "prediction", "warning", "two calls with the same patch give different logits"),
         ("Probabilities", "prediction", "warning", "look like probabilities"),
-        ("Late", "training step", "error", "made in forward, .*: late.weight, late.bias"),
+        ("Late", "training step", "error", "forward creates parameters, .*: late.weight, late.bias"),
         ("Infinite", "training step", "error", "loss nan"),
     ],
 )

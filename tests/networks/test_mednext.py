@@ -67,7 +67,7 @@ def test_its_depth_is_what_every_axis_allows():
     thick = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2], [2, 2, 2]]
     assert halvings(thick) == 3
     assert halvings([[1, 1]] + [[2, 2]] * 7) == 4
-    with pytest.raises(UserError, match="MedNeXt halves every axis, but these plans leave an axis"):
+    with pytest.raises(UserError, match="MedNeXt halves every axis, but these plans keep one axis"):
         halvings([[1, 1, 1], [1, 2, 2]])
 
 

@@ -79,7 +79,7 @@ def test_a_network_is_built_trained_and_predicts(name, dim, strides, arguments):
         ("MonaiLike", 3, {"out_channels": 7}, "an output of shape 2 x 7 x 16 x 16 x 16"),
         ("Absent", 3, {}, "the network own_networks.Absent is not installed here"),
         ("absent.Net", 3, {}, "the network absent.Net is not installed here .*\n.*PYTHONPATH"),
-        ("own_networks.torch", 3, {}, "is a module, not a class of a network"),
+        ("own_networks.torch", 3, {}, "is a module, not a network class"),
     ],
 )
 def test_what_cannot_be_used_is_refused(name, dim, arguments, message):
@@ -88,5 +88,5 @@ def test_what_cannot_be_used_is_refused(name, dim, arguments, message):
 
 
 def test_the_trainer_alone_has_no_network():
-    with pytest.raises(UserError, match=r"these plans name no network.*\n.*livseg plan -d DATASET --network"):
+    with pytest.raises(UserError, match=r"these plans do not name a network.*\n.*livseg plan -d DATASET --network"):
         build(stock_configuration(3, patch=(16,) * 3, features=(4, 6)), OWN)

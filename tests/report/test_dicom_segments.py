@@ -152,5 +152,5 @@ def test_lesions_that_are_not_the_tumor_are_a_bug(tmp_path):
     made = result(image, info, labels)
     lesions = array(made.lesions)
     lesions[lesions == 2] = 0
-    with pytest.raises(ValueError, match="does not hold the tumor as 5 lesions"):
+    with pytest.raises(ValueError, match="does not contain the tumor as 5 lesions"):
         segment_map(result(image, info, labels, lesions=like(image, lesions)))

@@ -250,7 +250,7 @@ def test_broken_phases_are_refused(channels, image_channels):
 
 
 def test_too_shallow_plans_are_refused():
-    with pytest.raises(UserError, match="these plans' 2 stages end at a stride of 2"):
+    with pytest.raises(UserError, match="the last of these plans' 2 stages has stride 2"):
         build(widths=(4, 8))
 
 

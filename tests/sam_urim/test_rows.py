@@ -134,7 +134,7 @@ def test_with_stock_plans_the_trainer_says_which_channels_are_the_images(make_tr
 @pytest.mark.parametrize("name", TWO)
 def test_one_channel_for_a_two_phase_trainer_is_refused_before_anything_is_written(name, make_trainer, tmp_path):
     trainer = find_variant(name).trainer
-    message = rf"{trainer} relates at least 2 contrast phases, but the images have 1 channel \(CT\).*-tr SAMURIMSingle"
+    message = rf"{trainer} needs at least 2 contrast phases, but the images have 1 channel \(CT\).*-tr SAMURIMSingle"
     with pytest.raises(UserError, match=re.compile(message, re.DOTALL)):
         make_trainer(trainer, plans(1), "CT")
     assert not list((tmp_path / "results").iterdir())

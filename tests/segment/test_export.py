@@ -124,7 +124,7 @@ def test_an_engine_with_other_labels_is_named(monkeypatch):
     monkeypatch.setattr(export_model, "EngineNetwork", lambda *_, **__: lambda x: other)
     patches = {"random": torch.zeros(1, 1, 10, 10)}
     found, reasons = export_model.compared(lambda x: expected, "", patches, decide=lambda logits: logits.argmax(0))
-    assert reasons == {"openvino": "only 99.00% of the labels of the random patch are torch's."}
+    assert reasons == {"openvino": "only 99.00% of the labels of the random patch equal those of torch."}
     parity = found["openvino"]["random"]
     assert (parity.largest_difference, parity.largest_logit, parity.equal_labels) == (4.0, 1.0, 0.99)
 

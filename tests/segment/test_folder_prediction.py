@@ -146,7 +146,7 @@ def test_livers_that_were_segmented_before(place):
     np.testing.assert_array_equal(array(place / "out/a b.nii.gz"), drawing()[1])
     other = json.loads((model_in(place / "second") / "dataset.json").read_text())
     (place / "livers/dataset.json").write_text(json.dumps(other | {"labels": {"background": 0, "bone": 1}}))
-    with pytest.raises(UserError, match="no label is the liver by its name"):
+    with pytest.raises(UserError, match="no label is named liver"):
         predict(place, livers=place / "livers")
 
 

@@ -107,7 +107,7 @@ def test_on_a_residual_encoder(geometry, dim):
     plans["n_blocks_per_stage"] = plans.pop("n_conv_per_stage")
     network = SFAN(1, 3, **plans)
     assert network(scan(dim)).shape == (2, 3, *scan(dim).shape[2:])
-    with pytest.raises(UserError, match="a residual encoder has strided convolutions"):
+    with pytest.raises(UserError, match="a residual encoder has only strided convolutions"):
         SFAN(1, 3, **plans, downsampling="max")
 
 

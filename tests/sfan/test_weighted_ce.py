@@ -95,7 +95,7 @@ def test_regions_with_the_ignore_label():
 
 
 def test_a_dataset_without_tumor_is_refused():
-    with pytest.raises(UserError, match="no label of this dataset is a tumor by its name: liver, spleen"):
+    with pytest.raises(UserError, match="no label of this dataset has the name of a tumor: liver, spleen"):
         loss_of({"background": 0, "liver": 1, "spleen": 2})
 
 
@@ -106,7 +106,7 @@ def test_the_trainer_refuses_it_before_files_are_made(tmp_path, monkeypatch):
     plans["configurations"] = {"2d": stock_configuration(2)}
     monkeypatch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNet_results", str(tmp_path))
     labels = {"background": 0, "liver": 1}
-    with pytest.raises(UserError, match="no label of this dataset is a tumor by its name: liver"):
+    with pytest.raises(UserError, match="no label of this dataset has the name of a tumor: liver"):
         TRAINERS["SFANTrainer"](plans, "2d", 0, {"labels": labels, "channel_names": {"0": "CT"}}, torch.device("cpu"))
     assert list(tmp_path.iterdir()) == []
 
@@ -121,7 +121,7 @@ def test_livseg_plan_refuses_it_before_preprocessing(tmp_path, monkeypatch, caps
     (folder / "dataset.json").write_text(json.dumps(dataset))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     assert main(["plan", "-d", "9", "-m", "sfan"]) == 1
-    assert "no label of this dataset is a tumor by its name: liver" in capsys.readouterr().err
+    assert "no label of this dataset has the name of a tumor: liver" in capsys.readouterr().err
     assert not (folder / "SFANPlans.json").exists()
     assert main(["plan", "-d", "9", "-m", "sfan", "--loss", "ce"]) == 0
 

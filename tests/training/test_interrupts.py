@@ -139,7 +139,10 @@ def test_a_signal_at_the_very_end_leaves_the_validation_to_c(place):
     trainer = make(type("LateTrainer", (Late, TRAINERS["DPCNetTrainer"]), {}), plans(epochs=1))
     with pytest.raises(SystemExit, match=str(TO_BE_CONTINUED)):
         trainer.run_training()
-    assert "SIGUSR1: stopping here. The training is done, its validation is not" in Path(trainer.log_file).read_text()
+    assert (
+        "SIGUSR1: stopping here. The training is complete, but its validation is not"
+        in Path(trainer.log_file).read_text()
+    )
     assert (Path(trainer.output_folder) / "checkpoint_final.pth").exists()
 
 

@@ -356,11 +356,11 @@ def test_prediction_at_the_scales_of_the_validation(plan):
     [
         (
             ["3d_cascade_fullres"],
-            "3d_cascade_fullres needs 3d_lowres and 3d_fullres: name them as well, "
+            "3d_cascade_fullres needs 3d_lowres and 3d_fullres. Name them too: "
             "-c 3d_fullres 3d_lowres 3d_cascade_fullres.",
         ),
         (["3d_fullres", "3d_cascade_fullres"], "3d_cascade_fullres needs 3d_lowres and 3d_fullres"),
-        (["2d", "3d_big"], "3d_big needs 3d_fullres: name them as well, -c 2d 3d_fullres 3d_big."),
+        (["2d", "3d_big"], "3d_big needs 3d_fullres. Name them too: -c 2d 3d_fullres 3d_big."),
         (["3d_lost"], "3d_lost needs 3d_gone, but the plans have no 3d_gone"),
     ],
 )

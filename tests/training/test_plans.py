@@ -155,7 +155,7 @@ def test_a_hu_window_is_plans(stock, ends):
     assert plans["configurations"]["2d"]["data_identifier"] == "P_2d"
     for configuration in stock["configurations"].values():  # what nnU-Net does with channels that are not called CT
         configuration["normalization_schemes"] = ["ZScoreNormalization"]
-    with pytest.raises(UserError, match=r"clips to -75..175 HU, but the plans have ZScoreNormalization"):
+    with pytest.raises(UserError, match=r"clips to -75..175 HU, but the plans normalize by ZScoreNormalization"):
         make_plans(stock, row, preset="w", name="P", overrides=Overrides())
 
 
@@ -227,7 +227,7 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
             ["-m", "dpcnet", "--preset", "papr"],
             r"has no preset 'papr'; it has default, paper, table4, starter, tumors. Did you mean paper\?",
         ),
-        (["-m", "sfan", "--loss", "dce"], r"there is no loss 'dce'; known are dice_ce, ce, .*\. Did you mean .*\bce\b"),
+        (["-m", "sfan", "--loss", "dce"], r"there is no loss 'dce'; known: dice_ce, ce, .*\. Did you mean .*\bce\b"),
         (["-m", "dpcnet", "--epochs", "0"], r"epochs is 0, but a training needs"),
         (["-m", "dpcnet", "--patch", "64", "64", "64"], r"patch 64 64 64 has 3 numbers, but 2d has 2 axes"),
         (["-m", "dpcnet", "-c", "4d"], r"have no configuration 4d, only"),
@@ -273,7 +273,7 @@ def test_what_the_network_refuses_is_not_written(dataset, stock, capsys):
             architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
     (dataset / "ResEncPlans.json").write_text(json.dumps(stock))
     assert plan("-m", "dpcnet", "-p", "ResEncPlans", "--preset", "paper", "-plans_name", "NewPlans") == 1
-    assert "down-samples as 'separate' says, but a residual encoder has strided" in capsys.readouterr().err
+    assert "has the downsampling 'separate', but a residual encoder has only strided" in capsys.readouterr().err
     assert not (dataset / "NewPlans.json").exists()
     assert plan("-m", "dpcnet", "-p", "ResEncPlans", "-plans_name", "NewPlans") == 0
 

@@ -71,12 +71,12 @@ def test_plans_hold_a_recipe_whole():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 5}, "unknown entries epoch; known are"),
-        ({"schedule": "cosine"}, "schedule 'cosine' is unknown; known are constant, poly"),
+        ({"epoch": 5}, "unknown entries epoch; known entries:"),
+        ({"schedule": "cosine"}, "schedule 'cosine' is unknown; known: constant, poly"),
         ({"epochs": 0}, "epochs is 0, but a training needs a whole number of at least 1"),
         ({"iterations": 2.5}, "iterations is 2.5, but a training needs a whole number"),
         ({"learning_rate": -1.0}, "the learning rate is -1.0, but must be above 0"),
-        ({"optimizer": "sdg"}, "optimizer 'sdg' is unknown; known are adam, adamw, sgd"),
+        ({"optimizer": "sdg"}, "optimizer 'sdg' is unknown; known: adam, adamw, sgd"),
     ],
 )
 def test_recipes_without_sense_are_refused(content, message):

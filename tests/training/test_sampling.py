@@ -167,7 +167,7 @@ def test_the_method_is_still_nnunets():
         ({"probability": 0.2}, "elastic is .* but must have the entries probability and scale and magnitude"),
         (ELASTIC | {"probability": 2}, "'probability' must be from 0 to 1"),
         (ELASTIC | {"scale": 0.2}, "'magnitude' must be two numbers each"),
-        (ELASTIC | {"magnitude": [0.5, 0.1]}, "the smaller first"),
+        (ELASTIC | {"magnitude": [0.5, 0.1]}, "the smaller one first"),
     ],
 )
 def test_bad_elastic_entries_are_refused(elastic, message):

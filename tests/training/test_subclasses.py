@@ -169,5 +169,5 @@ def test_a_loss_of_ones_own_gets_a_target_for_every_output(place, name):
 
 def test_a_loss_that_weighs_nothing_is_refused_at_the_start(place):
     trainer = make(type("OneOutputTrainer", (nnUNetTrainerDiceLoss, TRAINERS["DPCNetUNetTrainer"]), {}))
-    with pytest.raises(UserError, match=r"OneOutputTrainer leaves out the last output.*only one.\n.*= False in its"):
+    with pytest.raises(UserError, match=r"OneOutputTrainer skips the last output.*only one.\n.*= False in its"):
         trainer.initialize()

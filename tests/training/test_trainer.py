@@ -107,7 +107,7 @@ def test_augmentation_is_nnunets_unless_the_recipe_asks_for_more(make_trainer):
     assert len(found["ct"]) == len(found["nnunet"]) + 4
     noise = next(t.transform for t in found["ct"] if "ScannerNoise" in repr(t))
     assert (noise.window.low, noise.window.high, noise.window.per_hu) == (0, 4, 0.02)
-    with pytest.raises(UserError, match="augmentation 'none' is unknown; known are nnunet, ct"):
+    with pytest.raises(UserError, match="augmentation 'none' is unknown; known: nnunet, ct"):
         make_trainer(augmentation="none")
 
 
@@ -192,7 +192,7 @@ def test_checkpoints_of_compiled_and_plain_networks_are_the_same(make_trainer, t
         (
             lambda c: c["network_weights"].popitem(),
             {},
-            "has another network (.|\\n)*restore its plans(.|\n)*leave out --c",
+            "has another network (.|\\n)*restore its plans(.|\\n)*omit --c",
         ),
         (lambda c: None, {"optimizer": "sgd"}, "has another optimizer than the plans"),
         (lambda c: c["optimizer_state"]["param_groups"].clear(), {}, "has another optimizer than the plans"),

@@ -86,13 +86,13 @@ def test_wrong_arguments(drawn, tmp_path):
     with pytest.raises(UserError, match=r"InLiver is not a name for nnU-Net.*DatasetNNN_Name"):
         write(drawn, tmp_path / "InLiver")
     out = tmp_path / "Dataset302_InLiver"
-    with pytest.raises(UserError, match="there is no crop mode 'box'; known are crop, mask"):
+    with pytest.raises(UserError, match="there is no crop mode 'box'; known: crop, mask"):
         write(drawn, out, LiverCrop("box"))
     with pytest.raises(UserError, match="the margin around the liver is -1 mm"):
         write(drawn, out, LiverCrop(margin_mm=-1))
     with pytest.raises(UserError, match=r"there is no folder .* with predicted livers"):
         write(drawn, out, livers=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="no label is the liver by its name; the labels are background, tumor"):
+    with pytest.raises(UserError, match="no label is named liver; the labels are background, tumor"):
         require_liver(RawDataset(drawn, {"labels": {"background": 0, "tumor": 1}}), where="x")
     assert not out.exists()
 

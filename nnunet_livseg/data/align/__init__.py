@@ -1,4 +1,4 @@
-"""Contrast phases of one patient onto the grid of the primary phase. Needs no ground truth, except `tumor-center`."""
+"""Align the contrast phases of a patient on one grid. Needs no reference segmentation, except `tumor-center`."""
 
 from nnunet_livseg.data.align.agreement import PhaseAgreement
 from nnunet_livseg.data.align.registration import METHODS, Alignment, align

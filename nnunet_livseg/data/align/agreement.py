@@ -1,4 +1,4 @@
-"""How well two phases lie on each other: numbers that need no ground truth, and one picture."""
+"""How well two phases lie on each other: numbers that need no reference segmentation, and one picture."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class PhaseAgreement:
     liver_dice: float | None = None
 
     def rounded(self) -> dict[str, float]:
-        """The numbers that were taken, for a record."""
+        """The measured numbers, rounded for a record."""
         return {name: round(value, 4) for name, value in asdict(self).items() if value is not None}
 
 

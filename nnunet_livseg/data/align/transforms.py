@@ -55,7 +55,7 @@ def coarse_grid(image: sitk.Image, voxel_mm: float = _WORKING_MM) -> sitk.Image:
 
 
 def working(image: sitk.Image) -> sitk.Image:
-    """What registration looks at: windowed to soft tissue, smoothed, at working resolution, float32."""
+    """The image that registration compares: windowed to soft tissue, smoothed, at working resolution, float32."""
     grid = coarse_grid(image)
     smooth = sitk.SmoothingRecursiveGaussian(windowed(image), (_SMOOTH * np.array(grid.GetSpacing())).tolist())
     return sitk.Resample(smooth, grid, sitk.Transform(), sitk.sitkLinear, WINDOW_HU[0])

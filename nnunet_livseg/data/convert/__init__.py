@@ -1,4 +1,4 @@
-"""Published and own datasets into nnU-Net raw datasets.
+"""Convert published datasets and your own files to nnU-Net raw datasets.
 
 One module per source finds the cases (``SOURCES``); ``conversion.convert`` does the same to all of them.
 """

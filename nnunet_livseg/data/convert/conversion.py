@@ -1,4 +1,4 @@
-"""All cases of a source into one nnU-Net raw dataset: resumable, whole or not at all."""
+"""Convert all cases of a source to one nnU-Net raw dataset: resumable, whole or not at all."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -88,9 +88,9 @@ def convert(
     kept = len(records)
     if todo:
         dataset_files.begin(folder, list(records.values()))
-    refused = _convert_all(todo, records, folder, workers)
-    if refused:
-        raise UserError(_refusal(refused, len(jobs)))
+    rejected = _convert_all(todo, records, folder, workers)
+    if rejected:
+        raise UserError(_refusal(rejected, len(jobs)))
     ordered = [records[case.identifier] for case in cases]
     split_list = [fixed_split] if fixed_split else _folds(ordered, division)
     dataset_files.finish(folder, ordered, split_list, source, suffix)
@@ -119,7 +119,7 @@ def _kept_cases(cases: Sequence[SourceCase], exclude: Sequence[str]) -> list[Sou
 
 
 def _divide(cases: Sequence[SourceCase], division: SplitOptions) -> tuple[set[str], splits.Split | None]:
-    """The test cases, and the one split where counts were asked for; refuses before any work is done."""
+    """The test cases, and the one split where counts were asked for; rejects before any work is done."""
     tests = {case.identifier for case in cases if case.test}
     patient_of = {case.identifier: case.patient for case in cases if not case.test}
     if division.counts:
@@ -136,28 +136,28 @@ def _file_ending(cases: Sequence[SourceCase], settings: ConversionOptions) -> st
 
 
 def _convert_all(todo: list, records: dict[str, dict], folder: Path, workers: int) -> dict[str, str]:
-    """Convert, adding to ``records`` and saving them after each case; returns the refused cases and why."""
-    refused = {}
+    """Convert, adding to ``records`` and saving them after each case; returns the rejected cases and why."""
+    rejected = {}
     results = run_jobs(_convert, todo, workers=workers)
     for (case, *_), result in tqdm(results, total=len(todo), unit="case", desc=folder.name, disable=not todo):
         if isinstance(result, Exception):
-            refused[case.identifier] = explain_case(result)
+            rejected[case.identifier] = explain_case(result)
         else:
             records[case.identifier] = result
             dataset_files.write_records(folder, list(records.values()))
-    return refused
+    return rejected
 
 
 def _convert(job: tuple[SourceCase, Target, ConversionOptions]) -> dict:
     return convert_case(*job)
 
 
-def _refusal(refused: dict[str, str], total: int) -> str:
-    shown = "\n".join(f"  {case}: {reason}" for case, reason in sorted(refused.items())[:_SHOWN])
-    more = f"\n  ... and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+def _refusal(rejected: dict[str, str], total: int) -> str:
+    shown = "\n".join(f"  {case}: {reason}" for case, reason in sorted(rejected.items())[:_SHOWN])
+    more = f"\n  ... and {len(rejected) - _SHOWN} more" if len(rejected) > _SHOWN else ""
     return (
-        f"{len(refused)} of {total} cases cannot be used; the dataset is not finished (no dataset.json).\n"
-        f"{shown}{more}\n  Correct the files, or leave cases out with --exclude, and run the same command again;"
+        f"{len(rejected)} of {total} cases cannot be used; the dataset is not finished (no dataset.json).\n"
+        f"{shown}{more}\n  Correct the files, or skip cases with --exclude, and run the same command again;"
         " finished cases are kept."
     )
 

@@ -133,7 +133,7 @@ def fingerprint(case: SourceCase, settings: ConversionOptions, target: Target) -
 
 
 def in_hounsfield(image: sitk.Image, offset_hu: float, path: Path) -> tuple[sitk.Image, list[str], tuple[str, ...]]:
-    """The image in Hounsfield units, what was done, and remarks; refuses what cannot be Hounsfield units."""
+    """The image in Hounsfield units, what was done, and remarks; rejects what cannot be Hounsfield units."""
     notes = []
     if offset_hu:
         image = shifted_hu(image, offset_hu)

@@ -23,7 +23,7 @@ _PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 
 
 def dataset_folder(raw: Path | None, dataset_id: int, name: str) -> Path:
-    """``<raw>/DatasetXXX_Name``, refusing ids and names that nnU-Net cannot handle.
+    """``<raw>/DatasetXXX_Name``, rejecting ids and names that nnU-Net cannot handle.
 
     Args:
         raw: nnU-Net's raw folder; default: the environment variable ``nnUNet_raw``.

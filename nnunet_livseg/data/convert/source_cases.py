@@ -1,4 +1,4 @@
-"""What a source module hands over: cases, and how to read their volumes."""
+"""What a source module returns: cases, and how to read their volumes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from nnunet_livseg.imaging.nifti_header import is_packed
 
 
 def our_values(structures: Structures) -> dict[int, int]:
-    """Label values of a source to ours; those of other structures to -1, which a person has to explain (``--map``)."""
+    """Map label values of a source to ours; other structures become -1, which the user must explain (``--map``)."""
     known = structures.known or {v for values in structures.values.values() for v in values}
     ours = dict.fromkeys(structures.healthy, LIVER_AND_TUMOR[LIVER])
     ours |= dict.fromkeys(structures.values.get(TUMOR, ()), LIVER_AND_TUMOR[TUMOR])

@@ -1,4 +1,4 @@
-"""DICOM in: which series a study holds, and one CT series as a volume. Needs the extra ``nnunet-livseg[dicom]``."""
+"""Read DICOM: the series of a study, and one CT series as a volume. Needs the extra ``nnunet-livseg[dicom]``."""
 
 from nnunet_livseg.data.dicom.listing import Series, choose, list_series
 from nnunet_livseg.data.dicom.reading import SeriesInfo, read_series

@@ -50,6 +50,6 @@ def from_order(times_s: list[float | None]) -> list[tuple[str, str]]:
 
 
 def seconds(time: str) -> float | None:
-    """Seconds of the day of a DICOM time ``HHMMSS.FFFFFF`` or date-time; None if it is none."""
+    """Seconds of the day of a DICOM time ``HHMMSS.FFFFFF`` or date-time; None if it is neither."""
     match = re.fullmatch(r"(?:\d{8})?(\d{2})(\d{2})(\d{2}(?:\.\d+)?)(?:[+-]\d{4})?", time.strip())
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None

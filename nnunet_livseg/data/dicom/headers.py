@@ -1,4 +1,4 @@
-"""One slice's header: what of a DICOM file is needed to list, sort and stack it."""
+"""The header of one slice: the DICOM attributes needed to list, sort and stack it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ class Slice:
         return str(self.get(keyword, "")).strip()
 
     def number(self, keyword: str) -> float | None:
-        """A header value as a number; None where it is missing or no number."""
+        """A header value as a number; None where it is missing or not a number."""
         try:
             return float(self.get(keyword))
         except (TypeError, ValueError):
@@ -86,7 +86,7 @@ def highdicom_module():
 
 
 def read_slices(path: Path) -> list[Slice]:
-    """The images of one file: one, or one per frame; none if it is no DICOM file or holds no image."""
+    """The images of one file: one, or one per frame; none if it is not a DICOM file or contains no image."""
     pydicom = pydicom_module()
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)

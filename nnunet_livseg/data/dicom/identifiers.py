@@ -1,4 +1,4 @@
-"""Who a DICOM series is of; read only where somebody asks for it."""
+"""Identifiers of the patient and the study of a DICOM series, read only on request."""
 
 from nnunet_livseg.data.dicom.headers import pydicom_module
 from nnunet_livseg.data.dicom.reading import SeriesInfo
@@ -16,7 +16,7 @@ _TITLES = {
 
 
 def read_identifiers(series: SeriesInfo) -> dict[str, str]:
-    """Title and value of what names patient and study, of the series' first file; what is empty there is left out."""
+    """Titles and values that identify patient and study in the series' first file; empty ones are omitted."""
     header = pydicom_module().dcmread(series.files[0], stop_before_pixels=True, specific_tags=list(_TITLES), force=True)
     found = {title: str(header.get(keyword, "") or "").strip() for keyword, title in _TITLES.items()}
     return {title: value for title, value in found.items() if value}

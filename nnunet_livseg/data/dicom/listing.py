@@ -59,7 +59,7 @@ class Series:
 
 
 def list_series(files: Iterable[Path]) -> list[Series]:
-    """All series of the files, ordered by number; files that are no DICOM images are passed over.
+    """All series of the files, ordered by number; skips files that are not DICOM images.
 
     Raises:
         UserError: Not one of the files is DICOM.
@@ -183,7 +183,7 @@ def _by_phase(plane: list[Slice]) -> list[list[Slice]]:
             parts[one.text(keyword)].append(one)
         if 1 < len(parts) <= len(plane) // 2 and not any(_repeats(part) for part in parts.values()):
             return list(parts.values())
-    return [plane]  # repeated images: dropped or refused when the pixels can be compared
+    return [plane]  # repeated images: dropped or rejected when the pixels can be compared
 
 
 def _repeats(plane: list[Slice]) -> bool:

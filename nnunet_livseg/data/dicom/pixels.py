@@ -93,7 +93,7 @@ class PixelReader:
         return number
 
     def require_one_scale(self, slices: int) -> list[str]:
-        """Notes on how slices were rescaled; refuses a series of which some slices have lost their scale.
+        """Notes on how slices were rescaled; rejects a series of which some slices have lost their scale.
 
         Raises:
             UserError: Tags are missing in some of ``slices`` slices and say something else in the others.

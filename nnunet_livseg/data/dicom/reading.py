@@ -62,7 +62,7 @@ def read_series(
     Args:
         path: Folder or zip of a study, its files in any order, or one file.
         series: Number as listed or SeriesInstanceUID; default: the only CT series.
-        interpolate: Fill missing slices and even out uneven distances by linear interpolation instead of refusing.
+        interpolate: Fill missing slices and even out uneven distances by linear interpolation instead of rejecting.
         intercept: Rescale intercept in HU for series that lost theirs.
         padding_hu: Value of padding and of anything below -1024 HU; None keeps stored values.
         progress: Show a progress bar.

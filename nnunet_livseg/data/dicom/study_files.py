@@ -1,4 +1,4 @@
-"""The files of a study: of a folder, or of a zip that is unpacked where it can do no harm."""
+"""The files of a study, from a folder or from a safely unpacked zip."""
 
 import errno
 import shutil
@@ -74,7 +74,7 @@ def _advice(path: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip, refusing everything that an honest export of a study does not contain."""
+    """Unpack a zip, rejecting everything that an honest export of a study does not contain."""
     try:
         with zipfile.ZipFile(archive) as content:
             entries = [entry for entry in content.infolist() if not entry.is_dir()]

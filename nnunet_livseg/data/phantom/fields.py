@@ -30,7 +30,7 @@ class Grid:
 
     @cached_property
     def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
+        """Volume of one voxel in milliliters."""
         return float(np.prod(self.spacing_mm)) / 1000.0
 
     def axes(self, first_slice: int, last_slice: int) -> tuple[Array, Array, Array]:

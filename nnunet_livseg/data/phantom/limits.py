@@ -32,7 +32,7 @@ def check_options(
     arterial_only: float,
     noise_hu: float,
 ) -> None:
-    """Refuse arguments of ``make_case`` that cannot give a CT.
+    """Reject arguments of ``make_case`` that cannot give a CT.
 
     Raises:
         UserError: With the argument, its value and the limit.
@@ -40,13 +40,13 @@ def check_options(
     _check_size(size)
     _check_spacing(size, spacing_mm)
     if phases not in (1, 2):
-        raise UserError(f"{phases} phases were asked for; the phantom knows 1 (portal venous) or 2 (and arterial).")
+        raise UserError(f"{phases} phases were asked for; the phantom has 1 (portal venous) or 2 (and arterial).")
     if not 0 <= tumors[0] <= tumors[1] <= 40:
         raise UserError(f"the number of tumors is {tumors[0]} to {tumors[1]}; give a range from 0 to 40.")
     unknown = [name for name in tumor_types if name not in TUMOR_TYPES]
     if unknown or not tumor_types:
         named = f"there is no tumor type {unknown[0]!r}" if unknown else "no tumor type is named"
-        raise UserError(f"{named}; the phantom knows {', '.join(TUMOR_TYPES)}.")
+        raise UserError(f"{named}. The phantom has {', '.join(TUMOR_TYPES)}.")
     if not 4 <= tumor_diameter_mm[0] <= tumor_diameter_mm[1] <= 120:
         raise UserError(f"tumor diameters are {tumor_diameter_mm} mm; give a range between 4 and 120 mm.")
     if not 0 <= arterial_only <= 1:
@@ -67,8 +67,8 @@ def _check_spacing(size: tuple[int, int, int], spacing_mm: tuple[float, float, f
     given = tuple(float(s) for s in spacing_mm)
     if len(given) != 3 or not all(0 < s <= LARGEST_SPACING_MM for s in given):
         raise UserError(
-            f"the spacing is {given} mm (z, y, x); each value has to be above 0 and at most {LARGEST_SPACING_MM:g} mm,"
-            " or organs would fall between voxels."
+            f"the spacing is {given} mm (z, y, x), but each must be above 0 and at most {LARGEST_SPACING_MM:g} mm."
+            "\n  Organs would fall between larger voxels."
         )
     covered = [n * s for n, s in zip(size, given, strict=True)]
     if any(c < least for c, least in zip(covered, SMALLEST_VIEW_MM, strict=True)):
@@ -76,7 +76,7 @@ def _check_spacing(size: tuple[int, int, int], spacing_mm: tuple[float, float, f
         least = " x ".join(f"{m:.0f}" for m in SMALLEST_VIEW_MM)
         raise UserError(
             f"{tuple(size)} voxels of {given} mm cover {seen} mm, too little to hold a liver with tumors.\n"
-            f"  Cover at least {least} mm, or leave the spacing out: it is then chosen to cover the upper abdomen."
+            f"  Cover at least {least} mm, or omit the spacing. The phantom then covers the upper abdomen."
         )
 
 

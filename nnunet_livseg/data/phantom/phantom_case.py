@@ -16,7 +16,7 @@ from nnunet_livseg.data.phantom.truth import TumorTruth, measure_tumors
 from nnunet_livseg.data.phantom.tumors import Tumor, place_tumors, tumor_layers
 
 SLAB_VOXELS = 3_000_000  # painted at a time; bounds the memory of large scans
-TRUNK_MM = (200.0, 250.0, 345.0)  # (z, y, x) that a scan should cover; smaller ones are centerd on the liver
+TRUNK_MM = (200.0, 250.0, 345.0)  # (z, y, x) that a scan should cover; smaller ones are centered on the liver
 LIVER_MM = (0.0, -12.0, -48.0)
 
 

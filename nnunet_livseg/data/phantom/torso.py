@@ -175,7 +175,7 @@ def spine(torso: Torso) -> list[Part]:
 
 
 def _arch(y0: float, canal_y: float, height) -> list[Shape]:
-    """Ring around the canal, spinous and transverse processes; all centerd half-way between two discs."""
+    """Ring around the canal, spinous and transverse processes; all centered half-way between two discs."""
 
     def periodic(center_yx: tuple[float, float], radii: tuple[float, float, float], slope: float = 0.0) -> Shape:
         cy, cx = center_yx
