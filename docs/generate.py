@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,14 +215,11 @@ def command_page(command: str) -> str:
 
 # --- docs/evidence/results.md, from what benchmarks/real_tumors.py measured -------------------------------------------
 
-
-def _measured() -> dict[str, Any]:
-    return json.loads((PROJECT / "docs" / "evidence" / "results.json").read_text())
+RESULTS = {"": "results.json", "short ": "results_short.json"}  # by what the names of their tables begin with
 
 
-def tumors_budget() -> str:
+def tumors_budget(found: dict[str, Any]) -> str:
     """How long was trained, on what, and with which versions."""
-    found = _measured()
     budget, patients = found["budget"], len(found["jobs"][0]["dice_of_patient"])
     steps = budget["epochs"] * budget["iterations"]
     size = f"{budget['patch']} x {budget['patch']}"
@@ -236,14 +234,14 @@ def tumors_budget() -> str:
     )
 
 
-def tumors_table(found: dict[str, Any] | None = None) -> str:
+def tumors_table(found: dict[str, Any]) -> str:
     """One line per method: settings, Dice of tumors and liver, and the difference to nnU-Net."""
     lines = [
         "| training | optimizer, loss | tumor Dice per patient [%], 95% CI | all voxels together |"
         " minus nnU-Net, 95% CI | p (Holm) | patients better / worse | liver Dice [%] |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for job in (found or _measured())["jobs"]:
+    for job in found["jobs"]:
         tumor, liver, against = job["scores"]["tumor"], job["scores"]["liver"], job["against"]
         cells = [
             _method(job),
@@ -259,9 +257,9 @@ def tumors_table(found: dict[str, Any] | None = None) -> str:
     return "\n".join(lines)
 
 
-def lesions_table(found: dict[str, Any] | None = None) -> str:
+def lesions_table(found: dict[str, Any]) -> str:
     """One line per method: lesions found by their longest diameter, false ones, and cost."""
-    jobs = (found or _measured())["jobs"]
+    jobs = found["jobs"]
     strata = [f"found, {row['stratum']} (of {row['n']})" for row in jobs[0]["lesions"]["strata"]]
     lines = [
         f"| training | {' | '.join(strata)} | false lesions per patient | parameters | trainings, CPU s |",
@@ -278,6 +276,10 @@ def lesions_table(found: dict[str, Any] | None = None) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _measured(file: str, table: Callable[[dict[str, Any]], str]) -> str:
+    return table(json.loads((PROJECT / "docs" / "evidence" / file).read_text()))
 
 
 def _method(job: dict[str, Any]) -> str:
@@ -408,9 +410,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "variants": all_trainers,
     "printed rows": printed_rows,
     "printed rows count": printed_rows_count,
-    "tumors budget": tumors_budget,
-    "tumors": tumors_table,
-    "lesions": lesions_table,
+    **{
+        f"{length}{name}": partial(_measured, file, table)
+        for length, file in RESULTS.items()
+        for name, table in {"tumors budget": tumors_budget, "tumors": tumors_table, "lesions": lesions_table}.items()
+    },
     "cost machine": cost_machine,
     "cost": cost_table,
     "fast lane": fast_lane,

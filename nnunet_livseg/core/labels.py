@@ -312,8 +312,10 @@ def _listed(values: Iterable[int]) -> str:
 
 def mask_of(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
     """Boolean mask of the voxels of ``labels (*S)`` that have one of ``values``."""
-    mask = np.zeros(labels.shape, bool)  # np.isin is ten times slower on a whole CT
-    for value in values:
+    if not values:
+        return np.zeros(labels.shape, bool)
+    mask = labels == values[0]
+    for value in values[1:]:  # np.isin is several times slower on a whole CT
         mask |= labels == value
     return mask
 
