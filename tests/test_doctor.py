@@ -92,6 +92,13 @@ def test_another_nnunet_comes_first(tmp_path):
     assert "pip install 'nnunetv2>=2.8,<2.9'" in done.stdout and f"  {LAST}" in done.stdout
 
 
+@pytest.mark.parametrize(("setting", "severity"), [("0", "warning"), ("two", "warning"), ("2", "ok")])
+def test_a_number_of_workers_that_stops_nnunets_planner(monkeypatch, setting, severity):
+    monkeypatch.setenv("nnUNet_n_proc_DA", setting)
+    (found,) = doctor._workers()
+    assert found.severity == severity and ("plan_and_preprocess stops" in found.message) == (severity == "warning")
+
+
 def test_a_library_that_is_missing(folders, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)  # Python's own way to say that it cannot be imported
     assert main(["doctor"]) == 1

@@ -225,8 +225,11 @@ def _workers() -> Iterator[Finding]:
         yield _finding(
             "warning" if more else "ok", "workers", text, f"export nnUNet_n_proc_DA={suggested}" if more else ""
         )
-    else:
+    elif setting.isdecimal() and int(setting):
         yield _finding("ok", "workers", f"{cores} cores; nnUNet_n_proc_DA={setting} (suggested: {suggested})")
+    else:  # trainings take 0, but the planner hands it to torch as a number of threads
+        text = f"nnUNet_n_proc_DA is {setting!r}, and nnUNetv2_plan_and_preprocess stops where it is not 1 or more"
+        yield _finding("warning", "workers", text, f"export nnUNet_n_proc_DA={suggested}")
 
 
 def _pages() -> Iterator[Finding]:

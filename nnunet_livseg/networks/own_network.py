@@ -7,6 +7,7 @@ supervision. MONAI's and segmentation_models_pytorch's networks are such classes
 # Shape letters: B batch, C image channels, K classes, *S patch, *s an output's size
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -147,9 +148,10 @@ def _class_at(path: str) -> Callable[..., nn.Module]:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
+        close = did_you_mean(name, dir(sys.modules[module])) if module in sys.modules else ""
         raise UserError(
-            f"the network {path} is not installed here ({error}).\n  Install the package that has it, or put its folder"
-            " on PYTHONPATH; the name is that of an import: my_package.MyNet."
+            f"the network {path} is not installed here ({error}).{close}\n  Install the package that has it, or put its"
+            " folder on PYTHONPATH; the name is that of an import: my_package.MyNet."
         ) from error
     if not callable(found):
         raise UserError(f"{path} is a {type(found).__name__}, not a class of a network.")
