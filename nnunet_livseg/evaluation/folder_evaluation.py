@@ -13,7 +13,7 @@ from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, evaluate_case
-from nnunet_livseg.evaluation.case_table import read_case_table
+from nnunet_livseg.evaluation.case_table import apart_from, read_case_table
 from nnunet_livseg.evaluation.csv_tables import case_rows, column_rows, lesion_header, lesion_rows, summary_document
 from nnunet_livseg.evaluation.label_meaning import LabelValues
 from nnunet_livseg.evaluation.options import Options
@@ -89,8 +89,11 @@ def evaluate_folder(
     problems = sorted(inputs.problems + failed + odd, key=lambda problem: problem.case)
     if not results:
         raise UserError("no case could be evaluated:\n" + "\n".join(f"  {p.case}: {p.reason}" for p in problems[:10]))
-    summary = summarize(results, options, table)
-    result = FolderResult(inputs, options, results, problems, table, summary, n_reused)
+    result = FolderResult(inputs, options, results, problems, {}, {}, n_reused)
+    own = {name for row in case_rows(result) for name in row} | set(lesion_header(result))
+    result.case_table, renamed = apart_from(own, table)
+    inputs.notes = [*inputs.notes, *renamed]
+    result.summary = summarize(results, options, result.case_table)
     write_tables(result, out)
     return result
 
