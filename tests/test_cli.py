@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -207,6 +208,35 @@ def test_user_errors_have_no_traceback_and_bugs_do(capsys, monkeypatch):
     assert "No space left on device: /data/x" in capsys.readouterr().err
     command.error = KeyboardInterrupt()
     assert main(["plan"]) == 130
+
+
+def test_being_told_to_end_cleans_up_as_an_interruption_does(capsys, monkeypatch, tmp_path):
+    """At SIGTERM, unpacked CTs stayed in the folder for temporary files."""
+    place = tmp_path / "unpacked"
+
+    class Command:
+        """a command"""
+
+        def add_arguments(self, parser):
+            pass
+
+        def run(self, args):
+            place.mkdir()
+            try:
+                child = os.fork()
+                if not child:
+                    os.kill(os.getpid(), signal.SIGTERM)  # as pools end their workers
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                place.rmdir()
+
+    monkeypatch.setattr(dispatch, "_module", lambda name: Command())
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["segment"]) == 143 and not place.exists()
+    assert "segment: ended by SIGTERM. What was finished is kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_list_is_the_table(capsys):
