@@ -20,7 +20,7 @@ from nnunet_livseg.imaging.images import WriteError
 from nnunet_livseg.inference.ct_input import unpacked
 from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, foreign_files, write_result
 
 
 def segment(
@@ -46,7 +46,7 @@ def segment(
     files = ResultFiles(**{name: options.pop(name) for name in of_files if name in options})
     segmenter = Segmenter(model, **options)
     if output is not None:
-        require_folder(output, inputs=_paths(given), writes=OURS)
+        _require_nothing_foreign(require_folder(output, inputs=_paths(given), writes=OURS))
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
         if output is not None:
@@ -114,6 +114,7 @@ def segment_all(
                 tell(f"{finished[request]}: finished before; --overwrite segments it again")
                 continue
             if alone and not overwrite:
+                _require_nothing_foreign(out)
                 _require_own(out, mark, holders)
             try:
                 with unpacked(given) as place:
@@ -181,6 +182,15 @@ def _require_own(folder: Path, mark: str, holders: Mapping[Path, str]) -> None:
         )
 
 
+def _require_nothing_foreign(folder: Path) -> None:
+    """Refuse a folder with files that only look like those of a result."""
+    if names := foreign_files(folder):
+        raise UserError(
+            f"{folder} contains {', '.join(names)} that this command did not write (there is no {RECORD}), and the"
+            " result would replace it.\n  Choose another folder, or move it away."
+        )
+
+
 def _paths(given: object) -> list[Path]:
     """The files and folders of an input, which may have several channels; images and arrays have none."""
     parts = given if isinstance(given, tuple | list) else (given,)
@@ -205,11 +215,10 @@ def _finished(folders: Sequence[Path]) -> dict[Path, dict]:
 
 def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
     """The folder in which the input's last result lies, or a new one: ``first``, numbered where others have it."""
-    names = islice(numbered_names(first.name), len(holders) + 1)
-    places = [first.with_name(name) for name in names]
+    places = [first.with_name(name) for name in islice(numbered_names(first.name), len(holders) + 1)]
+    more = (first.with_name(name) for name in numbered_names(first.name))
     own = [place for place in places if holders.get(place) == mark]
-    free = [place for place in places if place not in holders]
-    return (own or free)[0]
+    return own[0] if own else next(place for place in more if place not in holders and not foreign_files(place))
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:

@@ -228,6 +228,13 @@ def _warn(name: str, error: Exception) -> None:
     warnings.warn(f"{name} could not be written ({type(error).__name__}: {error})", stacklevel=2)
 
 
+def foreign_files(folder: Path) -> list[str]:
+    """Names of files that a result would replace and that no result has written: there is no record of one."""
+    if (folder / RECORD).is_file() or any(folder.glob(f"{STAGING}*")) or not folder.is_dir():
+        return []
+    return sorted(path.name for path in _ours(folder))
+
+
 def _clear_unfinished(folder: Path) -> None:
     """Remove hidden folders, also of killed calls; where moving had begun and not ended, our files in sight, too."""
     for staging in [path for path in folder.glob(f"{STAGING}*") if path.is_dir()]:
@@ -237,8 +244,12 @@ def _clear_unfinished(folder: Path) -> None:
 
 
 def _remove_ours(folder: Path) -> None:
-    for path in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
+    for path in _ours(folder):
         path.unlink(missing_ok=True)
+
+
+def _ours(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]
 
 
 def _move(staging: Path, folder: Path) -> list[Path]:
