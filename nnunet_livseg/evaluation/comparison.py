@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.evaluation.comparison_tables import write_comparison
+from nnunet_livseg.core.output_folder import require_nothing_foreign
+from nnunet_livseg.evaluation.comparison_tables import FILES, write_comparison
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import existing
@@ -64,6 +65,7 @@ def compare(
     named = _names(methods, names)
     for method in methods:  # a wrong name is told before the first method's hours
         existing(method, "predictions")
+    require_nothing_foreign(out, FILES, record=FILES[0], made_before=(out / FILES[0]).is_file())
     settings = {"liver": tuple(liver), "tumor": tuple(tumor), "options": options, "case_table": case_table}
     settings |= {"reference_liver": tuple(reference_liver), "reference_tumor": tuple(reference_tumor)}
     settings |= {"images": images, "on_guess": on_guess}

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.files import digest, read_json, stamps, with_floats, write_json, write_text
 from nnunet_livseg.core.labels import Structures
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import require_folder, require_nothing_foreign
 from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, evaluate_case
@@ -24,6 +24,7 @@ from nnunet_livseg.evaluation.summary_markdown import summary_markdown
 from nnunet_livseg.imaging.images import case_memory_bytes
 
 SUMMARY = "summary.json"
+TABLES = ("cases.csv", "lesions.csv", "columns.csv", "summary.md", "report.html")  # with the page of the command
 
 
 def evaluate_folder(
@@ -99,9 +100,11 @@ def evaluate_folder(
 
 
 def _require_own_summary(out: Path) -> None:
-    """Refuse to write over a ``summary.json`` that is not an evaluation's, such as nnU-Net's."""
+    """Refuse to write over files that are not an evaluation's, such as nnU-Net's ``summary.json``."""
     path = out / SUMMARY
     if not path.exists():
+        begun = any(out.glob("cases/*.json"))
+        require_nothing_foreign(out, TABLES, record=SUMMARY, made_before=begun)
         return
     try:
         schema = str(read_json(path, remedy="").get("schema", ""))

@@ -15,12 +15,12 @@ from nnunet_livseg.core.clock import watched_stages
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
 from nnunet_livseg.core.files import digest, read_json, stamps
 from nnunet_livseg.core.names import numbered_names, require_options
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import foreign_files, require_folder, require_nothing_foreign
 from nnunet_livseg.imaging.images import WriteError
 from nnunet_livseg.inference.ct_input import unpacked
 from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, foreign_files, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, is_of_a_result, write_result
 
 
 def segment(
@@ -183,12 +183,7 @@ def _require_own(folder: Path, mark: str, holders: Mapping[Path, str]) -> None:
 
 
 def _require_nothing_foreign(folder: Path) -> None:
-    """Refuse a folder with files that only look like those of a result."""
-    if names := foreign_files(folder):
-        raise UserError(
-            f"{folder} contains {', '.join(names)} that this command did not write (there is no {RECORD}), and the"
-            " result would replace it.\n  Choose another folder, or move it away."
-        )
+    require_nothing_foreign(folder, OURS, record=RECORD, made_before=is_of_a_result(folder))
 
 
 def _paths(given: object) -> list[Path]:
@@ -218,7 +213,11 @@ def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
     places = [first.with_name(name) for name in islice(numbered_names(first.name), len(holders) + 1)]
     more = (first.with_name(name) for name in numbered_names(first.name))
     own = [place for place in places if holders.get(place) == mark]
-    return own[0] if own else next(place for place in more if place not in holders and not foreign_files(place))
+    return own[0] if own else next(place for place in more if place not in holders and not _is_foreign(place))
+
+
+def _is_foreign(folder: Path) -> bool:
+    return bool(foreign_files(folder, OURS, made_before=is_of_a_result(folder)))
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:

@@ -228,11 +228,9 @@ def _warn(name: str, error: Exception) -> None:
     warnings.warn(f"{name} could not be written ({type(error).__name__}: {error})", stacklevel=2)
 
 
-def foreign_files(folder: Path) -> list[str]:
-    """Names of files that a result would replace and that no result has written: there is no record of one."""
-    if (folder / RECORD).is_file() or any(folder.glob(f"{STAGING}*")) or not folder.is_dir():
-        return []
-    return sorted(path.name for path in _ours(folder))
+def is_of_a_result(folder: Path) -> bool:
+    """Whether a result was written there, or begun."""
+    return (folder / RECORD).is_file() or any(folder.glob(f"{STAGING}*"))
 
 
 def _clear_unfinished(folder: Path) -> None:
@@ -244,12 +242,8 @@ def _clear_unfinished(folder: Path) -> None:
 
 
 def _remove_ours(folder: Path) -> None:
-    for path in _ours(folder):
+    for path in [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]:
         path.unlink(missing_ok=True)
-
-
-def _ours(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in OURS)]
 
 
 def _move(staging: Path, folder: Path) -> list[Path]:

@@ -50,6 +50,21 @@ def test_a_left_out_case_gives_3_and_is_named(folders, capsys):
     assert "skipped: b: c1: has a reference, but no prediction" in capsys.readouterr().out
 
 
+def test_files_of_somebody_else_are_not_replaced(folders, capsys):
+    """A report.html of another program, or the cases.csv of a conversion, was replaced without a word."""
+    mine = {evaluate: folders / "out" / "cases.csv", compare: folders / "cmp" / "report.html"}
+    for command, path in mine.items():
+        path.parent.mkdir()
+        path.write_text("mine")
+        assert command(folders) == 1
+        assert f"{path.parent} contains {path.name} that this command did not write" in capsys.readouterr().err
+        assert [path.read_text(), list(path.parent.iterdir())] == ["mine", [path]]
+        path.unlink()
+        assert command(folders, "--no-report") == command(folders, "--no-report") == 0
+    (folders / "out" / "summary.json").unlink()  # killed before it was written: cases/ says whose files they are
+    assert evaluate(folders, "--no-report") == 0
+
+
 def test_labels_that_count_as_background_are_said(folders, capsys):
     pair = [str(folders / "b"), str(folders / "ref"), "--out", str(folders / "out"), "--workers", "1", "--quiet"]
     assert main(["evaluate", *pair, "--liver", "1"]) == 0
