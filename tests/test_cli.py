@@ -17,6 +17,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands, dispatch, main
 from nnunet_livseg.cli.shared_options import SYNONYMS
 from nnunet_livseg.core.errors import UserError, explain
+from nnunet_livseg.core.names import shell_path
 from nnunet_livseg.variants import VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -237,6 +238,16 @@ def test_being_told_to_end_cleans_up_as_an_interruption_does(capsys, monkeypatch
     assert main(["segment"]) == 143 and not place.exists()
     assert "segment: ended by SIGTERM. What was finished is kept" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_printed_commands_can_be_pasted(capsys, monkeypatch, tmp_path):
+    """Paths with blanks; a study file of another folder, of which the name alone was printed."""
+    (tmp_path / "my studies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "new", "my studies/one.toml"]) == 0
+    assert "livseg study run 'my studies/one.toml'" in capsys.readouterr().out
+    assert shell_path(tmp_path / "my studies" / "one.toml") == "'my studies/one.toml'"
+    assert shell_path(Path("..") / "a b") == "'../a b'" and shell_path("/else/where") == "/else/where"
 
 
 def test_list_is_the_table(capsys):

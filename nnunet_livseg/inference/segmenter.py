@@ -369,7 +369,8 @@ def _crop_of(model: TrainedModel, *, has_liver: bool) -> LiverCrop:
     if not has_liver:
         raise UserError(
             f"{model.folder.name} was trained on CTs cropped to the liver (livseg two-stage data), so it cannot read"
-            " whole ones.\n  Give the model that finds the liver: --liver-model FOLDER."
+            " whole ones.\n  Let the starter model find the liver (--crop), or name another model that does:"
+            " --liver-model FOLDER."
         )
     return LiverCrop.from_dataset_json(model.dataset.json)
 
