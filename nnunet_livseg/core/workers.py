@@ -8,8 +8,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,6 +116,9 @@ def _pool(
                     yield flying.pop(future), result
         except BrokenProcessPool:
             suspects.extend(flying.values())
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what the workers are at
+            _interrupt(active_children())
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -132,6 +136,13 @@ def _interruptions_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interrupt(workers: Sequence[BaseProcess]) -> None:
+    """Of a signal to the main process alone, they do not know."""
+    for worker in workers:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(worker.pid, signal.SIGINT if hasattr(signal, "pthread_sigmask") else signal.SIGTERM)
 
 
 def _end_quietly() -> None:

@@ -53,8 +53,11 @@ def test_a_worker_that_is_killed_costs_only_its_own_job():
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="a terminal's Ctrl-C is another one here")
-@pytest.mark.parametrize("seconds", [0.2, 2.0])  # while the workers start, and while they work
-def test_an_interruption_is_not_a_traceback_of_every_worker(tmp_path, seconds):
+@pytest.mark.parametrize(
+    ("seconds", "to"),
+    [(0.2, "killpg"), (2.0, "killpg"), (2.0, "kill")],  # as workers start, as they work; not to them
+)
+def test_an_interruption_is_not_a_traceback_of_every_worker(tmp_path, seconds, to):
     script = """
 if __name__ == "__main__":
     import time
@@ -72,7 +75,7 @@ if __name__ == "__main__":
     )
     assert process.stdout.readline() == "begins\n"
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)
+    getattr(os, to)(process.pid, signal.SIGINT)
     assert process.communicate(timeout=30) == ("interrupted\n", "")
 
 
