@@ -62,6 +62,8 @@ def compare(
     out = Path(out)
     if len(methods) < 2:
         raise UserError(f"a comparison needs at least two methods, but got {len(methods)}.")
+    if folds is not None and folds < 1:
+        raise UserError(f"--cv-folds {folds}: predictions come from at least one fold. Omit it, or give 1 or more.")
     named = _names(methods, names)
     for method in methods:  # a wrong name is told before the first method's hours
         existing(method, "predictions")
@@ -129,7 +131,10 @@ def compare_results(
 
 def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
     if names and len(names) != len(methods):
-        raise UserError(f"there are {len(methods)} methods, but {len(names)} names: {', '.join(names)}")
+        raise UserError(
+            f"--names has {len(names)} of {len(methods)} names: {', '.join(names)}.\n"
+            "  Give one for each method, in their order."
+        )
     for name in names or ():
         if name in ("", "..") or Path(name).name != name:
             raise UserError(

@@ -65,6 +65,17 @@ def test_files_of_somebody_else_are_not_replaced(folders, capsys):
     assert evaluate(folders, "--no-report") == 0
 
 
+def test_one_file_is_one_case_of_a_folder_and_equal_folders_are_noted(folders, capsys):
+    """Every other reference counted as missed; a folder against itself scored 1.000 without a word."""
+    rest = ["--liver", "1", "--tumor", "2", "--workers", "1", "--quiet", "--no-report", "--out"]
+    one = [str(folders / "b" / "c1.nii.gz"), str(folders / "ref")]
+    assert main(["evaluate", *one, *rest, str(folders / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "c1: 1 case," in said and "skipped" not in said and "same files" not in said
+    assert main(["evaluate", one[1], one[1], *rest, str(folders / "same")]) == 0
+    assert "note: predictions and references are the same files" in capsys.readouterr().out
+
+
 def test_labels_that_count_as_background_are_said(folders, capsys):
     pair = [str(folders / "b"), str(folders / "ref"), "--out", str(folders / "out"), "--workers", "1", "--quiet"]
     assert main(["evaluate", *pair, "--liver", "1"]) == 0

@@ -1,6 +1,7 @@
 """The model in the package: livseg segment without -m, and the liver's box for models of one's own."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,6 +42,14 @@ def test_the_model_in_the_package_finds_the_liver_of_a_phantom_each_time_in_the_
     assert weights < 5e6
     assert not [path for path in starter.FOLDER.rglob("*.*") if path.suffix not in (".json", ".safetensors")]
     assert str(starter.FOLDER.parents[2]) not in next(starter.FOLDER.glob("*/plans.json")).read_text()
+
+
+def test_a_copy_of_the_starter_model_finds_the_liver_as_the_one_in_the_package_does(tmp_path):
+    """An exported copy could run in no engine, as no command names the model that finds its liver."""
+    copy = shutil.copytree(starter.starter_model(), tmp_path / "copy")
+    with pytest.raises(UserError, match=r"cannot read whole ones.*\n.*the starter model find the liver: --crop alone"):
+        Segmenter(copy, device="cpu")
+    assert Segmenter(copy, device="cpu", crop=True, postprocess=True).settings() == Segmenter(device="cpu").settings()
 
 
 def test_a_package_without_it_says_so(monkeypatch, tmp_path):
