@@ -207,6 +207,9 @@ def test_user_errors_have_no_traceback_and_bugs_do(capsys, monkeypatch):
     command.error = OSError(errno.ENOSPC, "No space left on device", "/data/x")
     assert main(["plan"]) == 1
     assert "No space left on device: /data/x" in capsys.readouterr().err
+    command.error = IsADirectoryError(errno.EISDIR, "Is a directory", "/data/.incomplete-1", None, "/data/y")
+    assert main(["plan"]) == 1
+    assert "Is a directory: /data/y\n" in capsys.readouterr().err
     command.error = KeyboardInterrupt()
     assert main(["plan"]) == 130
 

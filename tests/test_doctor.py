@@ -28,11 +28,12 @@ def folders(monkeypatch, tmp_path):
 def test_doctor_names_what_is_wrong(capsys, monkeypatch, tmp_path):
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "absent"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "absent folder"))
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert f"nnU-Net finds all {len(VARIANTS)}" in said
-    assert f"{tmp_path / 'absent'} is not a folder" in said
+    assert f"{tmp_path / 'absent folder'} is not a folder" in said
+    assert f"mkdir -p '{tmp_path / 'absent folder'}'" in said
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

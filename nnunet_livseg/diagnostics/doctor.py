@@ -15,6 +15,7 @@ from pathlib import Path
 from nnunet_livseg import __version__
 from nnunet_livseg.core.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.core.findings import Finding
+from nnunet_livseg.core.names import shell_path
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.diagnostics.bug_report import requirements
 from nnunet_livseg.diagnostics.machine import GIB, memory_gib, usable_cores
@@ -165,7 +166,7 @@ def _folder(variable: str) -> Iterator[Finding]:
     if not value:
         yield _finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
     elif not Path(value).is_dir():
-        yield _finding("error", variable, f"{value} is not a folder", f"mkdir -p {value}")
+        yield _finding("error", variable, f"{value} is not a folder", f"mkdir -p {shell_path(value)}")
     elif not os.access(value, os.W_OK):
         yield _finding("error", variable, f"{value} cannot be written", f"correct its permissions ({holds})")
     else:
