@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.cli import commands, dispatch, main
 from nnunet_livseg.cli.shared_options import SYNONYMS
 from nnunet_livseg.core.errors import UserError, explain
+from nnunet_livseg.core.names import shell_path
 from nnunet_livseg.variants import VARIANTS
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -205,8 +207,50 @@ def test_user_errors_have_no_traceback_and_bugs_do(capsys, monkeypatch):
     command.error = OSError(errno.ENOSPC, "No space left on device", "/data/x")
     assert main(["plan"]) == 1
     assert "No space left on device: /data/x" in capsys.readouterr().err
+    command.error = IsADirectoryError(errno.EISDIR, "Is a directory", "/data/.incomplete-1", None, "/data/y")
+    assert main(["plan"]) == 1
+    assert "Is a directory: /data/y\n" in capsys.readouterr().err
     command.error = KeyboardInterrupt()
     assert main(["plan"]) == 130
+
+
+def test_being_told_to_end_cleans_up_as_an_interruption_does(capsys, monkeypatch, tmp_path):
+    """At SIGTERM, unpacked CTs stayed in the folder for temporary files."""
+    place = tmp_path / "unpacked"
+
+    class Command:
+        """a command"""
+
+        def add_arguments(self, parser):
+            pass
+
+        def run(self, args):
+            place.mkdir()
+            try:
+                child = os.fork()
+                if not child:
+                    os.kill(os.getpid(), signal.SIGTERM)  # as pools end their workers
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                place.rmdir()
+
+    monkeypatch.setattr(dispatch, "_module", lambda name: Command())
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["segment"]) == 143 and not place.exists()
+    assert "segment: ended by SIGTERM. What was finished is kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_printed_commands_can_be_pasted(capsys, monkeypatch, tmp_path):
+    """Paths with blanks; a study file of another folder, of which the name alone was printed."""
+    (tmp_path / "my studies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "new", "my studies/one.toml"]) == 0
+    assert "livseg study run 'my studies/one.toml'" in capsys.readouterr().out
+    assert shell_path(tmp_path / "my studies" / "one.toml") == "'my studies/one.toml'"
+    assert shell_path(Path("..") / "a b") == "'../a b'" and shell_path("/else/where") == "/else/where"
 
 
 def test_list_is_the_table(capsys):

@@ -28,11 +28,12 @@ def folders(monkeypatch, tmp_path):
 def test_doctor_names_what_is_wrong(capsys, monkeypatch, tmp_path):
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         monkeypatch.setenv(variable, str(tmp_path))
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "absent"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "absent folder"))
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert f"nnU-Net finds all {len(VARIANTS)}" in said
-    assert f"{tmp_path / 'absent'} is not a folder" in said
+    assert f"{tmp_path / 'absent folder'} is not a folder" in said
+    assert f"mkdir -p '{tmp_path / 'absent folder'}'" in said
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -90,6 +91,13 @@ def test_another_nnunet_comes_first(tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"2.6.2, but this package is made for 2.8 ({tmp_path / 'nnunetv2'})" in done.stdout
     assert "pip install 'nnunetv2>=2.8,<2.9'" in done.stdout and f"  {LAST}" in done.stdout
+
+
+@pytest.mark.parametrize(("setting", "severity"), [("0", "warning"), ("two", "warning"), ("2", "ok")])
+def test_a_number_of_workers_that_stops_nnunets_planner(monkeypatch, setting, severity):
+    monkeypatch.setenv("nnUNet_n_proc_DA", setting)
+    (found,) = doctor._workers()
+    assert found.severity == severity and ("plan_and_preprocess stops" in found.message) == (severity == "warning")
 
 
 def test_a_library_that_is_missing(folders, capsys, monkeypatch):

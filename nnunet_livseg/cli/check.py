@@ -12,7 +12,7 @@ examples:
 import sys
 from argparse import ArgumentParser, Namespace
 
-from nnunet_livseg.cli.shared_options import STANDARD_OUTPUT, add, put_json
+from nnunet_livseg.cli.shared_options import STANDARD_OUTPUT, add, counted, put_json
 
 STEP = "data in"
 FORMAT = 1
@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     if args.json == STANDARD_OUTPUT:
         return 1 if errors else 0
     _show(findings, None if args.all else SHOWN_PER_KIND)
-    counts = f"{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}"
+    counts = f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
     print(f"{folder.name}: {counts if findings else 'no problem found'}")
     return 1 if errors else 0
 
@@ -60,7 +60,3 @@ def _show(findings: list, limit: int | None) -> None:
     for (severity, kind), count in shown.items():
         if limit is not None and count > limit:
             print(f"{severity}: {kind}: {count - limit} more; --all prints them.")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

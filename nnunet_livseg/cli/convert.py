@@ -11,9 +11,11 @@ examples:
 """
 
 import argparse
+import os
+import shlex
 from pathlib import Path
 
-from nnunet_livseg.cli.shared_options import add
+from nnunet_livseg.cli.shared_options import add, counted
 
 STEP = "data in"
 
@@ -98,7 +100,7 @@ def _summary(done, dataset_id: int, remarks: tuple[str, ...]) -> str:
     how = [record["image"]["how"] for record in done.records]
     tests = sum(record["part"] == "Ts" for record in done.records)
     lines = [
-        f"{done.folder}: {len(done.records)} cases, {tests} of them for testing"
+        f"{done.folder}: {counted(len(done.records), 'case')}, {tests} of them for testing"
         + (f"; {done.kept} were finished before" if done.kept else ""),
         "  images: " + ", ".join(f"{how.count(kind)} {kind}" for kind in dict.fromkeys(how)),
     ]
@@ -110,5 +112,12 @@ def _summary(done, dataset_id: int, remarks: tuple[str, ...]) -> str:
             f"Other splits are in {done.splits_conflict}, and nnU-Net's trainer reads that file.\n"
             f"  Copy {done.folder / 'splits_final.json'} over it, unless trainings on the old splits are still needed."
         )
+    raw = done.folder.parent.absolute()
+    if Path(os.environ.get("nnUNet_raw", "")).absolute() != raw:  # noqa: SIM112 - nnU-Net's own name
+        lines.append(f"Next: export nnUNet_raw={shlex.quote(str(raw))}")
     lines.append(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} --verify_dataset_integrity")
+    if not (done.folder / "splits_final.json").is_file():
+        lines.append(
+            f"Train with fold all, as there is one patient: nnUNetv2_train {dataset_id} 3d_fullres all -tr TRAINER"
+        )
     return "\n".join(lines)

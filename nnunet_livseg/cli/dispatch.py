@@ -12,8 +12,12 @@ import importlib
 import os
 import pkgutil
 import select
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +30,7 @@ STEPS = ("data in", "plan and train", "predict", "evaluate", "more")  # groups o
 USAGE = 2  # exit status: the command line itself is wrong
 _PIPE_CLOSED = 141  # as a shell counts a program that SIGPIPE has ended
 STATUSES = "exit status: 0 done, 1 an error that the message explains, 2 wrong usage, 3 done, but something was skipped"
+_OWN_SIGNALS = ("study",)  # its trainings take signals, and leave handlers alone that are there before them
 _NO_COMMANDS = ("__main__", "dispatch", "shared_options")  # the modules of this package that are none
 
 
@@ -146,21 +151,53 @@ def _run(argv: list[str]) -> int:
     # of a library that nnU-Net imports; nothing that users could do about it
     warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
     try:
-        return _module(command).run(args) or 0
+        with nullcontext() if command in _OWN_SIGNALS else _raising_at_signals():
+            return _module(command).run(args) or 0
     except BrokenPipeError:
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        how = f"ended by {interruption.name}" if isinstance(interruption, _ToldToEnd) else "interrupted"
         print(
-            f"\nlivseg {command}: interrupted. What was finished is kept; the same command resumes.",
+            f"\nlivseg {command}: {how}. What was finished is kept; run the same command again to go on.",
             file=sys.stderr,
         )
-        return 130
+        return 128 + getattr(interruption, "number", signal.SIGINT)
     except Exception as error:
         if is_fault(error):
             print(f"livseg {command}: a fault of this program. {asks_for_report()}", file=sys.stderr)
             raise
         print(f"livseg {command}: {explain(error)}", file=sys.stderr)
         return DONE_BUT if isinstance(error, DoneButError) else 1
+
+
+class _ToldToEnd(KeyboardInterrupt):
+    """A signal asks the process to end: it ends as at Ctrl-C, so that no temporary file stays."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.name = number, signal.Signals(number).name
+
+
+@contextmanager
+def _raising_at_signals() -> Iterator[None]:
+    """Raise ``_ToldToEnd`` at the first signal; the second one ends the process, and so does the first in a child."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    process, taken = os.getpid(), []
+
+    def raise_at(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != process:
+            os.kill(os.getpid(), number)
+        raise _ToldToEnd(number)
+
+    if threading.current_thread() is threading.main_thread():  # others may set no handlers
+        taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, raise_at)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _reader_is_gone() -> bool:

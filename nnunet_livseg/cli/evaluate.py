@@ -12,7 +12,7 @@ the references of the training. Finished cases are kept: run the same command ag
 import argparse
 from pathlib import Path
 
-from nnunet_livseg.cli.shared_options import add, finish
+from nnunet_livseg.cli.shared_options import add, counted, finish
 
 STEP = "evaluate"
 NEIGHBORS = (6, 18, 26)
@@ -126,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
         from nnunet_livseg.report.evaluation_report import write_report
 
         write_report(result, args.out / "report.html")
-    print(f"\n{result.method}: {len(result.cases)} cases, {result.n_reused} of them taken from {args.out / 'cases'}\n")
+    cases = counted(len(result.cases), "case")
+    print(f"\n{result.method}: {cases}, {result.n_reused} of them taken from {args.out / 'cases'}\n")
     print(structure_table(result), *texts, sep="\n")
     print_notes([result])
     return finish(skipped_cases([result]), args.out, more=", all in summary.json")

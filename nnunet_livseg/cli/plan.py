@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what to run next."""
+    from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.core.nnunet_folders import find_dataset
     from nnunet_livseg.data.raw_dataset import raw_case_names
     from nnunet_livseg.planning.next_commands import next_commands
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.plans import Overrides
     from nnunet_livseg.variants import OWN, find_variant
 
+    if args.network == "":
+        raise UserError("--network is empty. Name a class by its import path, such as my_package.MyNet.")
     variant = OWN if args.network else find_variant(args.variant)
     dataset = find_dataset(args.dataset)
     options = options_of(args.option)

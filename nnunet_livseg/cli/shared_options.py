@@ -135,6 +135,11 @@ def _name_and_value(text: str) -> tuple[str, Any]:
         return name, str(Path(value).resolve()) if Path(value).is_file() else value
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def put_json(target: str, content: Any) -> None:
     """Write what ``--json`` asked for to its file or to standard output."""
     import json

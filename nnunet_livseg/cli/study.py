@@ -19,6 +19,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_livseg.cli.shared_options import DONE_BUT, add, put_json
+from nnunet_livseg.core.names import shell_path
 
 STEP = "plan and train"
 
@@ -54,7 +55,7 @@ def _new(args: argparse.Namespace) -> None:
     from nnunet_livseg.study.study_file import new_study
 
     new_study(args.file, dataset=args.dataset, rows=args.rows)
-    print(f"wrote {args.file}\nnext:\n  edit it, then: livseg study run {args.file}")
+    print(f"wrote {args.file}\nnext:\n  edit it, then: livseg study run {shell_path(args.file)}")
 
 
 def _plan(args: argparse.Namespace):
@@ -116,7 +117,7 @@ def _submit(plan) -> None:
 
     ids = submit(plan, with_queued(plan, all_states(plan)))
     print(f"submitted {len(ids)} jobs" if ids else "nothing to submit: every job is done, running or queued")
-    print(f"next:\n  livseg study status {plan.study.path.name}")
+    print(f"next:\n  livseg study status {shell_path(plan.study.path)}")
 
 
 def _sbatch(args: argparse.Namespace) -> None:
@@ -125,4 +126,4 @@ def _sbatch(args: argparse.Namespace) -> None:
 
     plan = _plan(args)
     script = write_scripts(plan, all_states(plan))
-    print(f"wrote {script.parent}\nnext, where sbatch is:\n  sh {script}")
+    print(f"wrote {script.parent}\nnext, where sbatch is:\n  sh {shell_path(script)}")

@@ -83,7 +83,9 @@ def explain_case(error: BaseException) -> str:
 
 
 def _place(error: OSError) -> str:
-    return f": {error.filename}" if error.filename else ""
+    """The file; where one would have become another, that one: the first is a temporary file of ours."""
+    file = error.filename2 or error.filename
+    return f": {file}" if file else ""
 
 
 def _remedy(error: OSError) -> str:

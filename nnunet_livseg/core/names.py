@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -51,6 +52,13 @@ def stem(path: Path) -> str:
 def is_hidden(path: Path) -> bool:
     """Whether the user did not make the file: ``._a.nii.gz`` and ``.DS_Store`` of macOS, temporary files."""
     return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+
+
+def shell_path(path: str | Path) -> str:
+    """``path`` as it can be pasted into a shell here: relative where it lies below, with quotes where it needs them."""
+    here = Path(path).absolute()
+    below = here.is_relative_to(Path.cwd())
+    return shlex.quote(str(here.relative_to(Path.cwd()) if below else path))
 
 
 def numbered_names(name: str) -> Iterator[str]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
-from nnunet_livseg.core.names import did_you_mean, has_id, is_dataset_name
+from nnunet_livseg.core.names import dataset_id, did_you_mean, has_id, is_dataset_name
 
 VARIABLES = {
-    "nnUNet_raw": "datasets as you bring them",
+    "nnUNet_raw": "raw datasets",
     "nnUNet_preprocessed": "plans and preprocessed data",
     "nnUNet_results": "trained models",
 }
@@ -48,8 +48,9 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
             f"{base} holds {' and '.join(found)}, with the same id {name_or_id} for nnU-Net, which compares how names"
             " begin.\n  Rename one, or give the name."
         )
+    number = name_or_id if is_id else dataset_id(name_or_id) if is_dataset_name(name_or_id) else "NUMBER"
     remedy = {
-        "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {name_or_id} first.",
+        "nnUNet_preprocessed": f"Run nnUNetv2_plan_and_preprocess -d {number} first.",
         "nnUNet_raw": "Put the dataset there, or make a synthetic one: livseg phantom -o DIR/Dataset901_Phantom",
         "nnUNet_results": "Train a model first.",
     }[variable]

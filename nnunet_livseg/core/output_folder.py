@@ -60,6 +60,32 @@ def require_folder(
     return folder
 
 
+def foreign_files(folder: Path, files: Collection[str], *, made_before: bool) -> list[str]:
+    """Names of files in ``folder`` that a command would replace, although it has not made them.
+
+    Args:
+        folder: Where to; it need not exist.
+        files: Patterns of the names of files that the command writes.
+        made_before: Whether there is a record of an earlier call, whose files they are.
+    """
+    if made_before or not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if any(fnmatch(path.name, pattern) for pattern in files))
+
+
+def require_nothing_foreign(folder: Path, files: Collection[str], *, record: str, made_before: bool) -> None:
+    """Refuse a folder with ``foreign_files``; ``record`` is the file that would say that they are the command's own.
+
+    Raises:
+        UserError: There are some.
+    """
+    if names := foreign_files(folder, files, made_before=made_before):
+        raise UserError(
+            f"{folder} contains {', '.join(names)} that this command did not write (there is no {record}), and the"
+            " result would replace it.\n  Choose another folder, or move it away."
+        )
+
+
 def require_volume_name(path: Path) -> None:
     """Reject an output name that no volume can have, before any work is done."""
     if not ending(path):

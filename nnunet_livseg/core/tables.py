@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import did_you_mean
 
 _SEPARATORS = ",;\t"
 _BYTE_ORDER_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))  # of a spreadsheet's "Unicode text"
@@ -145,7 +144,7 @@ def _check_columns(
     if missing:
         raise UserError(
             f"{path} needs the columns {' and '.join(required)}; it has: {', '.join(names) or 'none'}."
-            f"{did_you_mean(missing[0], names)}"
+            f"\n  Rename a column to {missing[0]}, or add it."
         )
     unknown = sorted(set(names) - {*required, *known}) if known is not None else []
     if unknown:

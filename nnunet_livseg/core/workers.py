@@ -2,11 +2,15 @@
 
 import os
 import pickle
+import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +19,7 @@ from nnunet_livseg.core.errors import UserError, WorkerDied
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_INTERRUPTED = 130
 _LEAST_BYTES = 300_000_000  # taken for free whatever the system says
 
 
@@ -95,12 +100,13 @@ def _pool(
     function: Callable[[Job], Result], rest: list[Job], suspects: list[Job], workers: int
 ) -> Iterator[tuple[Job, Result | Exception]]:
     """Work off ``rest`` until it is empty or the pool breaks; what was in flight then goes to ``suspects``."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_quietly) as pool:
         flying: dict[Future, Job] = {}
         try:
             while rest or flying:
                 while rest and len(flying) < workers:
-                    flying[pool.submit(_in_worker, function, rest[0])] = rest[0]
+                    with _interruptions_held():  # a worker that starts inherits it, until it can end quietly
+                        flying[pool.submit(_in_worker, function, rest[0])] = rest[0]
                     rest.pop(0)
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -110,5 +116,40 @@ def _pool(
                     yield flying.pop(future), result
         except BrokenProcessPool:
             suspects.extend(flying.values())
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what the workers are at
+            _interrupt(active_children())
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+# --- Ctrl-C, which a terminal sends to every process: the main one says what happened, workers print no traceback
+
+
+@contextmanager
+def _interruptions_held() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _interrupt(workers: Sequence[BaseProcess]) -> None:
+    """Of a signal to the main process alone, they do not know."""
+    for worker in workers:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(worker.pid, signal.SIGINT if hasattr(signal, "pthread_sigmask") else signal.SIGTERM)
+
+
+def _end_quietly() -> None:
+    """In a worker: from now on an interruption ends it, after its files are put in order."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(_INTERRUPTED))
+    try:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    except SystemExit:  # it came while the worker started
+        os._exit(_INTERRUPTED)

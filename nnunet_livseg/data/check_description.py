@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from nnunet_livseg.core.dataset_json import label_problems
 from nnunet_livseg.core.findings import Finding, error, warning
 from nnunet_livseg.core.labels import LIVER, TUMOR
-from nnunet_livseg.core.names import is_dataset_name
+from nnunet_livseg.core.names import dataset_number, is_dataset_name
 from nnunet_livseg.data.raw_dataset import RawCase, RawDataset
 
 FOLDS = 5  # of nnU-Net's default cross-validation
@@ -93,12 +93,12 @@ def check_files(dataset: RawDataset, cases: list[RawCase]) -> Iterator[Finding]:
             " nnUNetv2_plan_and_preprocess --verify_dataset_integrity stops there.\n"
             f"  Set it to {len(cases)}, or add the missing cases.",
         )
-    if len(cases) < FOLDS:
+    if len(cases) < FOLDS and not (dataset.folder / "splits_final.json").is_file():  # which planning hands on
         there = "is 1 case" if len(cases) == 1 else f"are {len(cases)} cases"
         yield warning(
             "few cases",
             f"there {there}, fewer than the {FOLDS} folds of nnU-Net's cross-validation.\n"
-            "  Train with fold all: nnUNetv2_train DATASET CONFIGURATION all",
+            f"  Train with fold all: nnUNetv2_train {dataset_number(dataset.name)} 3d_fullres all -tr TRAINER",
         )
     for case in cases:
         yield from _check_case_files(case)

@@ -203,11 +203,15 @@ class Demo:
                 [program, *command[1:]], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             ) as process,
         ):
-            for line in process.stdout:
-                file.write(line)
-                lines.append(line)
-                if follow:
-                    follow(line)
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    lines.append(line)
+                    if follow:
+                        follow(line)
+            except BaseException:  # the command does not know that this process was told to end
+                process.terminate()
+                raise
         if process.returncode != 0:
             raise UserError(
                 f"{command[0]} failed (exit status {process.returncode}):\n{''.join(lines[-15:])}"

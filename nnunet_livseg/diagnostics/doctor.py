@@ -15,6 +15,7 @@ from pathlib import Path
 from nnunet_livseg import __version__
 from nnunet_livseg.core.allocator import ENVIRONMENT, on_glibc
 from nnunet_livseg.core.findings import Finding
+from nnunet_livseg.core.names import shell_path
 from nnunet_livseg.core.nnunet_folders import VARIABLES
 from nnunet_livseg.diagnostics.bug_report import requirements
 from nnunet_livseg.diagnostics.machine import GIB, memory_gib, usable_cores
@@ -165,7 +166,7 @@ def _folder(variable: str) -> Iterator[Finding]:
     if not value:
         yield _finding("error", variable, f"not set ({holds})", f"export {variable}=/path/to/{variable}")
     elif not Path(value).is_dir():
-        yield _finding("error", variable, f"{value} is not a folder", f"mkdir -p {value}")
+        yield _finding("error", variable, f"{value} is not a folder", f"mkdir -p {shell_path(value)}")
     elif not os.access(value, os.W_OK):
         yield _finding("error", variable, f"{value} cannot be written", f"correct its permissions ({holds})")
     else:
@@ -225,8 +226,11 @@ def _workers() -> Iterator[Finding]:
         yield _finding(
             "warning" if more else "ok", "workers", text, f"export nnUNet_n_proc_DA={suggested}" if more else ""
         )
-    else:
+    elif setting.isdecimal() and int(setting):
         yield _finding("ok", "workers", f"{cores} cores; nnUNet_n_proc_DA={setting} (suggested: {suggested})")
+    else:  # trainings take 0, but the planner hands it to torch as a number of threads
+        text = f"nnUNet_n_proc_DA is {setting!r}, and nnUNetv2_plan_and_preprocess stops where it is not 1 or more"
+        yield _finding("warning", "workers", text, f"export nnUNet_n_proc_DA={suggested}")
 
 
 def _pages() -> Iterator[Finding]:

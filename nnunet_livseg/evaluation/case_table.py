@@ -1,6 +1,6 @@
 """A CSV table of facts about cases (type, phase, site, ...)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
@@ -40,3 +40,27 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
             f"  Its column {key!r} holds {shown}; cases are called {', '.join(sorted(wanted)[:3])}."
         )
     return {case: row for case, row in table.items() if case in wanted}
+
+
+def apart_from(
+    taken: Collection[str], table: Mapping[str, Mapping[str, str]]
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The table with other names for columns that the results have as well, and a note about each of these.
+
+    Args:
+        taken: Names of the results' own columns, which would replace those of the table.
+        table: Case to column to text.
+    """
+    columns = dict.fromkeys(column for row in table.values() for column in row)
+    names = {}
+    for column in columns:
+        name = column
+        while name in taken or (name != column and name in columns):
+            name = f"table_{name}"
+        names[column] = name
+    notes = [
+        f"the column {column} of the case table is called {name} here, because the results have a {column} of their own"
+        for column, name in names.items()
+        if name != column
+    ]
+    return {case: {names[column]: text for column, text in row.items()} for case, row in table.items()}, notes

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.evaluation.comparison_tables import write_comparison
+from nnunet_livseg.core.output_folder import require_nothing_foreign
+from nnunet_livseg.evaluation.comparison_tables import FILES, write_comparison
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.evaluation.options import Options
 from nnunet_livseg.evaluation.pairing import existing
@@ -61,9 +62,12 @@ def compare(
     out = Path(out)
     if len(methods) < 2:
         raise UserError(f"a comparison needs at least two methods, but got {len(methods)}.")
+    if folds is not None and folds < 1:
+        raise UserError(f"--cv-folds {folds}: predictions come from at least one fold. Omit it, or give 1 or more.")
     named = _names(methods, names)
     for method in methods:  # a wrong name is told before the first method's hours
         existing(method, "predictions")
+    require_nothing_foreign(out, FILES, record=FILES[0], made_before=(out / FILES[0]).is_file())
     settings = {"liver": tuple(liver), "tumor": tuple(tumor), "options": options, "case_table": case_table}
     settings |= {"reference_liver": tuple(reference_liver), "reference_tumor": tuple(reference_tumor)}
     settings |= {"images": images, "on_guess": on_guess}
@@ -127,7 +131,10 @@ def compare_results(
 
 def _names(methods: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
     if names and len(names) != len(methods):
-        raise UserError(f"there are {len(methods)} methods, but {len(names)} names: {', '.join(names)}")
+        raise UserError(
+            f"--names has {len(names)} of {len(methods)} names: {', '.join(names)}.\n"
+            "  Give one for each method, in their order."
+        )
     for name in names or ():
         if name in ("", "..") or Path(name).name != name:
             raise UserError(

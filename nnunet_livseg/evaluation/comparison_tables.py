@@ -28,11 +28,15 @@ SHOWN = (
 PERCENT = {"dice", "jaccard", "voe", "rvd", "precision", "recall"}
 
 
+FILES = ("comparison.json", "comparison.csv", "comparison.md", "report.html")  # the first is the record, and first
+
+
 def write_comparison(comparison: Comparison, out: Path) -> None:
     """Write all three files whole."""
-    write_json(out / "comparison.json", comparison_document(comparison))
-    write_text(out / "comparison.csv", csv_text([_pair_row(pair) for pair in comparison.pairs]))
-    write_text(out / "comparison.md", comparison_markdown(comparison))
+    document, table, text = (out / name for name in FILES[:3])
+    write_json(document, comparison_document(comparison))
+    write_text(table, csv_text([_pair_row(pair) for pair in comparison.pairs]))
+    write_text(text, comparison_markdown(comparison))
 
 
 def _pair_row(pair: object) -> dict:

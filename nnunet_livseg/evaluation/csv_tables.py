@@ -104,7 +104,7 @@ _COUNTS = {
 def column_rows(result: FolderResult) -> list[dict[str, str]]:
     """Rows (file, column, definition) for every column that was written, in order."""
     user = {name: "from the case table" for row in result.case_table.values() for name in row}
-    known = user | _CASE | _structure_columns(result) | _detection_columns(result)
+    known = _CASE | user | _structure_columns(result) | _detection_columns(result)
     known |= {metric.name: metric.definition for metric in BURDEN}
     cases = list(dict.fromkeys(name for row in case_rows(result) for name in row))
     lesions = {name: _lesion_definition(name, result) for name in lesion_header(result)} | user

@@ -9,11 +9,11 @@ from tqdm import tqdm
 from nnunet_livseg.core.errors import UserError, explain_case
 from nnunet_livseg.core.files import digest, read_json, stamps, with_floats, write_json, write_text
 from nnunet_livseg.core.labels import Structures
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import require_folder, require_nothing_foreign
 from nnunet_livseg.core.tables import csv_text
 from nnunet_livseg.core.workers import run_jobs, worker_count
 from nnunet_livseg.evaluation.case_evaluation import LITS_LABELS, evaluate_case
-from nnunet_livseg.evaluation.case_table import read_case_table
+from nnunet_livseg.evaluation.case_table import apart_from, read_case_table
 from nnunet_livseg.evaluation.csv_tables import case_rows, column_rows, lesion_header, lesion_rows, summary_document
 from nnunet_livseg.evaluation.label_meaning import LabelValues
 from nnunet_livseg.evaluation.options import Options
@@ -24,6 +24,7 @@ from nnunet_livseg.evaluation.summary_markdown import summary_markdown
 from nnunet_livseg.imaging.images import case_memory_bytes
 
 SUMMARY = "summary.json"
+TABLES = ("cases.csv", "lesions.csv", "columns.csv", "summary.md", "report.html")  # with the page of the command
 
 
 def evaluate_folder(
@@ -89,16 +90,21 @@ def evaluate_folder(
     problems = sorted(inputs.problems + failed + odd, key=lambda problem: problem.case)
     if not results:
         raise UserError("no case could be evaluated:\n" + "\n".join(f"  {p.case}: {p.reason}" for p in problems[:10]))
-    summary = summarize(results, options, table)
-    result = FolderResult(inputs, options, results, problems, table, summary, n_reused)
+    result = FolderResult(inputs, options, results, problems, {}, {}, n_reused)
+    own = {name for row in case_rows(result) for name in row} | set(lesion_header(result))
+    result.case_table, renamed = apart_from(own, table)
+    inputs.notes = [*inputs.notes, *renamed]
+    result.summary = summarize(results, options, result.case_table)
     write_tables(result, out)
     return result
 
 
 def _require_own_summary(out: Path) -> None:
-    """Keep a ``summary.json`` that is not an evaluation's, such as nnU-Net's, from being replaced."""
+    """Keep files that are not an evaluation's, such as nnU-Net's ``summary.json``, from being replaced."""
     path = out / SUMMARY
     if not path.exists():
+        begun = any(out.glob("cases/*.json"))
+        require_nothing_foreign(out, TABLES, record=SUMMARY, made_before=begun)
         return
     try:
         schema = str(read_json(path, remedy="").get("schema", ""))

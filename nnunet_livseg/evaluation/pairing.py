@@ -49,6 +49,10 @@ def find_inputs(
     found, problems = _collect(folders)
     expected, more = _collect({"": references})
     wanted = {case: path for case, (_, path) in expected.items()}
+    if predictions.is_file() and found.keys() & wanted.keys():  # one case of a folder of references
+        wanted = {case: path for case, path in wanted.items() if case in found}
+    if predictions.resolve() == references.resolve():
+        notes = [*notes, "predictions and references are the same files, so every score is perfect"]
     validated = _validated_cases(predictions, list(folders))
     if validated is not None:
         others = wanted.keys() - validated - found.keys()

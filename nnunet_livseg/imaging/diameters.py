@@ -40,10 +40,14 @@ def longest_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> VoxelLine:
     return VoxelLine(float(distances[pair]), tuple(tuple((points[i] / spacing).tolist()) for i in (first, second)))
 
 
-def axial_line(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> VoxelLine:
-    """The longest line within any one axial slice (axis 0) of ``mask (*C)``; in 2D the longest line."""
+def axial_line(mask: np.ndarray, spacing_mm: tuple[float, ...], *, across: int = 0) -> VoxelLine:
+    """The longest line within any one axial slice of ``mask (*C)``, at right angles to an axis; in 2D the longest."""
     if mask.ndim == 2:
         return longest_line(mask, spacing_mm)
+    if across:  # swapping two axes is its own inverse
+        order = [across if axis == 0 else 0 if axis == across else axis for axis in range(mask.ndim)]
+        line = axial_line(mask.transpose(order), tuple(spacing_mm[axis] for axis in order))
+        return VoxelLine(line.length_mm, tuple(tuple(end[axis] for axis in order) for end in line.ends))
     longest = longest_line(mask[:0], spacing_mm)
     areas = mask.sum(axis=(1, 2))
     for index in np.argsort(-areas, kind="stable"):

@@ -2,12 +2,14 @@
 
 import gzip
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.imaging.grid import ROUNDING_VOXELS
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # SimpleITK and DICOM count towards left and back, NIfTI right and front
 _LENGTH_TOLERANCE = 0.01  # relative, of a voxel size or of a quaternion
@@ -141,6 +143,9 @@ class NiftiHeader:
                     notes.append("pixdim in the header was never set (1 x 1 x 1); voxel sizes of the sform were used")
             else:
                 self._require_one_scale(path, affine)
+            apart_mm = self._from_qform_mm(path, affine)
+            if apart_mm > ROUNDING_VOXELS * min(map(abs, self.sizes_mm)):
+                notes.append(f"qform and sform of the header lie up to {apart_mm:.3g} mm apart; the sform was used")
             return affine, notes
         if self.codes[0] > 0 and np.isfinite([*self.quatern, *self.qoffset]).all():
             if self.codes[1] > 0:
@@ -204,11 +209,16 @@ class NiftiHeader:
         affine[:3, 3] = self.qoffset * self.unit_mm
         return affine
 
-    def contradiction(self, apart_mm: float) -> str:
-        """Why SimpleITK would place the volume elsewhere."""
-        if min(self.codes) > 0:
-            return f"qform and sform of the header lie up to {apart_mm:.3g} mm apart; the sform was used"
-        return f"the header's affine lies up to {apart_mm:.3g} mm from where SimpleITK reads it; the affine was used"
+    def _from_qform_mm(self, path: Path, affine: np.ndarray) -> float:
+        """How far a corner of the volume moves if the qform counts; 0 where there is no valid one."""
+        if self.codes[0] <= 0 or len(self.shape) != 3 or not np.isfinite([*self.quatern, *self.qoffset]).all():
+            return 0.0
+        try:
+            moved = affine - self._qform(path)
+        except UserError:  # nobody can use it
+            return 0.0
+        corners = np.array([[*corner, 1] for corner in product(*((-0.5, size - 0.5) for size in self.shape))])
+        return float(np.linalg.norm(corners @ moved.T, axis=1).max())
 
 
 def is_nifti(start: bytes) -> bool:

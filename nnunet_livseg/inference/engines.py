@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
+from nnunet_livseg.core.names import shell_path
 
 TORCH = "torch"
 NETWORK = "network.onnx"  # in every fold of an exported folder, see export_model
@@ -54,8 +55,8 @@ class Exported:
         """
         if not (folder / RECORD).is_file():
             raise UserError(
-                f"{folder.name} was not exported, so only torch can run it.\n  Export it: livseg export {folder} -o"
-                " FOLDER"
+                f"{folder.name} was not exported, so only torch can run it.\n  Export it: livseg export"
+                f" {shell_path(folder)} -o FOLDER"
             )
         keys = ("configuration", "trainer", "mirroring_axes", "input_shape", "parity", "not_exported")
         return cls(folder, read_json(folder / RECORD, keys=keys, remedy="Export the model again."))

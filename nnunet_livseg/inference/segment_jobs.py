@@ -15,12 +15,12 @@ from nnunet_livseg.core.clock import watched_stages
 from nnunet_livseg.core.errors import DoneButError, UserError, explain
 from nnunet_livseg.core.files import digest, read_json, stamps
 from nnunet_livseg.core.names import numbered_names, require_options
-from nnunet_livseg.core.output_folder import require_folder
+from nnunet_livseg.core.output_folder import foreign_files, require_folder, require_nothing_foreign
 from nnunet_livseg.imaging.images import WriteError
 from nnunet_livseg.inference.ct_input import unpacked
 from nnunet_livseg.inference.segmenter import READING, SEGMENTER_OPTIONS, Segmenter
 from nnunet_livseg.patient.segmentation import Segmentation
-from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, write_result
+from nnunet_livseg.report.result_folder import LABELS, OURS, RECORD, ResultFiles, is_of_a_result, write_result
 
 
 def segment(
@@ -46,7 +46,7 @@ def segment(
     files = ResultFiles(**{name: options.pop(name) for name in of_files if name in options})
     segmenter = Segmenter(model, **options)
     if output is not None:
-        require_folder(output, inputs=_paths(given), writes=OURS)
+        _require_nothing_foreign(require_folder(output, inputs=_paths(given), writes=OURS))
     with unpacked(given) as place:
         result = segmenter.segment(place, **reading)
         if output is not None:
@@ -114,6 +114,7 @@ def segment_all(
                 tell(f"{finished[request]}: finished before; --overwrite segments it again")
                 continue
             if alone and not overwrite:
+                _require_nothing_foreign(out)
                 _require_own(out, mark, holders)
             try:
                 with unpacked(given) as place:
@@ -181,6 +182,10 @@ def _require_own(folder: Path, mark: str, holders: Mapping[Path, str]) -> None:
         )
 
 
+def _require_nothing_foreign(folder: Path) -> None:
+    require_nothing_foreign(folder, OURS, record=RECORD, made_before=is_of_a_result(folder))
+
+
 def _paths(given: object) -> list[Path]:
     """The files and folders of an input, which may have several channels; images and arrays have none."""
     parts = given if isinstance(given, tuple | list) else (given,)
@@ -205,11 +210,14 @@ def _finished(folders: Sequence[Path]) -> dict[Path, dict]:
 
 def _place(first: Path, mark: str, holders: Mapping[Path, str]) -> Path:
     """The folder in which the input's last result lies, or a new one: ``first``, numbered where others have it."""
-    names = islice(numbered_names(first.name), len(holders) + 1)
-    places = [first.with_name(name) for name in names]
+    places = [first.with_name(name) for name in islice(numbered_names(first.name), len(holders) + 1)]
+    more = (first.with_name(name) for name in numbered_names(first.name))
     own = [place for place in places if holders.get(place) == mark]
-    free = [place for place in places if place not in holders]
-    return (own or free)[0]
+    return own[0] if own else next(place for place in more if place not in holders and not _is_foreign(place))
+
+
+def _is_foreign(folder: Path) -> bool:
+    return bool(foreign_files(folder, OURS, made_before=is_of_a_result(folder)))
 
 
 def _shown(given: Path | tuple[Path, ...]) -> str:

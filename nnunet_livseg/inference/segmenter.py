@@ -101,7 +101,8 @@ class Segmenter:
             ``fast``), or any ``LiverFinder``, such as another ``Segmenter`` with folds and a quality of its own.
         crop: Take from the liver model (left out: the starter model) no more than the box: where it finds no liver, the
             whole CT is segmented. Otherwise nothing is, and a model that knows only tumors gets the liver from the
-            liver model. ``None``: what the quality says, where the model takes whole CTs and no liver model is given.
+            liver model. For a model of cropped CTs, it names the starter model as liver model, and no more. ``None``:
+            what the quality says, where the model takes whole CTs and no liver model is given.
         progress: Show progress bars.
         output: What the results shall hold: ``probabilities``, ``uncertainty``, ``postprocess`` (see
             ``OutputOptions``).
@@ -143,6 +144,8 @@ class Segmenter:
         if self.output.uncertainty and self.scales != (1.0,):
             raise UserError("uncertainty is measured at one scale of the CT. Omit the scales, or the uncertainty.")
         self.versions = {"nnunet_livseg": __version__, "nnunetv2": version("nnunetv2"), "torch": torch.__version__}
+        if crop and liver_model is None and is_cropped(self.model.dataset.json):
+            liver_model, crop = starter_liver_model(), False
         if crop is None:
             crop = self.quality.crop and liver_model is None and _takes_whole_cts(self.model)
         self.crop, self.crop_only = _crop_of(self.model, has_liver=liver_model is not None and not crop), crop
@@ -369,7 +372,8 @@ def _crop_of(model: TrainedModel, *, has_liver: bool) -> LiverCrop:
     if not has_liver:
         raise UserError(
             f"{model.folder.name} was trained on CTs cropped to the liver (livseg two-stage data), so it cannot read"
-            " whole ones.\n  Give the model that finds the liver: --liver-model FOLDER."
+            " whole ones.\n  Let the starter model find the liver: --crop alone. Or name a model that finds it, without"
+            " --crop: --liver-model FOLDER."
         )
     return LiverCrop.from_dataset_json(model.dataset.json)
 

@@ -7,6 +7,7 @@ supervision. MONAI's and segmentation_models_pytorch's networks are such classes
 # Shape letters: B batch, C image channels, K classes, *S patch, *s an output's size
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -147,9 +148,11 @@ def _class_at(path: str) -> Callable[..., nn.Module]:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
+        close = did_you_mean(name, dir(sys.modules[module])) if module in sys.modules else ""
         raise UserError(
-            f"the network {path} is not installed here ({error}).\n  Install the package that contains it, or add "
-            "its folder to PYTHONPATH. The name must be an import path: my_package.MyNet."
+            f"the network {path} is not installed here ({error}).{close}
+  Install the package that contains it, or add"
+            " its folder to PYTHONPATH. The name must be an import path: my_package.MyNet."
         ) from error
     if not callable(found):
         raise UserError(f"{path} is a {type(found).__name__}, not a network class.")

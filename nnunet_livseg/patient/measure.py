@@ -9,6 +9,7 @@ from nnunet_livseg.core.labels import TUMOR, mask_of
 from nnunet_livseg.imaging.diameters import VoxelLine, axial_line, longest_line
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.masks import bounding_box, components_by_size
+from nnunet_livseg.imaging.orientation import PatientAxes
 from nnunet_livseg.patient.segmentation import Diameter, Lesion, Measurements, StructureSize
 
 Box = tuple[slice, slice, slice]
@@ -82,15 +83,16 @@ class _Lesions:
         self.image, self.hu, self.numbered, self.voxel_ml = image, hu, numbered, voxel_ml
         self.probability, self.votes, self.ensemble_vote = certainty
         self.spacing_mm = image.GetSpacing()[::-1]
+        self.across = PatientAxes(image).order[0]  # the axis of the array that leads to the head or the feet
 
     def lesion(self, number: int, box: Box) -> Lesion:
         mask = self.numbered[box] == number
-        axial = axial_line(mask, self.spacing_mm)
+        axial = axial_line(mask, self.spacing_mm, across=self.across)
         return Lesion(
             number,
             int(np.count_nonzero(mask)) * self.voxel_ml,
             self._diameter(longest_line(mask, self.spacing_mm), box),
-            self._diameter(axial, box, box[0].start + int(axial.ends[0][0])),
+            self._diameter(axial, box, box[self.across].start + int(axial.ends[0][self.across])),
             *_mean_and_sd(self.hu[box][mask]),
             self._point(np.argwhere(mask).mean(axis=0), box),
             box,

@@ -23,7 +23,8 @@ class Diameter:
     Args:
         length_mm: Its length.
         ends_mm: Its two ends, patient coordinates.
-        slice_index: z index of the slice in which it lies; None where it may lie in any direction.
+        slice_index: Index of the axial slice in which it lies, along the array's axis nearest to head and feet; None
+            where it may lie in any direction.
     """
 
     length_mm: float
@@ -39,7 +40,7 @@ class Lesion:
         number: From 1, largest first; its value in ``Segmentation.lesions``.
         volume_ml: Voxels times voxel size.
         diameter: Longest, in any direction.
-        axial_diameter: Longest within one slice (the image's third axis).
+        axial_diameter: Longest within one slice of the planes that are nearest to axial ones.
         mean_hu: Mean of the image's first channel.
         sd_hu: Its standard deviation.
         center_mm: Center of gravity, patient coordinates.

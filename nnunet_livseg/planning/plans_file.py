@@ -141,8 +141,17 @@ def _require_networks(plans: Mapping[str, Any], overrides: Overrides, *, device:
             if configuration["inherits_from"] in wrong:
                 wrong[name] = wrong[configuration["inherits_from"]]
             continue
-        with torch.device(device):
-            network = build(configuration, channels=channels, initialize=False)
+        try:
+            with torch.device(device):
+                network = build(configuration, channels=channels, initialize=False)
+        except (TypeError, KeyError, ValueError, RuntimeError) as error:
+            if isinstance(error, UserError) or not overrides.options:
+                raise
+            given = " ".join(f"--option {name}={json.dumps(value)}" for name, value in overrides.options.items())
+            raise UserError(
+                f"the network cannot be built with {given} ({type(error).__name__}: {error}).\n  Correct the value."
+                " livseg list --json shows the options of every variant."
+            ) from error
         try:
             _ = weights is None or matching(network, weights, source)
         except UserError as error:
@@ -162,9 +171,16 @@ def _require_features_are_used(plans: Mapping[str, Any], variant: Variant) -> No
         kwargs = wider["architecture"]["arch_kwargs"]
         kwargs["features_per_stage"] = [2 * width for width in kwargs["features_per_stage"]]
         if _parameters(configuration) == _parameters(wider):
+            whose, remedy = f"the network of {variant.name}", "MFCNet has --option width=16, SAM + URIM"
+            remedy += " has --option backbone=unet."
+            if variant is OWN:
+                whose, remedy = (
+                    "your network",
+                    "Set its channels by --option, under the name that its class has for them.",
+                )
             raise UserError(
-                f"the network of {variant.name} does not take its channels from plans, so --features would do nothing."
-                "\n  Omit --features. MFCNet has --option width=16, SAM + URIM has --option backbone=unet."
+                f"{whose} does not take its channels from plans, so --features would do nothing."
+                f"\n  Omit --features. {remedy}"
             )
 
 

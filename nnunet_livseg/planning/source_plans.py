@@ -18,9 +18,11 @@ def read_source(dataset: Path, source: str) -> dict[str, Any]:
     """
     path = dataset / f"{source}.json"
     if not path.is_file():
+        there = ", ".join(sorted(one.stem for one in dataset.glob("*Plans.json") if f'"{KEY}"' not in one.read_text()))
         raise UserError(
-            f"there are no plans {source} in {dataset}, and the new plans start from nnU-Net's."
-            f"\n  Run nnUNetv2_plan_and_preprocess -d {dataset_number(dataset.name)} first."
+            f"there are no plans {source} in {dataset}, and the new plans start from nnU-Net's.\n  "
+            + (f"Plans there: {there}; name one with -p, or omit -p. To make plans, run " if there else "Run ")
+            + f"nnUNetv2_plan_and_preprocess -d {dataset_number(dataset.name)}{'' if there else ' first'}."
         )
     plans = read_json(path, remedy="Remove it, or write it again.")
     if not isinstance(plans.get("configurations"), dict):

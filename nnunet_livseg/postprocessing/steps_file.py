@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
+from nnunet_livseg.core.names import shell_path
 from nnunet_livseg.postprocessing.steps import Step, from_dict
 
 FILE = "livseg_postprocessing.json"
@@ -20,9 +21,10 @@ def load_postprocessing(model_folder: str | Path) -> tuple[Step, ...]:
     if not path.is_file():
         raise UserError(
             f"{model_folder} has no {FILE}: postprocessing has not been tuned for this model.\n"
-            f"  Run livseg postprocess tune -m {model_folder}, or name rules: livseg postprocess apply --steps"
+            f"  Run livseg postprocess tune -m {shell_path(model_folder)}, or name rules:"
+            " livseg postprocess apply --steps"
         )
-    remedy = f"Run again: livseg postprocess tune -m {model_folder}"
+    remedy = f"Run again: livseg postprocess tune -m {shell_path(model_folder)}"
     content = read_json(path, keys=("schema", "steps"), remedy=remedy)
     if content["schema"] != SCHEMA:
         raise UserError(f"{path} has the format {content['schema']!r}, but this version reads {SCHEMA!r}.\n  {remedy}")

@@ -16,6 +16,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import atomic_path
 from nnunet_livseg.core.labels import TUMOR
 from nnunet_livseg.data.dicom.headers import highdicom_module, pydicom_module
+from nnunet_livseg.imaging.orientation import PatientAxes
 from nnunet_livseg.patient.segmentation import Lesion, Provenance, Segmentation, StructureSize
 from nnunet_livseg.report import dicom_codes as codes
 from nnunet_livseg.report.dicom_seg import SERIES_OFFSET
@@ -191,12 +192,17 @@ def _density(size: StructureSize | Lesion) -> Iterator:
 def _lesion(lesion: Lesion, result: Segmentation, images: dict[str, object]) -> Iterator:
     yield _measured(codes.VOLUME, lesion.volume_ml, codes.CUBIC_CENTIMETER)
     yield _measured(codes.DIAMETER, lesion.diameter.length_mm, codes.MILLIMETER, derivation=codes.MAXIMUM.code)
-    uid, frame = result.series.instances[lesion.axial_diameter.slice_index]
-    seen_in = highdicom_module().sr.SourceImageForMeasurement(
-        images[uid].SOPClassUID, uid, None if frame is None else [frame + 1]
-    )
-    yield _measured(codes.LONG_AXIS, lesion.axial_diameter.length_mm, codes.MILLIMETER, referenced_images=[seen_in])
+    seen_in = list(_seen_in(lesion, result, images)) or None
+    yield _measured(codes.LONG_AXIS, lesion.axial_diameter.length_mm, codes.MILLIMETER, referenced_images=seen_in)
     yield from _density(lesion)
+
+
+def _seen_in(lesion: Lesion, result: Segmentation, images: dict[str, object]) -> Iterator:
+    """The image that shows the axial diameter; none of a coronal or sagittal series does."""
+    if PatientAxes(result.image).slices_are_axial:
+        uid, frame = result.series.instances[lesion.axial_diameter.slice_index]
+        number = None if frame is None else [frame + 1]
+        yield highdicom_module().sr.SourceImageForMeasurement(images[uid].SOPClassUID, uid, number)
 
 
 def _measured(name: codes.Concept, value: float, unit: codes.Concept, **more: object):

@@ -126,7 +126,7 @@ class KeySlices:
 
     def position_of_lesion(self, lesion: Lesion, axis: int) -> int:
         """Index in the view of the slice across ``axis`` that shows a lesion best: the measured one, or the largest."""
-        if self.view.order[axis] == 0 and lesion.axial_diameter.slice_index is not None:
+        if axis == AXIAL and lesion.axial_diameter.slice_index is not None:
             return self.view.index(axis, lesion.axial_diameter.slice_index)
         box = self.view.box(lesion.box)
         return _largest(self.lesions[box] == lesion.number, box, axis)

@@ -70,7 +70,7 @@ def report_html(
         _identity_section(result, identifiers),
         page.key_figures(_key_figures(result)),
         _caution(result, is_ct=slices.is_ct),
-        lesion_section(result, axial=slices.view.slices_are_axial, links=lesion_links(slices)),
+        lesion_section(result, links=lesion_links(slices)),
         viewer_section(slices),
         projection_section(slices),
         slice_section(slices),

@@ -14,7 +14,8 @@ _DEFINITIONS = {
     "tumor burden": "tumor volume divided by liver volume, tumors included",
     "lesion": "tumor voxels connected through faces; number 1 is the largest",
     "diameter": "longest straight line from outer voxel face to outer voxel face, in any direction",
-    "axial diameter": "the same within one slice of the image; slices are counted from 0",
+    "axial diameter": "the same within one axial slice (of a coronal or sagittal series, across its slices); axial "
+    "slices are counted from 0",
     "center": "center of gravity, mm from the zero point of the scanner's coordinates towards the patient's R(ight) or "
     "L(eft), A(nterior) or P(osterior), S(uperior) or I(nferior)",
     "confidence": "mean probability of tumor over the lesion's voxels; how well it agrees with reality depends on the "
@@ -24,12 +25,11 @@ _DEFINITIONS = {
 }
 
 
-def lesion_section(result: Segmentation, *, axial: bool, links: Mapping[int, str] | None = None) -> str:
+def lesion_section(result: Segmentation, *, links: Mapping[int, str] | None = None) -> str:
     """All lesions in numbers; empty where the model has no label for them.
 
     Args:
         result: What was measured.
-        axial: Whether the image's slices are axial ones.
         links: Number of a lesion to the place in the page that shows it.
     """
     lesions = result.measurements.lesions
@@ -37,8 +37,7 @@ def lesion_section(result: Segmentation, *, axial: bool, links: Mapping[int, str
         return ""
     if not lesions:
         return page.section("Lesions", lead="The model found no tumor in this CT.")
-    within = "axial diameter [mm]" if axial else "diameter in a slice [mm]"
-    header = ["no.", "volume [ml]", "diameter [mm]", within, "slice", "mean ± sd [HU]", "center [mm]"]
+    header = ["no.", "volume [ml]", "diameter [mm]", "axial diameter [mm]", "slice", "mean ± sd [HU]", "center [mm]"]
     known = [name for name in _CERTAINTIES if any(getattr(lesion, name) is not None for lesion in lesions)]
     listed = lesions[:LISTED_LESIONS]
     rows = [[*_lesion_row(lesion), *(_percent(getattr(lesion, name)) for name in known)] for lesion in listed]

@@ -228,6 +228,11 @@ def _warn(name: str, error: Exception) -> None:
     warnings.warn(f"{name} could not be written ({type(error).__name__}: {error})", stacklevel=2)
 
 
+def is_of_a_result(folder: Path) -> bool:
+    """Whether a result was written there, or begun."""
+    return (folder / RECORD).is_file() or any(folder.glob(f"{STAGING}*"))
+
+
 def _clear_unfinished(folder: Path) -> None:
     """Remove hidden folders, also of killed calls; where moving had begun and not ended, our files in sight, too."""
     for staging in [path for path in folder.glob(f"{STAGING}*") if path.is_dir()]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_livseg.core.dataset_json import read_splits
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json, write_json
 from nnunet_livseg.core.names import dataset_id
@@ -32,6 +33,8 @@ def prepare_dataset(plan: StudyPlan, dataset: str, *, slot: str = "") -> None:
         job_state.forget_failure(plan, preparation(dataset))
         cases = raw_case_names(dataset)
         _plan_as_nnunet(dataset, place, plan.study.plans)
+        _split(place, cases)
+        _require_folds(place, plan.study.folds)
         for spec in plan.plans:
             written = write_plans(
                 place,
@@ -43,7 +46,6 @@ def prepare_dataset(plan: StudyPlan, dataset: str, *, slot: str = "") -> None:
             )
             print(f"{written.state}: {written.path.name}", flush=True)
             _preprocess(dataset, place, written, cases, plan.study.configurations)
-        _split(place, cases)
         job_state.note_prepared(plan, dataset)
 
 
@@ -102,3 +104,15 @@ def _split(place: Path, cases: set[str] | None) -> None:
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
     write_json(path, generate_crossval_split(sorted(cases), seed=12345, n_splits=5))
+
+
+def _require_folds(place: Path, folds: Sequence[str]) -> None:
+    """Refuse folds that do not exist: nnU-Net would train them on random splits, by case, with a line in its log."""
+    path = place / "splits_final.json"
+    count = len(read_splits(path)) if path.is_file() else None
+    if count is not None and (absent := [fold for fold in folds if fold.isdecimal() and int(fold) >= count]):
+        there = "only fold 0" if count == 1 else f"folds 0 to {count - 1}"
+        raise UserError(
+            f"the study asks for fold {', '.join(absent)}, but {path} has {there}: nnU-Net would train the others on"
+            f" random splits.\n  Write folds = {list(range(count))} into the study file."
+        )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from nnunet_livseg.core.names import shell_path
 from nnunet_livseg.study.job_state import (
     DONE,
     FAILED,
@@ -54,6 +55,6 @@ def failed_text(plan: StudyPlan, states: Mapping[str, JobState]) -> list[str]:
 
 def _next(plan: StudyPlan, counts: Mapping[str, int]) -> list[str]:
     todo = sum(count for word, count in counts.items() if word != DONE)
-    command = f"livseg study {'run' if todo else 'report'} {plan.study.path.name}"
+    command = f"livseg study {'run' if todo else 'report'} {shell_path(plan.study.path)}"
     again = "; what failed is tried again" if counts.get(FAILED) else ""
     return [f"next: {command}{again}"]

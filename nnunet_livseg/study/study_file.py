@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import did_you_mean, file_name
+from nnunet_livseg.core.names import did_you_mean, file_name, shell_path
 from nnunet_livseg.plans import RECIPES, Overrides
 from nnunet_livseg.variants import VARIANTS, find_variant
 
@@ -116,7 +116,7 @@ def read_study(path: Path) -> Study:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"there is no study file {path}.\n  Write one: livseg study new {path}") from None
+        raise UserError(f"there is no study file {path}.\n  Write one: livseg study new {shell_path(path)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}.\n  Correct that line.") from None
     known = [entry.name for entry in fields(Study) if entry.name != "path"]

@@ -305,6 +305,17 @@ def test_command_finds_a_dataset_by_id(sound, monkeypatch, capsys):
     assert "--workers 0: give at least 1" in capsys.readouterr().err
 
 
+def test_few_cases_with_splits_of_their_own_can_be_cross_validated(sound, tmp_path):
+    few = shutil.copytree(sound, tmp_path / sound.name)
+    for path in (image(few), image(few, 1), label(few)):
+        path.unlink()
+    edit(few, numTraining=4)
+    (warned,) = check_dataset(few)
+    assert warned.kind == "few cases" and "nnUNetv2_train 901 3d_fullres all -tr" in warned.message
+    (few / "splits_final.json").write_text("[]")
+    assert not check_dataset(few)
+
+
 def test_two_dimensional_pictures_are_read(tmp_path, capsys):
     folder = tmp_path / "Dataset903_Slices"
     for index in range(5):

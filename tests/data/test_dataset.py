@@ -68,6 +68,13 @@ def test_two_names_of_which_one_begins_as_the_other(monkeypatch, tmp_path):
         find_dataset("101", "nnUNet_raw")
 
 
+@pytest.mark.parametrize(("wrong", "number"), [("7", "7"), ("Dataset007_X", "7"), ("raw/Dataset007_X", "NUMBER")])
+def test_the_remedy_has_a_number_as_nnunet_takes_no_names(monkeypatch, tmp_path, wrong, number):
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    with pytest.raises(UserError, match=f"plan_and_preprocess -d {number} first"):
+        find_dataset(wrong)
+
+
 def test_a_new_dataset_gets_any_number_that_nnunet_would_find_alone(tmp_path):
     (tmp_path / "Dataset1011_B").mkdir()
     assert dataset_folder(tmp_path, 1012, "New").name == "Dataset1012_New"

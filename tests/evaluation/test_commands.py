@@ -50,6 +50,32 @@ def test_a_left_out_case_gives_3_and_is_named(folders, capsys):
     assert "skipped: b: c1: has a reference, but no prediction" in capsys.readouterr().out
 
 
+def test_files_of_somebody_else_are_not_replaced(folders, capsys):
+    """A report.html of another program, or the cases.csv of a conversion, was replaced without a word."""
+    mine = {evaluate: folders / "out" / "cases.csv", compare: folders / "cmp" / "report.html"}
+    for command, path in mine.items():
+        path.parent.mkdir()
+        path.write_text("mine")
+        assert command(folders) == 1
+        assert f"{path.parent} contains {path.name} that this command did not write" in capsys.readouterr().err
+        assert [path.read_text(), list(path.parent.iterdir())] == ["mine", [path]]
+        path.unlink()
+        assert command(folders, "--no-report") == command(folders, "--no-report") == 0
+    (folders / "out" / "summary.json").unlink()  # killed before it was written: cases/ says whose files they are
+    assert evaluate(folders, "--no-report") == 0
+
+
+def test_one_file_is_one_case_of_a_folder_and_equal_folders_are_noted(folders, capsys):
+    """Every other reference counted as missed; a folder against itself scored 1.000 without a word."""
+    rest = ["--liver", "1", "--tumor", "2", "--workers", "1", "--quiet", "--no-report", "--out"]
+    one = [str(folders / "b" / "c1.nii.gz"), str(folders / "ref")]
+    assert main(["evaluate", *one, *rest, str(folders / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "c1: 1 case," in said and "skipped" not in said and "same files" not in said
+    assert main(["evaluate", one[1], one[1], *rest, str(folders / "same")]) == 0
+    assert "note: predictions and references are the same files" in capsys.readouterr().out
+
+
 def test_labels_that_count_as_background_are_said(folders, capsys):
     pair = [str(folders / "b"), str(folders / "ref"), "--out", str(folders / "out"), "--workers", "1", "--quiet"]
     assert main(["evaluate", *pair, "--liver", "1"]) == 0

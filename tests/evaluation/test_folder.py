@@ -150,6 +150,30 @@ def test_a_table_of_cases_gives_strata(study, tmp_path):
     assert table(study[2] / "cases.csv")[0]["type"] == "HCC"
 
 
+def test_columns_that_the_results_have_too_stay_under_another_name(study, tmp_path):
+    """Notes of a conversion's cases.csv were replaced by the evaluation's, without a word."""
+    (tmp_path / "t.csv").write_text("case,notes,seconds,fold,tumor_dice,table_notes\na_good,mine,7,2,x,y\n")
+    result = run(study, case_table=tmp_path / "t.csv")
+    row = table(study[2] / "cases.csv")[0]
+    assert [row[f"table_{name}"] for name in ("table_notes", "seconds", "tumor_dice", "notes")] == [
+        "mine",
+        "7",
+        "x",
+        "y",
+    ]
+    assert row["fold"] == "2" and float(row["tumor_dice"]) > 0.5 and row["notes"] != "mine"
+    assert "the column seconds of the case table is called table_seconds here" in " ".join(result.notes)
+    assert set(result.summary["strata"]) == {
+        "table_table_notes",
+        "table_seconds",
+        "fold",
+        "table_tumor_dice",
+        "table_notes",
+    }
+    defined = {line["column"]: line["definition"] for line in table(study[2] / "columns.csv")}
+    assert defined["fold"] == defined["table_seconds"] == "from the case table" != defined["notes"]
+
+
 def test_many_numbers_are_cut_into_thirds(study, tmp_path):
     from nnunet_livseg.evaluation.summary import _column
 

@@ -1,6 +1,9 @@
 """Parallel work with bounded memory, and workers that die."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,6 +50,33 @@ def test_a_worker_that_is_killed_costs_only_its_own_job():
     assert isinstance(results["kill -9 $PPID"][0], WorkerDied)
     assert results["exit 0"] == [0, 0]
     assert results["exit 3"] == [3 << 8]
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="a terminal's Ctrl-C is another one here")
+@pytest.mark.parametrize(
+    ("seconds", "to"),
+    [(0.2, "killpg"), (2.0, "killpg"), (2.0, "kill")],  # as workers start, as they work; not to them
+)
+def test_an_interruption_is_not_a_traceback_of_every_worker(tmp_path, seconds, to):
+    script = """
+if __name__ == "__main__":
+    import time
+    from nnunet_livseg.core.workers import run_jobs
+    print("begins", flush=True)
+    try:
+        list(run_jobs(time.sleep, [60, 60, 60], workers=2))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline() == "begins\n"
+    time.sleep(seconds)
+    getattr(os, to)(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=30) == ("interrupted\n", "")
 
 
 def test_no_more_jobs_are_in_flight_than_workers(tmp_path):

@@ -396,6 +396,26 @@ def test_table_gives_patients_and_parts(tmp_path):
         assert {name[:4] for name in split["val"]} in ({"ct_0", "ct_1"}, {"ct_2", "ct_3"})
 
 
+def test_next_steps_of_a_conversion_can_be_run(tmp_path, livseg, monkeypatch):
+    """Commands that nnU-Net would not find the dataset by, or that it would stop at."""
+    for n in range(2):
+        write(ct_array(), tmp_path / f"ct{n}.nii.gz")
+        write(label_array(), tmp_path / f"seg{n}.nii.gz")
+    table, raw = tmp_path / "table.csv", tmp_path / "my raw"
+    raw.mkdir()
+    table.write_text("image,label\nct0.nii.gz,seg0.nii.gz\n")
+    monkeypatch.setenv("nnUNet_raw", str(raw))
+    status, said = livseg("convert", "folder", table, "--id", 3)
+    assert status == 0 and "1 case, 0 of them" in said and "Train with fold all" in said and "export" not in said
+    monkeypatch.delenv("nnUNet_raw")
+    table.write_text("image,label,patient\nct0.nii.gz,seg0.nii.gz,a\nct1.nii.gz,seg1.nii.gz,b\n")
+    status, said = livseg("convert", "folder", table, "--id", 3, "-o", raw)
+    assert status == 0 and f"export nnUNet_raw='{raw}'" in said and "2 cases" in said and "fold all" not in said
+    table.write_text("image,label\nct0.nii.gz,\n")
+    status, said = livseg("convert", "folder", table, "--id", 4, "-o", raw)
+    assert status == 1 and "no case is left to train on" in said and not (raw / "Dataset004_Liver").exists()
+
+
 def ircadb(folder, *, zipped=False, tumors=("livertumor01", "livertumor2")):
     """A patient as IRCAD lays it out; slices of the masks are 0 and 255."""
     label = label_array()

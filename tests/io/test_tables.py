@@ -47,7 +47,10 @@ def test_lines_are_those_of_the_file(tmp_path):
         (b"image,label\ni,l,x\n", r"line 2: has more fields than the header \(3 and 2\)"),
         (b"image,label,\ni,l,x\n", "line 2: column 3 holds a value, but has no name"),
         (b"image,label,image\ni,l,x\n", "two columns 'image'"),
-        (b"image,labels\ni,l\n", "needs the columns image and label; it has: image, labels. Did you mean labels"),
+        (
+            b"image,labels\ni,l\n",
+            "needs the columns image and label; it has: image, labels.\n  Rename a column to label, or add it",
+        ),
         (b'image,label\ni,l\n"j,m\n', r"line 3: the quotes do not pair"),
         (b"PK\x03\x04\xff\xff", "is a workbook of a spreadsheet"),
         ("image,label\nLäber,l\n".encode("latin-1"), r"line 2: is not a text table \(UTF-8\)"),

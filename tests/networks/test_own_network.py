@@ -78,6 +78,7 @@ def test_a_network_is_built_trained_and_predicts(name, dim, strides, arguments):
         ("Text", 3, {}, "returns a str, but nnU-Net needs logits"),
         ("MonaiLike", 3, {"out_channels": 7}, "an output of shape 2 x 7 x 16 x 16 x 16"),
         ("Absent", 3, {}, "the network own_networks.Absent is not installed here"),
+        ("MonaiLik", 3, {}, "is not installed here .*Did you mean MonaiLike?"),
         ("absent.Net", 3, {}, "the network absent.Net is not installed here .*\n.*PYTHONPATH"),
         ("own_networks.torch", 3, {}, "is a module, not a network class"),
     ],

@@ -2,8 +2,12 @@
 
 import json
 import re
+import time
+
+import pytest
 
 from nnunet_livseg.diagnostics import demo
+from nnunet_livseg.variants import find_variant
 
 
 def test_demo_ends_with_dice_and_pictures_and_goes_on_where_it_stopped(workplace, tmp_path):
@@ -34,6 +38,22 @@ def test_demo_shows_why_a_step_failed(workplace, tmp_path):
     said = workplace.run(*command, status=1)
     assert re.search(r"livseg demo: nnUNetv2_plan_and_preprocess failed \(exit status 1\)", said)
     assert "ValueError" in said and f"{folder / 'logs' / 'preprocess.log'}" in said
+
+
+def test_a_demo_that_is_told_to_end_ends_its_command(tmp_path):
+    """Its training was waited for until its end."""
+
+    class ToldToEnd(KeyboardInterrupt):
+        pass
+
+    def end(_):
+        raise ToldToEnd
+
+    one = demo.Demo(tmp_path, find_variant("dpcnet"), device="cpu")
+    began = time.monotonic()
+    with pytest.raises(ToldToEnd):
+        one._call("step", "python", "-c", "import time; print('begins', flush=True); time.sleep(60)", follow=end)
+    assert time.monotonic() - began < 30
 
 
 def test_the_forecast_grows_with_steps_and_with_their_time():

@@ -64,6 +64,22 @@ def test_diameters_of_an_ellipsoid_are_its_axes_wherever_the_patient_lies(direct
         assert abs(index[1] - 30) == pytest.approx(20, abs=1)
 
 
+@pytest.mark.parametrize("code", ["LIA", "PIL", "RAS"])
+def test_axial_is_axial_however_the_slices_are_stacked(code):
+    """The plane of a coronal or sagittal stack taken for the axial one: another number for the same patient."""
+    z, y, x = np.ogrid[:40, :60, :60]
+    ball = ((z - 20) * 2.0 / 30) ** 2 + ((y - 30) / 20) ** 2 + ((x - 30) / 12) ** 2 <= 1
+    labels = as_image(ball.astype(np.uint8) * 2, spacing_mm=(2.0, 1.0, 1.0))
+    stacked = sitk.DICOMOrient(labels, code)
+    (one,), (other,) = (measure(image, image, STRUCTURES)[0].lesions for image in (labels, stacked))
+    assert other.axial_diameter.length_mm == pytest.approx(one.axial_diameter.length_mm)
+    for end in other.axial_diameter.ends_mm:
+        assert labels.TransformPhysicalPointToContinuousIndex(end)[2] == pytest.approx(20)
+        axis = next(i for i, letter in enumerate(code) if letter in "IS")
+        index = stacked.TransformPhysicalPointToContinuousIndex(end)[axis]
+        assert index == pytest.approx(other.axial_diameter.slice_index)
+
+
 def test_lesions_that_touch_by_an_edge_only_are_two_and_equal_ones_keep_their_order():
     array = np.zeros((3, 4, 4), np.uint8)
     array[1, 0:2, 0:2], array[1, 2:4, 2:4], array[0, 3, 0] = 2, 2, 1

@@ -154,10 +154,28 @@ def test_a_single_series_never_replaces_another(model, tmp_path, capsys):
 
 def test_an_output_on_another_file_system_and_beside_other_peoples_files(ct, model, tmp_path):
     (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "report.html").write_text("mine")
+    (tmp_path / "real" / "notes.html").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert livseg(ct, "-m", model, "-o", tmp_path / "link", *FAST) == 0
-    assert (tmp_path / "real" / RECORD).exists() and (tmp_path / "real" / "report.html").read_text() == "mine"
+    assert (tmp_path / "real" / RECORD).exists() and (tmp_path / "real" / "notes.html").read_text() == "mine"
+
+
+def test_files_that_only_look_like_ours_are_never_replaced(ct, model, tmp_path, capsys):
+    """A label map of the user's beside the CT, or a report of somebody else, was replaced without a word."""
+    mine = [tmp_path / "out" / "segmentation.nii.gz", tmp_path / "many" / "patient_7" / "report.html"]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    call = ("-m", model, *FAST, "-o")
+    assert livseg(ct, *call, tmp_path / "out") == 1
+    assert "out contains segmentation.nii.gz that this command did not write" in capsys.readouterr().err
+    with pytest.raises(UserError, match="did not write"):
+        segment(ct, model, output=tmp_path / "out", quality="fast", crop=False, device="cpu")
+    other = write(as_image(drawing()[0]), tmp_path / "other.nii.gz")
+    assert livseg(ct, other, *call, tmp_path / "many") == 0
+    assert {path.name for path in (tmp_path / "many").iterdir()} == {"patient_7", "patient_7-2", "other"}
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert livseg(ct, *call, tmp_path / "out", "--overwrite") == 0 and (tmp_path / "out" / RECORD).exists()
 
 
 def test_a_result_never_replaces_its_input(model, tmp_path, study, capsys):

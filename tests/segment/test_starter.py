@@ -1,6 +1,7 @@
 """The model in the package: livseg segment without -m, and the liver's box for models of one's own."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,14 @@ def test_the_model_in_the_package_finds_the_liver_of_a_phantom_each_time_in_the_
 def test_both_models_are_loaded_without_nnunets_trainers_whose_import_takes_seconds():
     run = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["DPCNet", "DPCNet", "False"]
+
+
+def test_a_copy_of_the_starter_model_finds_the_liver_as_the_one_in_the_package_does(tmp_path):
+    """An exported copy could run in no engine, as no command names the model that finds its liver."""
+    copy = shutil.copytree(starter.starter_model(), tmp_path / "copy")
+    with pytest.raises(UserError, match=r"cannot read whole ones.*\n.*the starter model find the liver: --crop alone"):
+        Segmenter(copy, device="cpu")
+    assert Segmenter(copy, device="cpu", crop=True, postprocess=True).settings() == Segmenter(device="cpu").settings()
 
 
 def test_a_package_without_it_says_so(monkeypatch, tmp_path):

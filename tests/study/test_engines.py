@@ -14,6 +14,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.study import job_state, slurm_engine
 from nnunet_livseg.study.job_state import JobState
 from nnunet_livseg.study.local_engine import LocalEngine
+from nnunet_livseg.study.prepare_dataset import prepare_dataset
 from nnunet_livseg.study.slurm_engine import SlurmJob, submit
 from nnunet_livseg.study.slurm_scripts import write_scripts
 from nnunet_livseg.study.status import all_states, failed_text
@@ -36,6 +37,17 @@ def plan_with_test_cases(place, text):
     images.mkdir()
     (images / "unseen_000_0000.nii.gz").touch()
     return plan_of(place, f"test = true\n{text}")
+
+
+def test_folds_that_do_not_exist_are_refused_before_the_work(place):
+    """nnU-Net divides the cases by chance for them: patients in both parts, and other cases than the other folds."""
+    plan = plan_of(place, STUDY.replace("[0]", "[0, 1]").replace('plans = "OtherPlans"\n', ""))
+    preprocessed = place.folder / "nnUNet_preprocessed" / DATASET
+    preprocessed.mkdir()
+    (preprocessed / "nnUNetPlans.json").write_text("{}")
+    (preprocessed / "splits_final.json").write_text('[{"train": ["a"], "val": ["b"]}]')
+    with pytest.raises(UserError, match=r"asks for fold 1, but .* has only fold 0.*\n.*folds = \[0\] into the study"):
+        prepare_dataset(plan, DATASET)
 
 
 def test_a_failed_job_is_named_and_nothing_that_needs_it_is_started(place):

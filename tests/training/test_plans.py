@@ -8,10 +8,11 @@ import torch
 
 from nnunet_livseg.cli import main
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.planning import plans_file
 from nnunet_livseg.plans import STOCK_UNETS, Overrides, make_plans, plans_name, training_setup
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.rows.schema import Preset, Variant
-from nnunet_livseg.variants import VARIANTS, find_variant, is_installed
+from nnunet_livseg.variants import OWN, VARIANTS, find_variant, is_installed
 
 
 @pytest.fixture
@@ -212,6 +213,14 @@ def test_writes_once_and_touches_nothing_else(dataset, capsys):
     assert sorted(path.name for path in dataset.iterdir()) == ["DPCNetPlans.json", "nnUNetPlans.json"]
 
 
+def test_features_of_an_own_network_that_has_its_own(dataset):
+    """The remedy named options of our networks."""
+    assert plan("-m", "mfcnet", "-c", "2d") == 0
+    content = json.loads((dataset / "MFCNetPlans.json").read_text())
+    with pytest.raises(UserError, match=r"your network does not take its channels.*\n.*under the name that its class"):
+        plans_file._require_features_are_used(content, OWN)
+
+
 def test_names_of_plans_are_unique_and_have_no_double_underscore():
     names = [plans_name(row, preset) for row in VARIANTS for preset in ("default", *row.presets)]
     assert len(set(names)) == len(names)
@@ -233,8 +242,10 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
         (["-m", "dpcnet", "-c", "4d"], r"have no configuration 4d, only"),
         (
             ["-m", "dpcnet", "-p", "OtherPlans"],
-            r"there are no plans OtherPlans in .*\n  Run nnUNetv2_plan_and_preprocess",
+            r"there are no plans OtherPlans in .*\n  Plans there: .*nnUNetPlans.*name one with -p, or omit -p",
         ),
+        (["-m", "dpcnet", "--option", "semcor=1"], r"cannot be built with --option semcor=1 \(KeyError: 1\)"),
+        (["--network", ""], r"--network is empty. Name a class"),
         (["-m", "dpcnet", "--init", "none.pth"], r"there is no checkpoint .*none.pth"),
         (["-m", "dpcnet", "--init", __file__], r"test_plans.py is not a checkpoint"),
         (["-m", "dpcnet", "--batch", "0"], r"--batch 0: sizes must be above 0"),

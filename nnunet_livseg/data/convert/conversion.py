@@ -76,6 +76,11 @@ def convert(
     settings = replace(settings, label_map={**source.label_map, **settings.label_map})
     cases = _kept_cases(source.cases, division.exclude)
     tests, fixed_split = _divide(cases, division)
+    if not {case.identifier for case in cases} - tests:
+        raise UserError(
+            f"no case is left to train on: all {len(cases)} are test cases or excluded.\n"
+            "  Give training cases a label, and `train` where a table has a column `part`."
+        )
     require_folder(
         folder,
         inputs={place.path for case in cases for place in case.sources()},
