@@ -61,7 +61,7 @@ def require_folder(
 
 
 def foreign_files(folder: Path, files: Collection[str], *, made_before: bool) -> list[str]:
-    """Names of files in ``folder`` that a command would replace, although it has not made them.
+    """Names of files in ``folder`` that a command would replace, although it did not make them.
 
     Args:
         folder: Where to; it need not exist.
@@ -74,7 +74,7 @@ def foreign_files(folder: Path, files: Collection[str], *, made_before: bool) ->
 
 
 def require_nothing_foreign(folder: Path, files: Collection[str], *, record: str, made_before: bool) -> None:
-    """Refuse a folder with ``foreign_files``; ``record`` is the file that would say that they are the command's own.
+    """Reject a folder with ``foreign_files``; ``record`` is the file that would say that they are the command's own.
 
     Raises:
         UserError: There are some.

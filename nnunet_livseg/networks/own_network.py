@@ -150,8 +150,8 @@ def _class_at(path: str) -> Callable[..., nn.Module]:
     except (ImportError, AttributeError, ValueError) as error:
         close = did_you_mean(name, dir(sys.modules[module])) if module in sys.modules else ""
         raise UserError(
-            f"the network {path} is not installed here ({error}).{close}\n  Install the package that contains it, or add"
-            " its folder to PYTHONPATH. The name must be an import path: my_package.MyNet."
+            f"the network {path} is not installed here ({error}).{close}\n  Install the package that contains it, or"
+            " add its folder to PYTHONPATH. The name must be an import path: my_package.MyNet."
         ) from error
     if not callable(found):
         raise UserError(f"{path} is a {type(found).__name__}, not a network class.")
