@@ -1,4 +1,4 @@
-"""All methods of real_tumors.py on the same slices of a CT that may be shown: where they go wrong, side by side.
+"""All trained methods of real_tumors.py on the same slices of a CT that may be shown: where they go wrong.
 
     python benchmarks/show_methods.py WORK CT OUT.png --slices Z [Z ...]
 
@@ -29,14 +29,19 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 WINDOW_HU = (-40, 160)  # of lits_window
-ACROSS = 5  # methods in a row of the sheet
+ACROSS = 5  # methods in a row of the sheet, at most
 AROUND = 12  # pixels around what any method takes for liver
+
+
+def folder_of(place: Workplace, job: Job) -> Path:
+    """Where nnU-Net keeps the method's trainings."""
+    return place.folder / "nnUNet_results" / DATASET / model_of(job)
 
 
 def segmented(place: Workplace, job: Job, ct: Path) -> np.ndarray:
     """Labels ``(Z, Y, X)`` that a method's folds give together, towards head, back and left."""
     out = place.folder / "shown" / job.name
-    model = place.folder / "nnUNet_results" / DATASET / model_of(job)
+    model = folder_of(place, job)
     words = ("--liver-model", starter_liver_model(), "--disable_tta", "--formats", "none", "--no-report", "--quiet")
     place.call(f"shown/{job.name}", "livseg", "segment", ct, "-m", model, "-o", out, *words)
     return sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(out / "segmentation.nii.gz"), "LPS"))
@@ -53,13 +58,14 @@ def draw(image: np.ndarray, found: dict[str, np.ndarray], slices: Sequence[int],
     liver = np.any([labels[list(slices)] > 0 for labels in found.values()], axis=0)
     _, *box = bounding_box(liver)
     part = tuple(slice(max(0, side.start - AROUND), side.stop + AROUND) for side in box)
-    rows = -(-len(found) // ACROSS) * len(slices)
-    figure, axes = plt.subplots(rows, ACROSS, figsize=(2.2 * ACROSS, 1.62 * rows), facecolor="black")
+    blocks = -(-len(found) // ACROSS)
+    rows, across = blocks * len(slices), -(-len(found) // blocks)
+    figure, axes = plt.subplots(rows, across, figsize=(2.2 * across, 1.62 * rows), facecolor="black")
     for axis in axes.flat:
         axis.axis("off")
     for number, (title, labels) in enumerate(found.items()):
         for index, z in enumerate(slices):
-            axis = axes[number // ACROSS * len(slices) + index, number % ACROSS]
+            axis = axes[number // across * len(slices) + index, number % across]
             axis.imshow(image[z][part], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
             for mask, color in ((labels[z][part] > 0, "#ff3df2"), (labels[z][part] == 2, "#ffd23d")):
                 if mask.any():
@@ -88,7 +94,8 @@ def main() -> None:
     image = sitk.ReadImage(args.ct)
     with atomic_path(clipped) as temporary:
         sitk.WriteImage(sitk.Cast(sitk.Clamp(image, sitk.sitkInt16, *WINDOW_HU), sitk.sitkInt16), temporary)
-    found = {title_of(job): segmented(place, job, clipped) for job in all_jobs()}
+    trained = [job for job in all_jobs() if any(folder_of(place, job).glob("fold_*/checkpoint_final.pth"))]
+    found = {title_of(job): segmented(place, job, clipped) for job in trained}
     draw(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")), found, args.slices, args.out)
 
 

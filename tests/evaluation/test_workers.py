@@ -60,7 +60,9 @@ def test_a_worker_that_is_killed_costs_only_its_own_job():
 def test_an_interruption_is_not_a_traceback_of_every_worker(tmp_path, seconds, to):
     script = """
 if __name__ == "__main__":
+    import signal
     import time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started the tests in the background
     from nnunet_livseg.core.workers import run_jobs
     print("begins", flush=True)
     try:
