@@ -42,7 +42,7 @@ def test_compiled_by_inductor_a_system_trains_as_before(name):
     compiled_outputs, compiled_gradients = step(torch.compile(network), network, x)
     for eager, compiled in zip(outputs, compiled_outputs, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
-    least = 1e-3 * max(eager.abs().max() for eager in gradients.values())  # before a norm, a bias has noise only
+    largest = max(eager.abs().max() for eager in gradients.values())  # before a norm, a bias has noise only
     for parameter, eager in gradients.items():
-        scale = eager.abs().max().clamp(min=least)
-        torch.testing.assert_close(compiled_gradients[parameter] / scale, eager / scale, rtol=0, atol=2e-3)
+        allowed = 2e-3 * eager.abs().max() + 1e-5 * largest
+        torch.testing.assert_close(compiled_gradients[parameter], eager, rtol=0, atol=allowed.item())
