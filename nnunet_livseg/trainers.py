@@ -123,7 +123,7 @@ class LivSegTrainer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """The variant's network at the plans' geometry; nnU-Net calls this for training and for prediction."""
-        architecture = cls.architecture(plans_manager, configuration_manager)
+        architecture = cls._settings(plans_manager, configuration_manager).architecture
         return get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],

@@ -4,8 +4,10 @@ A model folder with ``fold_F/checkpoint_final.safetensors`` in place of ``checkp
 strangers when it is loaded. The starter model in the package is such a folder.
 """
 
+import io
 import json
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ class SafeWeights:
         trainer: Name of the trainer's class.
         configuration: Name of the plans' configuration.
         mirroring_axes: Axes along which predictions may be mirrored; None for none.
-        architecture: The network, as ``architecture`` of nnU-Net's plans. With it, nobody needs the trainer, and its
-            import takes 2 s. None if only the trainer knows its network.
+        architecture: The network, as ``architecture`` of nnU-Net's plans. With it, the trainer is not imported, which
+            would take 2 s. None if only the trainer knows its network.
     """
 
     parameters: Mapping[str, Any]
@@ -99,7 +101,8 @@ def known_architecture(trainer: str, plans: dict, configuration: str) -> Mapping
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    known = getattr(recursive_find_trainer_class_by_name(trainer), "architecture", None)
+    with redirect_stdout(io.StringIO()):  # where it looks for the trainer
+        known = getattr(recursive_find_trainer_class_by_name(trainer), "architecture", None)
     manager = PlansManager(plans)
     return known and known(manager, manager.get_configuration(configuration))
 

@@ -268,6 +268,23 @@ def test_prediction_needs_no_data(place, monkeypatch):
     TRAINERS["DPCNetTrainer"].build_network_architecture(manager, manager.get_configuration("2d"), 1, 3, False)
 
 
+def test_a_subclass_may_change_the_network_that_ours_builds(place):
+    """Weights without pickle then name no network: the plans' one is not what it trains."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    class Changed(TRAINERS["DPCNetTrainer"]):
+        @classmethod
+        def build_network_architecture(cls, *arguments):
+            network = super().build_network_architecture(*arguments)
+            network.changed = True
+            return network
+
+    manager = PlansManager(changed("2d", spacing=[3.0, 3.0]))
+    assert Changed.build_network_architecture(manager, manager.get_configuration("2d"), 1, 3, False).changed
+    assert Changed.architecture(manager, manager.get_configuration("2d")) is None
+    assert TRAINERS["DPCNetTrainer"].architecture(manager, manager.get_configuration("2d")) is not None
+
+
 def test_few_cases_of_many_are_read(place, monkeypatch):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
