@@ -523,8 +523,7 @@ def compare(run: Run, jobs: Sequence[Training]) -> None:
 
 
 def _folder(place: Workplace, trainer: str, plans: str, fold: int) -> Path:
-    model = f"{trainer}__{plans}__{CONFIGURATION}"
-    return place.folder / "nnUNet_results" / place.dataset / model / f"fold_{fold}"
+    return place.model(f"{trainer}__{plans}__{CONFIGURATION}") / f"fold_{fold}"
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def write_scores(place: Workplace, job: Job, fold: int, file: Path) -> None:
 
 def evaluated(place: Workplace, model: str, fold: int) -> FolderResult:
     """The evaluation of nnU-Net's validation of a training."""
-    predictions = place.folder / "nnUNet_results" / DATASET / model / f"fold_{fold}" / "validation"
+    predictions = place.model(model) / f"fold_{fold}" / "validation"
     out = place.folder / "evaluations" / f"{model}_fold_{fold}"
     return evaluate_folder(predictions, place.raw / "labelsTr", out=out, liver=LABELS[LIVER], tumor=LABELS[TUMOR])
 

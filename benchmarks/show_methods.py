@@ -33,15 +33,10 @@ ACROSS = 5  # methods in a row of the sheet, at most
 AROUND = 12  # pixels around what any method takes for liver
 
 
-def folder_of(place: Workplace, job: Job) -> Path:
-    """Where nnU-Net keeps the method's trainings."""
-    return place.folder / "nnUNet_results" / DATASET / model_of(job)
-
-
 def segmented(place: Workplace, job: Job, ct: Path) -> np.ndarray:
     """Labels ``(Z, Y, X)`` that a method's folds give together, towards head, back and left."""
     out = place.folder / "shown" / job.name
-    model = folder_of(place, job)
+    model = place.model(model_of(job))
     words = ("--liver-model", starter_liver_model(), "--disable_tta", "--formats", "none", "--no-report", "--quiet")
     place.call(f"shown/{job.name}", "livseg", "segment", ct, "-m", model, "-o", out, *words)
     return sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(out / "segmentation.nii.gz"), "LPS"))
@@ -94,7 +89,7 @@ def main() -> None:
     image = sitk.ReadImage(args.ct)
     with atomic_path(clipped) as temporary:
         sitk.WriteImage(sitk.Cast(sitk.Clamp(image, sitk.sitkInt16, *WINDOW_HU), sitk.sitkInt16), temporary)
-    trained = [job for job in all_jobs() if any(folder_of(place, job).glob("fold_*/checkpoint_final.pth"))]
+    trained = [job for job in all_jobs() if any(place.model(model_of(job)).glob("fold_*/checkpoint_final.pth"))]
     found = {title_of(job): segmented(place, job, clipped) for job in trained}
     draw(sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")), found, args.slices, args.out)
 

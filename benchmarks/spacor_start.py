@@ -76,7 +76,7 @@ def plan(place: Workplace, pair: Pair) -> None:
 
 def outcome(place: Workplace, pair: Pair, fold: int) -> dict[str, Any]:
     """Attention after the training, how fast it learned, and the Dice of the patients it has not seen."""
-    folder = place.folder / "nnUNet_results" / DATASET / pair.model / f"fold_{fold}"
+    folder = place.model(pair.model) / f"fold_{fold}"
     trained = torch.load(folder / "checkpoint_final.pth", weights_only=False, map_location="cpu")
     losses = trained["logging"]["train_losses"]
     shown = [*(epoch for epoch in EPOCHS_SHOWN if epoch < len(losses)), len(losses)]

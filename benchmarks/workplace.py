@@ -57,6 +57,10 @@ class Workplace:
             raise UserError(f"there is no commands.json in {folder}.\n  Run {script} --work {folder} first.")
         return cls(folder, dataset, json.loads(record.read_text())["settings"])
 
+    def model(self, name: str) -> Path:
+        """Where nnU-Net keeps the trainings of ``TRAINER__PLANS__CONFIGURATION``."""
+        return self.folder / "nnUNet_results" / self.dataset / name
+
     def call(self, step: str, *command: object) -> None:
         """Run a command in the folder and note its time, unless ``step`` is done.
 

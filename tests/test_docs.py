@@ -162,7 +162,7 @@ def is_prose(text):
 def spoken(node, *, part=False):
     """Strings below ``node`` that read like a sentence, wherever they are: raised, returned, printed; no docstrings.
 
-    A string that is ``part`` of another one is not one by itself.
+    A string that is ``part`` of another one is read with that one alone.
     """
     text = text_of(node)
     if text is not None and not part and is_prose(text):
@@ -173,7 +173,7 @@ def spoken(node, *, part=False):
 
 
 def first_sentences(node):
-    """Of the docstrings of a module and of what is public in it, as far as they stand on their own."""
+    """The first sentence of the docstrings of a module and of its public classes and functions."""
     if text := ast.get_docstring(node):
         yield next(sentences(text.replace("``", "`")))
     for child in node.body:
@@ -209,10 +209,10 @@ def test_docstrings_begin_in_plain_american_english(room):
 
 
 def test_the_reader_of_messages_sees_them_wherever_they_are():
-    module = ast.parse(
+    module = ast.parse(  # with deliberate faults
         '''"""The title of the module is no message."""
 def run(parser, name):
-    """The docstring is not one either."""
+    """A docstring is not a message."""
     parser.add_argument("--out", help="folder of results " + ", as it was said by ".join(name) + ", left out")
     if name:
         raise UserError(f"{name} is no model." "\\n  Give another, "
@@ -230,7 +230,7 @@ def run(parser, name):
     assert [text for text in spoken(module) if not list(faults(text))] == [", as it was said by ", " and one of these "]
     assert list(first_sentences(module)) == [
         "The title of the module is no message.",
-        "The docstring is not one either.",
+        "A docstring is not a message.",
     ]
     assert len([text for room in ROOMS for one in modules_of(room) for text in spoken(one)]) > 1000
     assert list(faults(f"Short.\n{'long ' * 31}")) == ["31 words"]

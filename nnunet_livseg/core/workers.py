@@ -116,7 +116,7 @@ def _pool(
                     yield flying.pop(future), result
         except BrokenProcessPool:
             suspects.extend(flying.values())
-        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what the workers are at
+        except (KeyboardInterrupt, GeneratorExit):  # the workers' results are not needed any more
             _interrupt(active_children())
             raise
         finally:
@@ -139,7 +139,7 @@ def _interruptions_held() -> Iterator[None]:
 
 
 def _interrupt(workers: Sequence[BaseProcess]) -> None:
-    """Of a signal to the main process alone, they do not know."""
+    """Interrupt the workers, which do not see a signal that was sent to the main process alone."""
     for worker in workers:
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(worker.pid, signal.SIGINT if hasattr(signal, "pthread_sigmask") else signal.SIGTERM)

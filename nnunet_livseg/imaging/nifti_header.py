@@ -215,7 +215,7 @@ class NiftiHeader:
             return 0.0
         try:
             moved = affine - self._qform(path)
-        except UserError:  # nobody can use it
+        except UserError:  # a broken qform has no place to compare with
             return 0.0
         corners = np.array([[*corner, 1] for corner in product(*((-0.5, size - 0.5) for size in self.shape))])
         return float(np.linalg.norm(corners @ moved.T, axis=1).max())

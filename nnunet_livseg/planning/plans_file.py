@@ -125,7 +125,7 @@ def _require_networks(plans: Mapping[str, Any], overrides: Overrides, *, device:
     Returns the configurations that the initial weights do not fit, and why.
 
     Raises:
-        UserError: A network rejects its geometry; the weights fit no configuration, or not one that was named.
+        UserError: A network rejects its geometry, or the weights do not fit the named or any configuration.
     """
     import torch
 

@@ -52,7 +52,7 @@ def test_a_worker_that_is_killed_costs_only_its_own_job():
     assert results["exit 3"] == [3 << 8]
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="a terminal's Ctrl-C is another one here")
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups that a signal can be sent to")
 @pytest.mark.parametrize(
     ("seconds", "to"),
     [(0.2, "killpg"), (2.0, "killpg"), (2.0, "kill")],  # as workers start, as they work; not to them

@@ -1,7 +1,7 @@
 """Where the slices of a series lie: order, spacing, gaps, tilt. Positions decide; file names and numbers do not.
 
 Slices are sorted by their position projected on the slice normal (row x column direction), as DICOM PS3.3 C.7.6.2.1.1
-defines it. Whatever departs from one even, right-angled stack is named here and mended or rejected in ``reading``.
+defines it. This module names every departure from one even, right-angled stack. ``reading`` repairs or rejects it.
 """
 
 from collections import defaultdict
