@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -214,33 +213,49 @@ def test_user_errors_have_no_traceback_and_bugs_do(capsys, monkeypatch):
     assert main(["plan"]) == 130
 
 
-def test_being_told_to_end_cleans_up_as_an_interruption_does(capsys, monkeypatch, tmp_path):
-    """At SIGTERM, unpacked CTs stayed in the folder for temporary files."""
+TOLD_TO_END = """
+import os, signal, sys
+from pathlib import Path
+from nnunet_livseg.cli import dispatch
+
+place = Path(sys.argv[1])
+
+
+class Command:
+    "a command"
+
+    def add_arguments(self, parser):
+        pass
+
+    def run(self, args):
+        place.mkdir()
+        try:
+            child = os.fork()
+            if not child:
+                os.kill(os.getpid(), signal.SIGTERM)  # as pools end their workers
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            place.rmdir()
+
+
+dispatch._module = lambda name: Command()
+before = signal.getsignal(signal.SIGTERM)
+status = dispatch.main(["segment"])
+assert signal.getsignal(signal.SIGTERM) is before
+sys.exit(status)
+"""
+
+
+def test_being_told_to_end_cleans_up_as_an_interruption_does(tmp_path):
+    """At SIGTERM, unpacked CTs stayed in the folder for temporary files. In a process of its own: libraries of engines
+    that other tests load do not survive a fork.
+    """
     place = tmp_path / "unpacked"
-
-    class Command:
-        """a command"""
-
-        def add_arguments(self, parser):
-            pass
-
-        def run(self, args):
-            place.mkdir()
-            try:
-                child = os.fork()
-                if not child:
-                    os.kill(os.getpid(), signal.SIGTERM)  # as pools end their workers
-                    os._exit(0)
-                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
-                os.kill(os.getpid(), signal.SIGTERM)
-            finally:
-                place.rmdir()
-
-    monkeypatch.setattr(dispatch, "_module", lambda name: Command())
-    before = signal.getsignal(signal.SIGTERM)
-    assert main(["segment"]) == 143 and not place.exists()
-    assert "segment: ended by SIGTERM. What was finished is kept" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is before
+    ended = subprocess.run([sys.executable, "-c", TOLD_TO_END, str(place)], capture_output=True, text=True)
+    assert ended.returncode == 143 and not place.exists(), ended.stderr
+    assert "segment: ended by SIGTERM. What was finished is kept" in ended.stderr
 
 
 def test_printed_commands_can_be_pasted(capsys, monkeypatch, tmp_path):
