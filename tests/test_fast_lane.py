@@ -39,7 +39,7 @@ def test_the_whole_run_on_a_phantom(lane, tmp_path, monkeypatch):
 
     monkeypatch.setattr(lane, "measured", forked)
     monkeypatch.setattr(lane, "is_usable", lambda engine: engine == "torch")
-    monkeypatch.setattr(lane, "OF_STARTER", ("standard", "fast"))
+    monkeypatch.setattr(lane, "OF_STARTER", {way: lane.OF_STARTER[way] for way in ("standard", "fast")})
     raw = write_dataset(
         tmp_path / "Dataset901_Phantom", cases=1, test_cases=0, progress=False, size=(48, 64, 80), spacing_mm=(4, 4, 4)
     )
@@ -52,14 +52,17 @@ def test_the_whole_run_on_a_phantom(lane, tmp_path, monkeypatch):
     assert [key for key in rows if key.startswith("quarter")] == [
         f"quarter | {count} | {way}" for way in ways for count in bench.slices if count == 40 or way == "fast"
     ]
+    made_with = json.loads((tmp_path / "work" / "out" / "ours" / "measurements.json").read_text())["made_with"]
     answer = sitk.ReadImage(str(tmp_path / "work" / "out" / "ours" / "segmentation.nii.gz"))
     assert not sitk.GetArrayViewFromImage(answer).any()  # background: no time goes into measuring noise
-    passes = rows["passes | 40"]
+    passes = {way: row["patches"] for way, row in rows["passes | 40"].items()}
     assert passes["standard"] == 8 * passes["standard --disable_tta"] == 32  # 24 x 32 x 80 voxels: 4 patches
     assert passes["standard --disable_tta -step_size 0.75"] == 3
     assert passes["fast"] <= passes["standard --disable_tta --crop"] <= passes["standard --disable_tta"]
     assert rows["starter | standard"]["equal"] == 1 and rows["starter | standard"]["liver"] > 0.5
-    assert len(rows["full | torch"]["all"]) == bench.patches
+    assert made_with["settings"]["patch"].startswith(rows["passes | 60"]["fast"]["patch"])
+    sizes = {row["patch"] for row in rows["passes | 40"].values()}
+    assert len(sizes) > 1 and all(len(rows[f"full | torch | {size}"]["all"]) == bench.patches for size in sizes)
     table = script(PROJECT / "docs" / "generate.py").fast_lane(tmp_path / "lane.json")
     assert all(table.count(f"| `{way}` |") >= 2 for way in ways)
     assert "Projected: the network's time alone" in table and f"| {rows['starter | fast']['equal']:.3%}"[:-1] in table

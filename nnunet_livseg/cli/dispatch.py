@@ -8,6 +8,8 @@ why they are not registered anywhere else.
 """
 
 import argparse
+import atexit
+import gc
 import importlib
 import os
 import pkgutil
@@ -28,6 +30,7 @@ from nnunet_livseg.core.names import did_you_mean
 
 STEPS = ("data in", "plan and train", "predict", "evaluate", "more")  # groups of commands, in the order of the work
 USAGE = 2  # exit status: the command line itself is wrong
+_ROUNDS = 1000  # of looking for garbage among young objects before all are looked at; torch and nnU-Net make 400,000
 _PIPE_CLOSED = 141  # as a shell counts a program that SIGPIPE has ended
 STATUSES = "exit status: 0 done, 1 an error that the message explains, 2 wrong usage, 3 done, but something was skipped"
 _OWN_SIGNALS = ("study",)  # its trainings take signals, and leave handlers alone that are there before them
@@ -151,7 +154,7 @@ def _run(argv: list[str]) -> int:
     # of a library that nnU-Net imports; nothing that users could do about it
     warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
     try:
-        with nullcontext() if command in _OWN_SIGNALS else _raising_at_signals():
+        with _rare_collections(), nullcontext() if command in _OWN_SIGNALS else _raising_at_signals():
             return _module(command).run(args) or 0
     except BrokenPipeError:
         raise
@@ -168,6 +171,18 @@ def _run(argv: list[str]) -> int:
             raise
         print(f"livseg {command}: {explain(error)}", file=sys.stderr)
         return DONE_BUT if isinstance(error, DoneButError) else 1
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage less often, and not at all in what is still there at the end: over a second of each command."""
+    usual = gc.get_threshold()
+    gc.set_threshold(*usual[:2], _ROUNDS)
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 class _ToldToEnd(KeyboardInterrupt):

@@ -6,8 +6,9 @@ package is used, which misses many tumors. Everything is for research only. One 
 to OUT/NAME each. The same command skips what is finished.
 
 --quality fast      first fold, no mirroring, larger steps, only the liver's box (--crop), --torch-resampling,
-                    --batches
---quality standard  all folds, mirroring: equals nnUNetv2_predict (default)
+                    --batches, --fit-patch
+--quality balanced  the same shortcuts, but with all folds, mirroring and nnU-Net's steps (default without -m)
+--quality standard  all folds, mirroring: equals nnUNetv2_predict (default with -m)
 --quality best      as standard, with patches that overlap more
 
 --engine torch              as nnU-Net (default); the others run a folder of livseg export on the CPU, faster
@@ -53,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "interpolate")
     add(parser, "intercept", says="from the series; usually -1024 if it is lost")
     add(parser, "name", says="the input's file name; for DICOM, a hash of the series UID")
-    own("--quality", default="standard", choices=("fast", "standard", "best"),
-        help="time against accuracy, as above (default: standard)")  # fmt: skip
+    own("--quality", choices=("fast", "balanced", "standard", "best"),
+        help="time against accuracy, as above (default: standard; without -m: balanced)")  # fmt: skip
     add(parser, "folds", "step_size", says="set by --quality")
     add(parser, "checkpoint", default="checkpoint_final.pth")
     add(parser, "disable_tta")
@@ -65,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resample the output by torch, not by the plans' function (default: set by --quality)")  # fmt: skip
     own("--batches", action=argparse.BooleanOptionalAction,
         help="give the network several small patches at a time (default: set by --quality)")  # fmt: skip
+    own("--fit-patch", action=argparse.BooleanOptionalAction,
+        help="enlarge the patch to fit the CT, to at most twice its voxels (default: set by --quality)")  # fmt: skip
     own("--probabilities", action="store_true", help="write a probability map for each structure")
     own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
     own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     warnings.filterwarnings("ignore", module="pydicom")  # remarks on harmless slips of exporters, one per file
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.core.output_folder import require_folder
-    from nnunet_livseg.inference.quality import quality_of
+    from nnunet_livseg.inference.quality import default_quality, quality_of
     from nnunet_livseg.inference.segment_jobs import segment_all
     from nnunet_livseg.inference.segmenter import Segmenter
     from nnunet_livseg.report.result_folder import ResultFiles
@@ -104,11 +107,12 @@ def run(args: argparse.Namespace) -> None:
         folds=args.folds,
         checkpoint=args.checkpoint,
         quality=quality_of(
-            args.quality,
+            args.quality or default_quality(args.model),
             mirroring=False if args.disable_tta else None,
             step_size=args.step_size,
             torch_resampling=args.torch_resampling,
             in_batches=args.batches,
+            fits_patch=args.fit_patch,
         ),
         device=args.device,
         engine=args.engine,

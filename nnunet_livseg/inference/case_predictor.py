@@ -116,7 +116,9 @@ class CasePredictor:
                 allow_tqdm=progress,
             )
         self.grid = CoarseGrid.of_model(model.dataset.json)
-        self.nnunet.in_batches = quality.in_batches and engine == TORCH  # the others run patch by patch
+        # the others run patch by patch, and of one size
+        self.nnunet.in_batches = quality.in_batches and engine == TORCH
+        self.nnunet.fits_patch = quality.fits_patch and engine == TORCH
         self._load()
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions

@@ -1,4 +1,4 @@
-"""How thoroughly a CT is segmented: three presets between quick and best."""
+"""How thoroughly a CT is segmented: four presets between fast and best."""
 
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ class Quality:
         crop: Look only at the liver's box, which the starter model finds first.
         torch_resampling: Resample the logits by torch instead of the plans' function; see ``coarse_grid``.
         in_batches: Give the network several small patches at a time; see ``multiscale``.
+        fits_patch: Take a patch that fits the CT, larger than the plans'; see ``multiscale.fitted_patch``.
     """
 
     name: str
@@ -27,33 +28,35 @@ class Quality:
     crop: bool = False
     torch_resampling: bool = False
     in_batches: bool = False
+    fits_patch: bool = False
 
 
+BALANCED, STANDARD = "balanced", "standard"  # what the starter model takes by itself, and all others do
+_SHORTCUTS = {"crop": True, "torch_resampling": True, "in_batches": True, "fits_patch": True}
 PRESETS = {
     preset.name: preset
     for preset in (
-        Quality(
-            "fast",
-            all_folds=False,
-            mirroring=False,
-            step_size=0.75,
-            crop=True,
-            torch_resampling=True,
-            in_batches=True,
-        ),
-        Quality("standard", all_folds=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
+        Quality("fast", all_folds=False, mirroring=False, step_size=0.75, **_SHORTCUTS),
+        Quality(BALANCED, all_folds=True, mirroring=True, step_size=0.5, **_SHORTCUTS),
+        Quality(STANDARD, all_folds=True, mirroring=True, step_size=0.5),  # nnUNetv2_predict's own
         Quality("best", all_folds=True, mirroring=True, step_size=0.3),
     )
 }
 
 
+def default_quality(model: object) -> str:
+    """The preset for a model; the starter model is None, and has no prediction of nnU-Net's to be equal to."""
+    return BALANCED if model is None else STANDARD
+
+
 def quality_of(
-    preset: str | Quality = "standard",
+    preset: str | Quality = STANDARD,
     *,
     mirroring: bool | None = None,
     step_size: float | None = None,
     torch_resampling: bool | None = None,
     in_batches: bool | None = None,
+    fits_patch: bool | None = None,
 ) -> Quality:
     """A preset, changed by the settings that are given.
 
@@ -67,7 +70,7 @@ def quality_of(
             )
         preset = PRESETS[preset]
     changes = {"mirroring": mirroring, "step_size": step_size, "torch_resampling": torch_resampling}
-    changes |= {"in_batches": in_batches}
+    changes |= {"in_batches": in_batches, "fits_patch": fits_patch}
     changes = {key: value for key, value in changes.items() if value not in (None, getattr(preset, key))}
     chosen = replace(preset, name="custom", **changes) if changes else preset
     if not 0 < chosen.step_size <= 1:

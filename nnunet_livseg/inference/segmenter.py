@@ -38,7 +38,7 @@ from nnunet_livseg.inference.coarse_grid import CoarseGrid
 from nnunet_livseg.inference.ct_input import CTInput, read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device, require_device
 from nnunet_livseg.inference.engines import ENGINES, NETWORK, RECORD, TORCH, Exported
-from nnunet_livseg.inference.quality import Quality, quality_of
+from nnunet_livseg.inference.quality import Quality, default_quality, quality_of
 from nnunet_livseg.inference.starter_model import beyond_training, large_enough, starter_liver_model, starter_model
 from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
 from nnunet_livseg.patient.measure import measure
@@ -92,7 +92,8 @@ class Segmenter:
             a liver model of its own.
         folds: One or several; left out, what the quality says.
         checkpoint: File name of the weights.
-        quality: ``fast``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``.
+        quality: ``fast``, ``balanced``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``. Left
+            out, it is ``balanced`` for the starter model and ``standard`` for all others.
         device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
         engine: ``torch``; the others of ``engines.ENGINES`` run a model that ``livseg export`` has written, on the
             CPU. A liver model that was not exported runs in torch.
@@ -117,7 +118,7 @@ class Segmenter:
         *,
         folds: Sequence[str | int] | str | int | None = None,
         checkpoint: str = CHECKPOINT,
-        quality: str | Quality = "standard",
+        quality: str | Quality | None = None,
         device: str | torch.device | None = None,
         engine: str = TORCH,
         scales: Sequence[float] = (1.0,),
@@ -128,6 +129,7 @@ class Segmenter:
     ) -> None:
         require_options("Segmenter", output, SEGMENTER_OPTIONS)
         folds = (folds,) if isinstance(folds, str | int) else folds
+        quality = quality or default_quality(model)
         if model is None:
             model, liver_model, crop = starter_model(), liver_model or starter_liver_model(), False
             output = output | {"postprocess": True}  # it has seen nothing far from a liver
@@ -316,7 +318,10 @@ class Segmenter:
         }
         if self.quality.torch_resampling:
             settings["resampling of the logits"] = "by torch, linear"
-        if (patches := self.predictor.nnunet.patches_at_a_time) > 1:
+        nnunet = self.predictor.nnunet
+        if nnunet.patch and nnunet.patch != (planned := tuple(nnunet.configuration_manager.patch_size)):
+            settings["patch"] = f"{_voxels(nnunet.patch)} voxels; of the plans: {_voxels(planned)}"
+        if (patches := nnunet.patches_at_a_time) > 1:
             settings["patches at a time"] = str(patches)
         if self.engine_remark:
             settings["engine"] = self.engine_remark
@@ -395,3 +400,7 @@ READING = signature(read_ct).parameters.keys() - {"given"}
 SEGMENTER_OPTIONS = (signature(Segmenter).parameters.keys() - {"model", "output"}) | {
     field.name for field in fields(OutputOptions)
 }
+
+
+def _voxels(patch: Sequence[int]) -> str:
+    return " x ".join(map(str, patch))

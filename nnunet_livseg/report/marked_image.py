@@ -252,7 +252,7 @@ def png(pixels: np.ndarray) -> bytes:
     """Gray or color pixels as a small PNG. No palette: it would tint grays and lose the color of a small lesion."""
     stream = io.BytesIO()
     levels = pixels.astype(np.uint16) // _STEP * 255 // (255 // _STEP)  # black and white stay what they are
-    Image.fromarray(levels.astype(np.uint8)).save(stream, format="PNG", optimize=True)
+    Image.fromarray(levels.astype(np.uint8)).save(stream, format="PNG")
     return stream.getvalue()
 
 

@@ -37,6 +37,7 @@ def make_model(
     reader="SimpleITKIO",
     previous=None,
     dataset=None,
+    strides=None,
 ):
     """A model folder with one fold per threshold; returns it."""
     dim = 2 if configuration == "2d" else 3
@@ -67,7 +68,7 @@ def make_model(
         "batch_dice": False,
         "architecture": {
             "network_class_name": "known_network.Thresholds",
-            "arch_kwargs": {"conv_op": f"torch.nn.modules.conv.Conv{dim}d"},
+            "arch_kwargs": {"conv_op": f"torch.nn.modules.conv.Conv{dim}d"} | ({"strides": strides} if strides else {}),
             "_kw_requires_import": ["conv_op"],
         },
     }

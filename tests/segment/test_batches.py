@@ -64,6 +64,6 @@ def test_the_patch_alone_says_how_many(patch, count):
 
 
 def test_fast_has_it_and_standard_has_not():
-    assert [name for name, preset in PRESETS.items() if preset.in_batches] == ["fast"]
+    assert [name for name, preset in PRESETS.items() if preset.in_batches] == ["fast", "balanced"]
     assert quality_of("standard", in_batches=True).in_batches
     assert not quality_of("fast", in_batches=False).in_batches

@@ -64,7 +64,8 @@ def test_a_copy_of_the_starter_model_finds_the_liver_as_the_one_in_the_package_d
     copy = shutil.copytree(starter.starter_model(), tmp_path / "copy")
     with pytest.raises(UserError, match=r"cannot read whole ones.*\n.*the starter model find the liver: --crop alone"):
         Segmenter(copy, device="cpu")
-    assert Segmenter(copy, device="cpu", crop=True, postprocess=True).settings() == Segmenter(device="cpu").settings()
+    found = Segmenter(copy, quality="balanced", device="cpu", crop=True, postprocess=True)
+    assert found.settings() == Segmenter(device="cpu").settings()
 
 
 def test_a_package_without_it_says_so(monkeypatch, tmp_path):

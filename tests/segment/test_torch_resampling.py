@@ -95,6 +95,6 @@ def test_of_a_real_ct(real_data, tmp_path):
 
 
 def test_fast_alone_resamples_by_torch_unless_asked():
-    assert [name for name, preset in PRESETS.items() if preset.torch_resampling] == ["fast"]
+    assert [name for name, preset in PRESETS.items() if preset.torch_resampling] == ["fast", "balanced"]
     assert quality_of("standard", torch_resampling=True).torch_resampling
     assert not quality_of("fast", torch_resampling=False).torch_resampling
