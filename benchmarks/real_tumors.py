@@ -92,7 +92,7 @@ def measure(
     """Everything, in ``work``, and the scores of trainings in ``scores``; what real_tumors.json holds.
 
     Raises:
-        UserError: ``work`` lies in the repository or holds a run with other settings, or a command failed.
+        UserError: ``work`` lies in the repository or contains a run with other settings, or a command failed.
     """
     require_outside(work)
     place = Workplace(work, DATASET, asdict(budget))

@@ -100,7 +100,7 @@ def make(
     """Everything, in ``work``; what starter_model.json holds.
 
     Raises:
-        UserError: ``work`` lies in the repository or holds a run with other settings, or a command failed.
+        UserError: ``work`` lies in the repository or contains a run with other settings, or a command failed.
     """
     require_outside(work)
     settings = {"source": str(source.resolve()), "plan": list(plan)}

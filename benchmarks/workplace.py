@@ -40,7 +40,7 @@ class Workplace:
         recorded = json.loads(self.record.read_text()) if self.record.exists() else {"settings": known, "steps": {}}
         if recorded["settings"] != known:
             raise UserError(
-                f"{folder} holds a run with other settings: {recorded['settings']}.\n  Give another --work."
+                f"{folder} contains a run with other settings: {recorded['settings']}.\n  Give another --work."
             )
         self.settings, self.steps = known, recorded["steps"]
 

@@ -82,7 +82,7 @@ def test_a_finished_step_is_not_run_again_and_a_failed_one_is(tumors, tmp_path):
 
 def test_other_settings_need_another_folder(tumors, tmp_path):
     tumors.Workplace(tmp_path, "D", {"epochs": 3}).call("step", "python", "-c", "pass")
-    with pytest.raises(UserError, match=r"holds a run with other settings: .*'epochs': 3}.\n  Give another --work"):
+    with pytest.raises(UserError, match=r"contains a run with other settings: .*'epochs': 3}.\n  Give another --work"):
         tumors.Workplace(tmp_path, "D", {"epochs": 4})
 
 

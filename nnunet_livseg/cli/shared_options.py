@@ -32,7 +32,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     # datasets
     "dataset": (("-d", "--dataset"), "number or name of the dataset", {"metavar": "DATASET"}),
     "id": (("--id",), "number of the new dataset, 1 or higher", _COUNT),
-    "raw": (("--raw",), "folder that holds the raw datasets", _FOLDER),
+    "raw": (("--raw",), "folder that contains the raw datasets", _FOLDER),
     "cv_folds": (("--cv-folds",), "number of folds of the cross-validation", _COUNT),
     "seed": (("--seed",), "seed of the random numbers", _COUNT),
     "cases": (("--cases",), "number of training cases", _COUNT),

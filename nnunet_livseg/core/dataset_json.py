@@ -129,7 +129,7 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
     remedy = "Write it again with livseg convert, or remove it; nnU-Net then splits the cases itself."
     splits = read_json_value(path, remedy=remedy)
     if not isinstance(splits, list):
-        raise UserError(f"{path} is damaged: it holds no list of folds.\n  {remedy}")
+        raise UserError(f"{path} is damaged: it contains no list of folds.\n  {remedy}")
     for number, fold in enumerate(splits):
         parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
         if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):

@@ -160,7 +160,7 @@ def read_json(path: str | Path, *, keys: Collection[str] = (), remedy: str, by_h
     content = read_json_value(path, remedy=remedy, by_hand=by_hand)
     damaged = "" if by_hand else "is damaged: it "
     if not isinstance(content, dict):
-        raise UserError(f"{path} {damaged}holds a {type(content).__name__} and not an object.\n  {remedy}")
+        raise UserError(f"{path} {damaged}contains a {type(content).__name__} and not an object.\n  {remedy}")
     missing = [repr(key) for key in keys if key not in content]
     if missing:
         raise UserError(f"{path} {damaged}has no {' and no '.join(missing)}.\n  {remedy}")

@@ -335,9 +335,9 @@ def as_integers(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ..
             whole = (np.abs(part - nearest) <= ROUNDING) & (np.abs(part) < 2**31)
         if not whole.all():
             raise UserError(
-                f"{name} holds the value {part[~whole][0]:.4g}, which is not a whole number: it was interpolated, or"
-                " holds probabilities.\n  Labels are never interpolated: resample them with nearest neighbor, or give"
-                " the original label map."
+                f"{name} contains the value {part[~whole][0]:.4g}, which is not a whole number: it was interpolated, or"
+                " contains probabilities.\n  Labels are never interpolated: resample them with nearest neighbor, or"
+                " give the original label map."
             )
         rounded = rounded or bool((part != nearest).any())
         into[...] = nearest
@@ -360,7 +360,7 @@ def in_predicted_values(labels: np.ndarray, structures: Structures) -> tuple[np.
     strange = sorted({value for part in foreign for value in part})
     if strange and structures.only_references:
         raise UserError(
-            f"the reference holds the labels {strange}, but only {sorted({0, *structures.references})} are known.\n"
+            f"the reference contains the labels {strange}, but only {sorted({0, *structures.references})} are known.\n"
             "  Check that the file belongs to this dataset, or convert its values."
         )
     return found, [f"labels of the reference that count as background: {strange}"] if strange else []
@@ -385,13 +385,13 @@ def require_known(labels: np.ndarray, structures: Structures, side: str, *, may_
     strange = sorted({value for part in foreign for value in np.unique(part).tolist()})
     if strange and structures.known is not None:
         raise UserError(
-            f"the {side} holds the labels {strange}, but {structures.source or 'dataset.json'} only knows"
+            f"the {side} contains the labels {strange}, but {structures.source or 'dataset.json'} only knows"
             f" {sorted(allowed)}.\n  Check that the file belongs to this dataset, or convert its values."
         )
     if strange and max(strange) == WHITE and not any(np.isin(part, sorted(named)).any() for part in labels):
         raise UserError(
-            f"the {side} holds the labels {strange}, and none that was named ({_listed(sorted(named))}): it was saved"
-            f" as a picture, with {WHITE} for white.\n  Name its values, such as --liver {WHITE}, or write it again"
-            " with the named values."
+            f"the {side} contains the labels {strange}, and none that was named ({_listed(sorted(named))}): it was"
+            f" saved as a picture, with {WHITE} for white.\n  Name its values, such as --liver {WHITE}, or write it"
+            " again with the named values."
         )
     return [f"labels of the {side} that count as background: {strange}"] if strange else []

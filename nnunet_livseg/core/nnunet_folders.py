@@ -45,8 +45,8 @@ def find_dataset(name_or_id: str, variable: str = "nnUNet_preprocessed") -> Path
         return base / found[0]
     if found:
         raise UserError(
-            f"{base} holds {' and '.join(found)}, with the same id {name_or_id} for nnU-Net, which compares how names"
-            " begin.\n  Rename one, or give the name."
+            f"{base} contains {' and '.join(found)}, with the same id {name_or_id} for nnU-Net, which compares how"
+            " names begin.\n  Rename one, or give the name."
         )
     number = name_or_id if is_id else dataset_id(name_or_id) if is_dataset_name(name_or_id) else "NUMBER"
     remedy = {

@@ -68,7 +68,7 @@ def read_csv(
         if any(fields[len(header) :]):
             raise UserError(
                 f"{path}, line {line}: has more fields than the header ({len(fields)} and {len(header)})."
-                "\n  Put a field that holds a separator into quotes."
+                "\n  Put a field that contains a separator into quotes."
             )
         fields += [""] * (len(header) - len(fields))
         rows.append(CsvRow(line, {name: field for name, field in zip(header, fields, strict=False) if name}))
@@ -155,7 +155,7 @@ def _check_columns(
         line = next((line for line, fields in body if index < len(fields) and fields[index]), None)
         if not name and line is not None:
             raise UserError(
-                f"{path}, line {line}: column {index + 1} holds a value, but has no name in the header. Name it."
+                f"{path}, line {line}: column {index + 1} contains a value, but has no name in the header. Name it."
             )
 
 

@@ -116,7 +116,7 @@ def _no_cases(dataset: RawDataset) -> Finding:
     there = f"files there end in {', '.join(endings[:5])}" if endings else "it is empty"
     return error(
         "no cases",
-        f"{folder} holds no image named CASE_0000{dataset.file_ending}; {there}.\n"
+        f"{folder} contains no image named CASE_0000{dataset.file_ending}; {there}.\n"
         "  Correct file_ending in dataset.json, or rename the files.",
     )
 

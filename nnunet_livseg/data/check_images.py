@@ -154,8 +154,8 @@ def _check_intensities(case: RawCase, volume: _Volume, *, ct: bool) -> Iterator[
     if bad := not_finite(volume.path, array):
         yield error(
             "NaN",
-            f"{name} holds {_voxels(bad)} that are NaN or infinite; they would make the loss NaN, or, where SimpleITK"
-            " reads the file, become 0 HU unnoticed.\n  Replace them, outside the body by -1024.",
+            f"{name} contains {_voxels(bad)} that are NaN or infinite; they would make the loss NaN, or, where"
+            " SimpleITK reads the file, become 0 HU unnoticed.\n  Replace them, outside the body by -1024.",
             case.name,
         )
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
@@ -202,7 +202,7 @@ def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Findin
     if bad := not_finite(label.path, label.array):
         yield error(
             "label values",
-            f"{name} holds {_voxels(bad)} that are NaN or infinite; as labels they have no meaning.\n"
+            f"{name} contains {_voxels(bad)} that are NaN or infinite; as labels they have no meaning.\n"
             "  Export the label map again, as integers.",
             case.name,
         )
@@ -211,7 +211,7 @@ def _check_label(case: RawCase, label: _Volume, rules: Rules) -> Iterator[Findin
     if not whole.all():
         yield error(
             "label values",
-            f"{name} holds {_voxels(counts[~whole].sum())} with a value that is not a whole number, for example"
+            f"{name} contains {_voxels(counts[~whole].sum())} with a value that is not a whole number, for example"
             f" {float(values[~whole][0]):g}; it was probably resampled with interpolation.\n"
             "  Resample label maps with nearest neighbor, and save them as integers.",
             case.name,
@@ -227,7 +227,7 @@ def _check_values(case: RawCase, name: str, found: dict[int, int], rules: Rules)
         if value not in rules.values:
             yield error(
                 "label values",
-                f"{name} holds the value {value} in {_voxels(count)}, which dataset.json does not declare"
+                f"{name} contains the value {value} in {_voxels(count)}, which dataset.json does not declare"
                 f" (there are {', '.join(map(str, rules.values))}), and nnU-Net would stop.\n"
                 "  Declare it in labels, or correct the label map.",
                 case.name,

@@ -131,7 +131,7 @@ def _open(source: RawDataset, out: Path, cutting: LiverCrop, livers: Path | None
         content = dict(read_dataset_json(out).content)
         found = content.get(KEY, {}).get("two_stage", {})
         if {key: found.get(key) for key in said} != said:
-            raise UserError(f"{out} holds another dataset, which stays as it is.\n  Choose another --out.")
+            raise UserError(f"{out} contains another dataset, which stays as it is.\n  Choose another --out.")
         return content
     content = as_read({key: value for key, value in source.json.items() if key != "dataset"})
     content[KEY] = {"two_stage": {**said, "boxes": {}}}

@@ -100,7 +100,7 @@ def painted(
         grid = _series_grid(segments) or segments.grid
     if grid is None:
         raise UserError(
-            f"{segments.path} holds contours, which have no voxels of their own.\n"
+            f"{segments.path} contains contours, which have no voxels of their own.\n"
             "  Put the files of the CT series that they were drawn on beside it, or compare with a label map of it."
         )
     return _on(segments, values, grid), segments.notes, tuple(others)

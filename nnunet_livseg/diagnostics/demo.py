@@ -125,7 +125,7 @@ class Demo:
             self.plans = write_plans(dataset, self.variant, overrides=overrides).content["plans_name"]
         except OtherPlansError as error:
             raise UserError(
-                f"{self.folder} holds a demo with other options.\n  Give those again, or another folder."
+                f"{self.folder} contains a demo with other options.\n  Give those again, or another folder."
             ) from error
 
     def _train(self) -> None:

@@ -37,7 +37,7 @@ def read_case_table(path: str | Path, cases: Iterable[str]) -> dict[str, dict[st
         shown = ", ".join(list(table)[:3])
         raise UserError(
             f"no row of the case table {path} belongs to an evaluated case.\n"
-            f"  Its column {key!r} holds {shown}; cases are called {', '.join(sorted(wanted)[:3])}."
+            f"  Its column {key!r} contains {shown}; cases are called {', '.join(sorted(wanted)[:3])}."
         )
     return {case: row for case, row in table.items() if case in wanted}
 

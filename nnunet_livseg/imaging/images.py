@@ -185,8 +185,8 @@ def _check_file(path: Path) -> None:
 def _check_ending(path: Path, kind: str) -> None:
     if kind == "picture" or path.name.lower().endswith(_PICTURES):
         raise UserError(
-            f"{path} is a picture: it holds gray or color values of one slice, neither Hounsfield units nor spacing.\n"
-            f"  Give volumes ({', '.join(ENDINGS)}) or the DICOM series that the picture was made from."
+            f"{path} is a picture: it contains gray or color values of one slice, neither Hounsfield units nor"
+            f" spacing.\n  Give volumes ({', '.join(ENDINGS)}) or the DICOM series that the picture was made from."
         )
     if not ending(path) and kind != "dicom":
         raise UserError(f"{path}: files ending in {path.suffix!r} are not read. Volumes end in {', '.join(ENDINGS)}.")

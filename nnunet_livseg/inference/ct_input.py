@@ -157,7 +157,7 @@ def _refuse_folder_of_volumes(folder: Path) -> None:
     if volumes and all(path in volumes or path.suffix.lower() in _TEXTS for path in files):
         shown = f"{folder}/*{ending(volumes[0])}" if len(volumes) > 1 else volumes[0]
         raise UserError(
-            f"{folder} holds {len(volumes)} volume{'s' if len(volumes) > 1 else ''} and no DICOM series. Give the"
+            f"{folder} contains {len(volumes)} volume{'s' if len(volumes) > 1 else ''} and no DICOM series. Give the"
             f" volume{'s themselves' if len(volumes) > 1 else ' itself'}: {shown}"
         )
 

@@ -55,12 +55,12 @@ def _cases(folder: Path, dataset: RawDataset) -> dict[str, list[Path]]:
     if not names:
         there = f" (it has {files[0].name})" if files else ": it is empty"
         raise UserError(
-            f"{folder} holds no image named {wanted}{there}.\n"
+            f"{folder} contains no image named {wanted}{there}.\n"
             "  The number is that of the channel, 0000 if there is one channel. livseg segment accepts any file name."
         )
     if wrong := [path.name for path, (case, _) in named.items() if not case]:
         raise UserError(
-            f"{folder} holds {wrong[0]}, which is not named as {wanted}, and nnU-Net would cut its name in the wrong"
+            f"{folder} contains {wrong[0]}, which is not named as {wanted}, and nnU-Net would cut its name in the wrong"
             " place.\n  Rename it, or move it away."
         )
     cases = {

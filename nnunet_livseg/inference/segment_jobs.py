@@ -177,7 +177,7 @@ def _require_own(folder: Path, mark: str, holders: Mapping[Path, str]) -> None:
     """Reject the folder of another CT's result; older records do not say whose they are."""
     if holders.get(folder) not in (None, "", mark):
         raise UserError(
-            f"{folder} holds the result of another CT, which would be lost.\n"
+            f"{folder} contains the result of another CT, which would be lost.\n"
             "  Choose another folder, or replace that result with --overwrite."
         )
 

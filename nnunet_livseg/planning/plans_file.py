@@ -244,7 +244,7 @@ def _state(path: Path, content: Mapping[str, Any], variant: Variant) -> str:
     remedy = "Choose another name with -plans_name" + ("." if trained else ", or remove that file if nothing needs it.")
     models = f"\n  Trained with them: {', '.join(trained)}." if trained else ""
     raise OtherPlansError(
-        f"{path} holds other plans ({_what_differs(there, new)}), which stay as they are.{models}\n  {remedy}"
+        f"{path} contains other plans ({_what_differs(there, new)}), which stay as they are.{models}\n  {remedy}"
     )
 
 

@@ -29,7 +29,7 @@ def read_source(dataset: Path, source: str) -> dict[str, Any]:
         raise UserError(f"{path} is not a plans file: it has no configurations.\n  Omit -p, or name nnU-Net's plans.")
     if any(KEY in configuration for configuration in plans["configurations"].values()):
         raise UserError(
-            f"{source} already holds a network of this package, but new plans start from nnU-Net's own."
+            f"{source} already contains a network of this package, but new plans start from nnU-Net's own."
             "\n  Omit -p, or name nnU-Net's plans."
         )
     try:

@@ -71,7 +71,7 @@ def _require_same(result: Segmentation, header, segments: tuple[Segment, ...], s
     series = header.ReferencedSeriesSequence[0].SeriesInstanceUID if labels else ""
     if series != result.series.series_uid or labels != [segment.label for segment in segments]:
         raise UserError(
-            f"{seg} holds the segments {labels} of another result, so the report would point at wrong ones.\n"
+            f"{seg} contains the segments {labels} of another result, so the report would point at wrong ones.\n"
             "  Write the SEG of this result first and give its path."
         )
 

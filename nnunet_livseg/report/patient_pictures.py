@@ -38,7 +38,7 @@ def uncertainty_section(slices: KeySlices) -> str:
     found = slices.most_uncertain_slice()
     if found is None:
         return page.section("Uncertainty", lead="Nowhere in this CT is the prediction in doubt.")
-    lead = "The axial slice that holds most of it: entropy of the averaged prediction, in color."
+    lead = "The axial slice that contains most of it: entropy of the averaged prediction, in color."
     scale = KeySlice(uncertainty_scale(), "Colors of the uncertainty")
     return page.section("Uncertainty", _pictures("", [found, scale]), lead=lead)
 

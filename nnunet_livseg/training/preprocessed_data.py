@@ -139,8 +139,8 @@ def _require_declared(cases: list[_Case], dataset_json: Mapping) -> None:
     for case in cases:
         if strange := sorted(case.labels - {-1, *known}):
             raise UserError(
-                f"the label map of {case.name} holds {_listed(strange)}, which dataset.json does not declare (there are"
-                f" {_listed(known)}): a training would stop there, or not learn it.\n  livseg check names all such"
+                f"the label map of {case.name} contains {_listed(strange)}, which dataset.json does not declare (there"
+                f" are {_listed(known)}): a training would stop there, or not learn it.\n  livseg check names all such"
                 " label maps. Correct them, or declare the label, and preprocess again."
             )
 

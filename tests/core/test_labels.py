@@ -260,7 +260,7 @@ def test_labels_become_integers():
     )
     assert as_integers(np.array([[0.99999, 2.0001]]), "x")[1] == ("label values rounded to whole numbers",)
     for wrong in (0.5, np.nan, np.inf, 1e10):
-        with pytest.raises(UserError, match=r"x holds the value .* not a whole number"):
+        with pytest.raises(UserError, match=r"x contains the value .* not a whole number"):
             as_integers(np.array([[1.0, wrong]]), "x")
 
 
@@ -279,5 +279,7 @@ def test_masks_that_were_saved_as_pictures_are_refused():
 def test_only_references_may_hold_the_ignore_label():
     structures = Structures({LIVER: (1,)}, frozenset({0, 1}), ignore=2, source="dataset.json")
     assert require_known(np.array([[0, 1, 2]]), structures, "reference", may_ignore=True) == []
-    with pytest.raises(UserError, match=r"the prediction holds the labels \[2\], but dataset.json only knows \[0, 1\]"):
+    with pytest.raises(
+        UserError, match=r"the prediction contains the labels \[2\], but dataset.json only knows \[0, 1\]"
+    ):
         require_known(np.array([[0, 1, 2]]), structures, "prediction")

@@ -11,7 +11,7 @@ from nnunet_livseg.core.nnunet_folders import fold_folders, read_plans, trained_
 SPLITS = {
     "cut": ("[{", "is damaged: Expecting property name.*line 1"),
     "empty": ("", "is damaged: the file is empty"),
-    "no list": ("{}", "holds no list of folds"),
+    "no list": ("{}", "contains no list of folds"),
     "no validation": (json.dumps([{"train": ["a"]}]), "fold 0 does not have the lists 'train' and 'val'"),
     "a string": (json.dumps([{"train": "a", "val": ["b"]}]), "fold 0 does not have the lists"),
     "numbers": (

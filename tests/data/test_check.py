@@ -142,7 +142,7 @@ BROKEN = {
     "white masks": (
         lambda f: rewrite(label(f), lambda a: (a > 0) * np.uint8(255)),
         ERROR,
-        "holds the value 255 in .* which dataset.json does not declare",
+        "contains the value 255 in .* which dataset.json does not declare",
     ),
     "other names": (labels(background=0, organ=1, tumor=2), WARNING, "no label is named liver .there are background"),
     "no tumor": (labels(background=0, liver=1, vessel=2), WARNING, "no label is named tumor"),
@@ -177,12 +177,12 @@ BROKEN = {
     "NaN": (
         lambda f: rewrite(image(f), put(np.nan, count=4, dtype=np.float32)),
         ERROR,
-        f"{CASE}_0000.nii.gz holds 4 voxels that are NaN or infinite; they would make the loss NaN, or",
+        f"{CASE}_0000.nii.gz contains 4 voxels that are NaN or infinite; they would make the loss NaN, or",
     ),
     "infinite": (
         lambda f: rewrite(image(f, 1), put(np.inf, dtype=np.float32)),
         ERROR,
-        "_0001.nii.gz holds 1 voxel that",
+        "_0001.nii.gz contains 1 voxel that",
     ),
     "empty": (lambda f: rewrite(image(f), lambda a: a * 0), ERROR, "_0000.nii.gz is empty: all voxels are 0"),
     "constant": (lambda f: rewrite(image(f), lambda a: a * 0 - 1024), ERROR, "all voxels are -1024"),
@@ -195,22 +195,22 @@ BROKEN = {
     "undeclared value": (
         lambda f: rewrite(label(f), put(7, count=5)),
         ERROR,
-        rf"{CASE}.nii.gz holds the value 7 in 5 voxels, which dataset.json does not declare \(there are 0, 1, 2\)",
+        rf"{CASE}.nii.gz contains the value 7 in 5 voxels, which dataset.json does not declare \(there are 0, 1, 2\)",
     ),
     "negative value": (
         lambda f: rewrite(label(f), put(-1, dtype=np.int16)),
         ERROR,
-        "holds the value -1 in 1 voxel, which",
+        "contains the value -1 in 1 voxel, which",
     ),
     "interpolated label": (
         lambda f: rewrite(label(f), put(0.5, count=3, dtype=np.float32)),
         ERROR,
-        "holds 3 voxels with a value that is not a whole number, for example 0.5; it was probably resampled",
+        "contains 3 voxels with a value that is not a whole number, for example 0.5; it was probably resampled",
     ),
     "NaN label": (
         lambda f: rewrite(label(f), put(np.nan, dtype=np.float32)),
         ERROR,
-        "holds 1 voxel that are NaN or infinite; as labels they have no",
+        "contains 1 voxel that are NaN or infinite; as labels they have no",
     ),
     "all background": (lambda f: rewrite(label(f), lambda a: a * 0), WARNING, "is all background"),
     "far tumor": (swap_liver_and_far_tumor, WARNING, r"1 of \d tumors .3 voxels. touch no liver"),
@@ -277,7 +277,7 @@ def test_command_prints_all_and_exits_with_one(folder, tmp_path, capsys):
         BROKEN[name][0](folder)
     assert main(["check", str(folder), "--json", str(tmp_path / "out.json")]) == 1
     printed = capsys.readouterr().out
-    assert "error: phantom_001: phantom_001.nii.gz holds the value 7" in printed
+    assert "error: phantom_001: phantom_001.nii.gz contains the value 7" in printed
     assert "NaN or infinite" in printed and "Dataset901_Phantom: 2 errors, 0 warnings" in printed
     written = json.loads((tmp_path / "out.json").read_text())
     assert (written["errors"], written["warnings"], len(written["findings"])) == (2, 0, 2)

@@ -99,7 +99,7 @@ def test_found_by_folder_without_nnunet_raw(raw, monkeypatch):
     [
         ("Dataset017_Ircadb", "there is no dataset Dataset017_Ircadb in .* Did you mean Dataset017_Ircad?"),
         ("18", "no dataset 18 in .*\n  Datasets there: Dataset003_Liver, Dataset005_A"),
-        ("5", "holds Dataset005_A and Dataset005_B, with the same id 5"),
+        ("5", "contains Dataset005_A and Dataset005_B, with the same id 5"),
         ("no/such/folder", "there is no folder no/such/folder"),
     ],
 )
@@ -147,7 +147,7 @@ def test_cases_that_the_json_lists_elsewhere(raw, monkeypatch):
     [
         (None, "there is no dataset.json"),
         ("{", "dataset.json is not valid JSON: Expecting property name"),
-        ("[]", "holds a list and not an object"),
+        ("[]", "contains a list and not an object"),
         (json.dumps({k: v for k, v in VALID.items() if k != "labels"}), "lacks labels, which nnU-Net needs"),
         (json.dumps({"modality": {"0": "CT"}, "labels": {}}), r"channel_names and numTraining.*v1 called it .modality"),
         (json.dumps({**VALID, "numTraining": "8"}), 'numTraining in dataset.json is "8", which is not of type int'),

@@ -109,7 +109,7 @@ def test_more_cases_are_added_and_finished_ones_are_kept(tmp_path, monkeypatch):
     assert made == [(0, 0, 1)]
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 2
-    with pytest.raises(UserError, match="already holds 2 training cases, more than the 1 asked for"):
+    with pytest.raises(UserError, match="already contains 2 training cases, more than the 1 asked for"):
         write_dataset(folder, cases=1, **TINY)
 
 

@@ -159,7 +159,7 @@ def test_float_labels_without_fractions_are_read_and_noted(tmp_path, files, pred
 
 def test_probabilities_are_refused(tmp_path, files, predicted):
     path = write(tmp_path / "prob.nii.gz", predicted * 0.37, dtype=np.float32)
-    with pytest.raises(UserError, match=r"prob.nii.gz holds the value 0.37, which is not a whole .* probabilities"):
+    with pytest.raises(UserError, match=r"prob.nii.gz contains the value 0.37, which is not a whole .* probabilities"):
         evaluate_case(path, files[1])
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_number_of_a_label_is_refused(tmp_path, files, predicted, val
     """In NRRD: ITK reads what is not finite in a NIfTI file as 0, so there it cannot be seen."""
     labels = predicted.astype(np.float32)
     labels[3, 4, 5] = value
-    with pytest.raises(UserError, match=r"n.nrrd holds the value (nan|inf|1e\+12)"):
+    with pytest.raises(UserError, match=r"n.nrrd contains the value (nan|inf|1e\+12)"):
         evaluate_case(write(tmp_path / "n.nrrd", labels, dtype=np.float32), files[1])
 
 
@@ -206,7 +206,9 @@ def test_color_images_are_refused(tmp_path, reference):
 
 def test_labels_that_the_dataset_does_not_know_are_refused(predicted, reference):
     known = structures_from_labels({"background": 0, "liver": 1})
-    with pytest.raises(UserError, match=r"the prediction holds the labels \[2\], but dataset.json only knows \[0, 1\]"):
+    with pytest.raises(
+        UserError, match=r"the prediction contains the labels \[2\], but dataset.json only knows \[0, 1\]"
+    ):
         evaluate_case(predicted, reference, structures=known)
 
 

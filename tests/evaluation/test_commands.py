@@ -88,7 +88,7 @@ def test_a_mask_that_was_saved_as_a_picture_is_refused(folders, capsys):
         labels = sitk.ReadImage(str(file))
         sitk.WriteImage(sitk.Cast(labels > 0, sitk.sitkUInt8) * 255, str(file))
     assert evaluate(folders) == 1
-    assert "c0: the reference holds the labels [255], and none that was named (1, 2)" in capsys.readouterr().err
+    assert "c0: the reference contains the labels [255], and none that was named (1, 2)" in capsys.readouterr().err
 
 
 def test_nothing_to_do_gives_1_without_a_traceback(folders, capsys):

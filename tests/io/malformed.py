@@ -909,7 +909,7 @@ def _(folder):
     return [*to_segmentation(volume(folder, ct_array()), folder), "-o", folder / "file"]
 
 
-@malformed("Segment: a folder that holds no model")
+@malformed("Segment: a folder that contains no model")
 def _(folder):
     return to_segmentation(volume(folder, ct_array()), folder, "-m", folder)
 

@@ -230,12 +230,12 @@ def test_what_cannot_be_aligned_is_refused(venous):
         ("method 'affine' is unknown", both, {"method": "affine"}),
         ("the primary phase shows no body", (air, venous), {}),
         ("the liver mask is empty", both, {"mask": mask() * 0}),
-        ("the liver mask holds values down to -1", both, {"mask": venous}),
+        ("the liver mask contains values down to -1", both, {"mask": venous}),
         (r"the liver mask has size \[88, 72, 30\], the primary phase \[88, 72, 40\]", both, {"mask": small}),
         ("the liver mask does not lie where the primary", both, {"mask": sitk.DICOMOrient(mask(), "RAS")}),
         ("liver mask of the other phase is empty", both, {"mask": mask(), "other_mask": mask() * 0}),
         ("needs the reference labels of both phases", both, {"method": "tumor-center"}),
-        ("other phase's label holds no tumor", both, {"method": "tumor-center", "labels": (label(), mask())}),
+        ("other phase's label contains no tumor", both, {"method": "tumor-center", "labels": (label(), mask())}),
     ):
         with pytest.raises(UserError, match=message):
             align(*arguments, **options)

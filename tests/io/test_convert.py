@@ -266,7 +266,7 @@ def test_rounded_float_labels_pass_and_interpolated_ones_do_not(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "out/labelsTr/lits_000.nii"), label_array())
     assert "rounded to whole numbers" in notes(done, "lits_000")
     write(label_array() * np.float32(0.5), source / "segmentation-0.nii")
-    with pytest.raises(UserError, match=r"holds the value 0\.5, which is not a whole number"):
+    with pytest.raises(UserError, match=r"contains the value 0\.5, which is not a whole number"):
         run("lits", source, tmp_path / "out")
 
 

@@ -237,7 +237,7 @@ def test_two_phases_under_one_series_number_are_listed_apart(tmp_path):
         np.testing.assert_array_equal(array(image), expected)
     with pytest.raises(UserError, match="there are 2 CT series; choose one with --series"):
         read_series(tmp_path / "study")
-    with pytest.raises(UserError, match="holds 2 stacks; name one of them"):
+    with pytest.raises(UserError, match="contains 2 stacks; name one of them"):
         read_series(tmp_path / "study", "1.2.826.0.1.3")
 
 

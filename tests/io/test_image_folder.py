@@ -27,9 +27,9 @@ def both(folder, **files):
 
 
 WRONG = {
-    "nothing": ({"a_0000": None, "a_0001": None}, "holds no image named CASE_0000.nii.gz"),
-    "no channel number": ({"a_0000": None, "a_0001": None, "a": CT}, r"holds no image named .*it has a\.nii\.gz"),
-    "one without": ({"b": CT}, r"holds b\.nii\.gz, which is not named as CASE_0000"),
+    "nothing": ({"a_0000": None, "a_0001": None}, "contains no image named CASE_0000.nii.gz"),
+    "no channel number": ({"a_0000": None, "a_0001": None, "a": CT}, r"contains no image named .*it has a\.nii\.gz"),
+    "one without": ({"b": CT}, r"contains b\.nii\.gz, which is not named as CASE_0000"),
     "a channel missing": ({"a_0001": None}, r"a_0001\.nii\.gz is missing, but the model needs 2 channels"),
     "no Hounsfield units": ({"a_0001": CT + 1024}, r"a_0001\.nii\.gz: .*intercept is probably lost"),
     "NaN": ({"a_0001": np.where(CT > 90, np.nan, CT).astype(np.float32)}, "voxels are NaN"),

@@ -109,7 +109,7 @@ def test_plain_folders(own):
 
 
 def test_msd_sources(tmp_path):
-    with pytest.raises(UserError, match=r"holds no dataset.json. Give the unpacked folder Task03_Liver"):
+    with pytest.raises(UserError, match=r"contains no dataset.json. Give the unpacked folder Task03_Liver"):
         msd.find(tmp_path)
     listed = {"training": [{"image": "i.nii.gz", "label": "l.nii.gz"}], "labels": {"0": "background", "1": "liver"}}
     (tmp_path / "dataset.json").write_text(json.dumps(listed))
@@ -124,14 +124,14 @@ def test_msd_sources(tmp_path):
 
 
 def test_ircadb_sources(tmp_path):
-    with pytest.raises(UserError, match=r"holds no folders or zips named 3Dircadb1\.1"):
+    with pytest.raises(UserError, match=r"contains no folders or zips named 3Dircadb1\.1"):
         ircadb.find(tmp_path)
     patient = tmp_path / "3Dircadb1.1"
     (patient / "PATIENT_DICOM").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"holds neither MASKS_DICOM nor MASKS_DICOM\.zip"):
+    with pytest.raises(UserError, match=r"contains neither MASKS_DICOM nor MASKS_DICOM\.zip"):
         ircadb.PatientMasks(patient).read()
     (patient / "MASKS_DICOM/liver").mkdir(parents=True)
-    with pytest.raises(UserError, match="mask folder liver holds no DICOM images"):
+    with pytest.raises(UserError, match="mask folder liver contains no DICOM images"):
         ircadb.PatientMasks(patient).read()
     slices = dicom_slices((label_array() > 0) * 255, intercept=0)
     save_slices(slices[:4] + slices[6:], patient / "MASKS_DICOM/liver")
@@ -203,7 +203,7 @@ def test_several_frames_in_a_plain_ct_file(tmp_path):
     for one in slices:
         one.NumberOfFrames, one.PixelData = 2, one.PixelData * 2
     save_slices(slices, tmp_path)
-    with pytest.raises(UserError, match=r"holds pixels of shape \(2, 40, 48\), but a CT slice is one gray picture"):
+    with pytest.raises(UserError, match=r"contains pixels of shape \(2, 40, 48\), but a CT slice is one gray picture"):
         read_series(tmp_path)
 
 

@@ -275,7 +275,7 @@ def test_a_folder_of_volumes_is_named_as_one(tmp_path):
     for name in ("a_0000.nii.gz", "b_0000.NII.GZ"):
         write(CT, tmp_path / "imagesTs/x.nii.gz").rename(tmp_path / "imagesTs" / name)
         (tmp_path / "imagesTs" / f"._{name}").write_bytes(bytes(200))
-    with pytest.raises(UserError, match=r"holds 2 volumes and no DICOM series.*imagesTs/\*\.nii\.gz"):
+    with pytest.raises(UserError, match=r"contains 2 volumes and no DICOM series.*imagesTs/\*\.nii\.gz"):
         read_ct(tmp_path / "imagesTs")
 
 

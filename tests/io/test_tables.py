@@ -45,7 +45,7 @@ def test_lines_are_those_of_the_file(tmp_path):
         (b"", "is empty"),
         (b",,\n", "is empty"),
         (b"image,label\ni,l,x\n", r"line 2: has more fields than the header \(3 and 2\)"),
-        (b"image,label,\ni,l,x\n", "line 2: column 3 holds a value, but has no name"),
+        (b"image,label,\ni,l,x\n", "line 2: column 3 contains a value, but has no name"),
         (b"image,label,image\ni,l,x\n", "two columns 'image'"),
         (
             b"image,labels\ni,l\n",

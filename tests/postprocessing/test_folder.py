@@ -167,7 +167,7 @@ def test_fractions_are_no_labels(tmp_path):
     (tmp_path / "in").mkdir()
     sitk.WriteImage(image(scan() * 0.5, np.float32), str(tmp_path / "in" / "a.nii.gz"))
     (problem,) = run(tmp_path / "in").problems
-    assert re.search("a.nii.gz holds the value 0.5, which is not a whole number", problem.reason)
+    assert re.search("a.nii.gz contains the value 0.5, which is not a whole number", problem.reason)
 
 
 def test_folders_without_label_maps_are_named(tmp_path):

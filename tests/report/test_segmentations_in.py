@@ -75,7 +75,7 @@ def test_two_files_with_names_meet_on_the_grid_that_one_of_them_has(case, names)
 def test_contours_find_the_series_beside_them(case, tmp_path):
     folder, made = case
     truth = read_labels(folder / "l.nii.gz", LIVER_TUMOR).labels
-    with pytest.raises(UserError, match=r"holds contours.*\n  Put the files of the CT series"):
+    with pytest.raises(UserError, match=r"contains contours.*\n  Put the files of the CT series"):
         read_label_pair(folder / "rt.dcm", folder / "rt.dcm", LIVER_TUMOR)
     for name in ("rt.dcm", "seg.dcm"):
         shutil.copytree(folder / "study", tmp_path / name / "study")  # flat beside it, or in a folder of its name
@@ -210,7 +210,7 @@ BROKEN = {
     "rt.dcm points": (
         "rt.dcm",
         lambda seg: setattr(seg.ROIContourSequence[0].ContourSequence[0], "ContourData", [1, 2]),
-        "a contour of 'Liver' holds no points",
+        "a contour of 'Liver' contains no points",
     ),
 }
 

@@ -167,7 +167,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(place):
     segmenter = Segmenter(model_in(place / "second"), liver_model=model_in(place / "first"), **FAST)
     refused = {
         r"there is no folder .*nowhere": lambda: predict_folder(place / "nowhere", place / "out", segmenter),
-        r"holds no image named CASE_0000\.nii\.gz": lambda: predict_folder(place / "livers", place / "out", segmenter),
+        r"contains no image named CASE_0000\.nii\.gz": lambda: predict_folder(
+            place / "livers", place / "out", segmenter
+        ),
         r"a b\.nii\.gz is not on the grid of its image": lambda: predict(place, livers=place / "turned"),
         r"there is no folder .* with predicted livers": lambda: predict(place, livers=place / "nowhere"),
     }

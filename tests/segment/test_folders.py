@@ -136,7 +136,7 @@ def test_a_single_ct_never_replaces_the_result_of_another(ct, model, tmp_path, c
     call = ("-m", model, "-o", tmp_path / "out", *FAST)
     assert livseg(ct, *call) == 0
     kept = (tmp_path / "out" / RECORD).read_text()
-    assert livseg(other, *call) == 1 and "holds the result of another CT" in capsys.readouterr().err
+    assert livseg(other, *call) == 1 and "contains the result of another CT" in capsys.readouterr().err
     monkeypatch.chdir(other.parent)
     assert livseg(Path("..") / ct.name, *call) == 0  # the same file
     assert (tmp_path / "out" / RECORD).read_text() == kept
@@ -149,7 +149,7 @@ def test_a_single_series_never_replaces_another(model, tmp_path, capsys):
         save_slices(dicom_slices(hu, series=number), tmp_path / "study")
     call = (tmp_path / "study", "-m", model, "-o", tmp_path / "out", *FAST, "--series")
     assert livseg(*call, 3) == 0 and livseg(*call, 3) == 0
-    assert livseg(*call, 4) == 1 and "holds the result of another CT" in capsys.readouterr().err
+    assert livseg(*call, 4) == 1 and "contains the result of another CT" in capsys.readouterr().err
 
 
 def test_an_output_on_another_file_system_and_beside_other_peoples_files(ct, model, tmp_path):

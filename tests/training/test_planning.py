@@ -190,7 +190,7 @@ def test_other_content_under_a_name_is_refused(place, plan, args, differs):
     plan(*given)
     before = (place / "MyPlans.json").read_bytes()
     said = plan(*given, *args, status=1)
-    assert re.search(rf"MyPlans.json holds other plans \(.*{differs}.*\), which stay as they are", said), said
+    assert re.search(rf"MyPlans.json contains other plans \(.*{differs}.*\), which stay as they are", said), said
     assert "Choose another name with -plans_name, or remove that file if nothing needs it" in said
     assert (place / "MyPlans.json").read_bytes() == before
 
@@ -518,5 +518,5 @@ def test_a_demo_with_other_options_needs_another_folder(tmp_path, capsys):
     row = find_variant("dpcnet-unet")
     for _ in range(2):
         Demo(tmp_path, row, device="cpu", epochs=2)._plan()
-    with pytest.raises(UserError, match=r"holds a demo with other options\.\n  Give those again, or another folder"):
+    with pytest.raises(UserError, match=r"contains a demo with other options\.\n  Give those again, or another folder"):
         Demo(tmp_path, row, device="cpu", epochs=3)._plan()

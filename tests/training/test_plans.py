@@ -255,7 +255,7 @@ def test_names_of_plans_are_unique_and_have_no_double_underscore():
         (["-m", "dpcnet", "-plans_name", "My__Plans"], r"plans cannot be called My__Plans: nnU-Net splits"),
         (
             ["-m", "dpcnet", "-plans_name", "nnUNetPlans"],
-            r"nnUNetPlans.json holds other plans \(nnU-Net default\), which stay",
+            r"nnUNetPlans.json contains other plans \(nnU-Net default\), which stay",
         ),
         (
             ["-m", "dpcnet", "--preset", "paper", "--patch", "16", "16", "16"],
@@ -292,9 +292,9 @@ def test_what_the_network_refuses_is_not_written(dataset, stock, capsys):
 def test_plans_of_another_variant_stay(dataset, capsys):
     assert plan("-m", "dpcnet", "-plans_name", "MyPlans") == 0
     assert plan("-m", "dpcnet-ag", "-plans_name", "MyPlans") == 1
-    assert "MyPlans.json holds other plans (dpcnet default), which stay as they are" in capsys.readouterr().err
+    assert "MyPlans.json contains other plans (dpcnet default), which stay as they are" in capsys.readouterr().err
     assert plan("-m", "dpcnet-ag", "-p", "MyPlans") == 1
-    assert "MyPlans already holds a network of this package" in capsys.readouterr().err
+    assert "MyPlans already contains a network of this package" in capsys.readouterr().err
 
 
 def test_a_dataset_that_is_not_there(dataset, capsys, monkeypatch):

@@ -197,7 +197,9 @@ def test_labels_that_nobody_declared_are_found(place):
     """A label map that nnU-Net's preprocessing has let pass, as 0/255 masks."""
     described = dataset_json(labels={"background": 0, "liver": 1})
     preprocess(place, plans(), described, "3d_fullres")  # the label maps hold 2
-    with pytest.raises(UserError, match=r"map of case_0 holds 2, which .* declare .there are 0, 1(.|\n)*livseg check"):
+    with pytest.raises(
+        UserError, match=r"map of case_0 contains 2, which .* declare .there are 0, 1(.|\n)*livseg check"
+    ):
         check(place, plans(), described)
 
 

@@ -72,7 +72,7 @@ def test_going_on_after_an_interruption(drawn, tmp_path, monkeypatch):
 def test_another_dataset_is_left_alone(drawn, tmp_path):
     out = tmp_path / "Dataset302_InLiver"
     write(drawn, out)
-    with pytest.raises(UserError, match="holds another dataset, which stays as it is"):
+    with pytest.raises(UserError, match="contains another dataset, which stays as it is"):
         write(drawn, out, LiverCrop("mask", 4))
     with pytest.raises(UserError, match="would lie among the files of the input"):
         write(drawn, drawn)
@@ -102,7 +102,7 @@ def test_livers_with_values_that_nobody_declared_are_refused(drawn, tmp_path):
     livers.mkdir()
     for name in ("a", "b", "none"):
         sitk.WriteImage(as_image((drawing() > 0) * np.uint8(255)), str(livers / f"{name}.nii.gz"))
-    with pytest.raises(UserError, match=r"map .*a\.nii\.gz holds the labels \[255\], but .* only knows \[0, 1, 2\]"):
+    with pytest.raises(UserError, match=r"map .*a\.nii\.gz contains the labels \[255\], but .* only knows \[0, 1, 2\]"):
         write(drawn, tmp_path / "Dataset302_InLiver", livers=livers)
 
 

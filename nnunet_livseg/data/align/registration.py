@@ -133,7 +133,7 @@ class _Scans:
 def _require_labels(mask: sitk.Image | None) -> None:
     if mask is not None and (least := sitk.GetArrayViewFromImage(mask).min()) < 0:
         raise UserError(
-            f"the liver mask holds values down to {least:g}, as a CT does, not a label map.\n"
+            f"the liver mask contains values down to {least:g}, as a CT does, not a label map.\n"
             "  Give a map with 0 outside the liver and a value above 0 inside."
         )
 

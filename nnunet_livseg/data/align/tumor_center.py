@@ -25,7 +25,7 @@ def tumor_center_shift(label: sitk.Image, other_label: sitk.Image) -> sitk.Trans
         indices = np.argwhere(sitk.GetArrayViewFromImage(one) == _TUMOR)
         if not len(indices):
             raise UserError(
-                f"the {name} phase's label holds no tumor (value {_TUMOR}), so there is no center to align.\n"
+                f"the {name} phase's label contains no tumor (value {_TUMOR}), so there is no center to align.\n"
                 "  Use --method rigid for this case."
             )
         centers.append(np.array(one.TransformContinuousIndexToPhysicalPoint(indices.mean(axis=0)[::-1].tolist())))

@@ -46,7 +46,7 @@ def find(source: Path) -> SourceDataset:
         found[int(match[1])] = path
     if not found:
         raise UserError(
-            f"{source} holds no folders or zips named 3Dircadb1.1, 3Dircadb1.2, ...\n  Give the unpacked dataset."
+            f"{source} contains no folders or zips named 3Dircadb1.1, 3Dircadb1.2, ...\n  Give the unpacked dataset."
         )
     cases = [
         SourceCase(f"ircadb_{number:02d}", f"ircadb_{number:02d}", PatientCT(path), PatientMasks(path))
@@ -89,7 +89,7 @@ class PatientMasks:
             structures = {path.name.lower(): path for path in sorted(folder.rglob("*")) if path.is_dir()}
             if "liver" not in structures:
                 listed = ", ".join(structures) or "none"
-                raise UserError(f"{self.path}: MASKS_DICOM holds no folder 'liver'; its structures: {listed}.")
+                raise UserError(f"{self.path}: MASKS_DICOM contains no folder 'liver'; its structures: {listed}.")
             tumors = [name for name in structures if _TUMOR.fullmatch(name)]
             others = [name for name in structures if _LIVER_FINDING.fullmatch(name) and name not in tumors]
             label, geometry = _read_mask(structures["liver"])
@@ -116,7 +116,7 @@ def _part(patient: Path, name: str) -> Iterator[Path]:
             path for path in sorted(folder.rglob("*")) if path.name.lower() in (name.lower(), f"{name.lower()}.zip")
         ]
         if not parts:
-            raise UserError(f"{patient} holds neither {name} nor {name}.zip. {_UNPACK}")
+            raise UserError(f"{patient} contains neither {name} nor {name}.zip. {_UNPACK}")
         with opened_folder(parts[0]) as opened:
             yield opened
 
@@ -125,7 +125,7 @@ def _read_mask(folder: Path) -> tuple[np.ndarray, sitk.Image]:
     """A structure's mask ``(z, y, x)`` and an image with its geometry; any value above 0 is inside."""
     slices = [one for path in sorted(folder.iterdir()) if path.is_file() for one in read_slices(path)]
     if not slices:
-        raise UserError(f"mask folder {folder.name} holds no DICOM images. {_UNPACK}")
+        raise UserError(f"mask folder {folder.name} contains no DICOM images. {_UNPACK}")
     try:
         geometry = stack(slices)
     except UserError as error:

@@ -31,8 +31,8 @@ def find(source: Path) -> SourceDataset:
     volumes, segmentations = found["volume"], found["segmentation"]
     if not volumes:
         raise UserError(
-            f"{source} holds no LiTS volumes: expected volume-0.nii, segmentation-0.nii, ... in it or in its folders.\n"
-            "  For images and labels with other names use: livseg convert folder"
+            f"{source} contains no LiTS volumes: expected volume-0.nii, segmentation-0.nii, ... in it or in its"
+            " folders.\n  For images and labels with other names use: livseg convert folder"
         )
     for numbers, paths, missing in ((volumes, segmentations, "segmentation"), (segmentations, volumes, "volume")):
         lonely = sorted(set(numbers) - set(paths))

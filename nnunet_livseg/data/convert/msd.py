@@ -20,7 +20,7 @@ def find(source: Path) -> SourceDataset:
     """
     folder = next((f for f in (source, source / "Task03_Liver") if (f / "dataset.json").is_file()), None)
     if folder is None:
-        raise UserError(f"{source} holds no dataset.json. Give the unpacked folder Task03_Liver.")
+        raise UserError(f"{source} contains no dataset.json. Give the unpacked folder Task03_Liver.")
     listed = _read(folder / "dataset.json")
     cases = [
         SourceCase(

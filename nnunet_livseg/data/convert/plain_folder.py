@@ -43,12 +43,12 @@ def _from_folder(source: Path) -> list[SourceCase]:
     folders = {kind: [source / n for n in names if (source / n).is_dir()] for kind, names in _KINDS.items()}
     if not folders["images"] or not folders["labels"]:
         raise UserError(
-            f"{source} holds no folders 'images' and 'labels' (found: {_contents(source)}).\n"
+            f"{source} contains no folders 'images' and 'labels' (found: {_contents(source)}).\n"
             "  Arrange the files so, or give a CSV table with the columns image,label[,patient]."
         )
     images, labels = _volumes(folders["images"][0]), _volumes(folders["labels"][0], named=True)
     if not images:
-        raise UserError(f"{folders['images'][0]} holds no volumes ({', '.join(ENDINGS)}); it holds: "
+        raise UserError(f"{folders['images'][0]} contains no volumes ({', '.join(ENDINGS)}); it contains: "
                         f"{_contents(folders['images'][0])}.")  # fmt: skip
     unlabeled = sorted(set(images) - set(labels))
     if unlabeled:
@@ -129,7 +129,7 @@ def _object_in(folder: Path) -> Path:
     found = find_objects(folder)
     if len(found) != 1:
         raise UserError(
-            f"{folder} holds {len(found)} DICOM SEGs or RT structure sets, but a case has one label map.\n"
+            f"{folder} contains {len(found)} DICOM SEGs or RT structure sets, but a case has one label map.\n"
             "  Name the file that counts in a CSV table with the columns image,label."
         )
     return found[0]

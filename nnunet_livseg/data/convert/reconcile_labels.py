@@ -45,7 +45,7 @@ def clean_labels(label: sitk.Image, mapping: Mapping[int, int], name: str) -> tu
     if unknown:
         listed = ", ".join(f"{value} ({count:,} voxels)" for value, count in unknown.items())
         raise UserError(
-            f"{name} holds label values other than 0 background, 1 liver, 2 tumor: {listed}.\n"
+            f"{name} contains label values other than 0 background, 1 liver, 2 tumor: {listed}.\n"
             f"  Say what they are, for example --map {next(iter(unknown))}=1 (liver), =2 (tumor) or =0 (background)."
         )
     mapped = np.zeros(values.shape, np.uint8)

@@ -66,7 +66,7 @@ def _points_mm(path: Path, label: str, contour) -> np.ndarray:
         points = np.full((1, 3), np.nan)
     if not np.isfinite(points).all():
         raise UserError(
-            f"{path}: a contour of {label!r} holds no points x, y, z. The file is damaged: export it again."
+            f"{path}: a contour of {label!r} contains no points x, y, z. The file is damaged: export it again."
         )
     return points
 

@@ -106,7 +106,7 @@ def choose(series: list[Series], wanted: str | int | None = None) -> Series:
         if not found:
             raise UserError(f"there is no series {wanted!r}. There are:\n{table}")
         if len(found) > 1:
-            raise UserError(f"series {wanted!r} holds {len(found)} stacks; name one of them by its number:\n{table}")
+            raise UserError(f"series {wanted!r} contains {len(found)} stacks; name one of them by its number:\n{table}")
         return found[0]
     usable = [one for one in series if not one.problem]
     if not usable:
@@ -207,7 +207,7 @@ def _not_a_ct(series: Series) -> str:
     if first.text("SOPClassUID") not in (CT, *ENHANCED_CT) and first.text("Modality") != "CT":
         return f"modality {series.modality or 'not stated'}, not CT"
     if not first.get("Rows"):
-        return "holds no image"
+        return "contains no image"
     if first.is_localizer:
         return "localizer (scout view)"
     if int(first.number("SamplesPerPixel") or 1) != 1:

@@ -60,7 +60,7 @@ class PixelReader:
             stored = stored[one.frame]
         if stored.ndim != 2:
             raise UserError(
-                f"{one.path.name} holds pixels of shape {stored.shape}, but a CT slice is one gray picture.\n"
+                f"{one.path.name} contains pixels of shape {stored.shape}, but a CT slice is one gray picture.\n"
                 "  Export the series again."
             )
         return self._dataset, stored

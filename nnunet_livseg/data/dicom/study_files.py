@@ -55,7 +55,7 @@ def dicom_files(path: str | Path) -> Iterator[list[Path]]:
     with opened_folder(path) as folder:
         files = sorted(file for file in folder.rglob("*") if file.is_file() and not _IGNORED & set(file.parts))
         if not files:
-            raise UserError(f"{path} holds no files. Give the folder or zip of a DICOM study.")
+            raise UserError(f"{path} contains no files. Give the folder or zip of a DICOM study.")
         yield files
 
 
@@ -92,12 +92,12 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) 
         name, drive = PurePosixPath(entry.filename.replace("\\", "/")), PureWindowsPath(entry.filename).drive
         if name.is_absolute() or ".." in name.parts or drive:
             raise UserError(
-                f"{archive} holds {entry.filename!r}, which would be written outside of its folder, so the archive was"
-                " not unpacked.\n  Export the study again."
+                f"{archive} contains {entry.filename!r}, which would be written outside of its folder, so the archive"
+                " was not unpacked.\n  Export the study again."
             )
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise UserError(
-                f"{archive} holds the symbolic link {entry.filename!r}, which no study has, so the archive was not"
+                f"{archive} contains the symbolic link {entry.filename!r}, which no study has, so the archive was not"
                 " unpacked.\n  Export the study again."
             )
         if entry.flag_bits & 1:
@@ -127,6 +127,6 @@ def _unpack_one(content: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) ->
         if error.errno not in _BAD_NAME:
             raise
         raise UserError(
-            f"{content.filename} holds {entry.filename[:80]!r}, which cannot be a file here ({error.strerror})."
+            f"{content.filename} contains {entry.filename[:80]!r}, which cannot be a file here ({error.strerror})."
             "\n  Export the study again, or unpack what you need of it yourself and give the folder."
         ) from error

@@ -146,14 +146,14 @@ def _open_record(folder: Path, arguments: dict, cases: int, test_cases: int) -> 
             f"{key} is {old.get(key)} there and {new[key]} now" for key in new if old.get(key) != new[key]
         )
         raise UserError(
-            f"{folder} holds a phantom of other arguments: {listed}.\n"
+            f"{folder} contains a phantom of other arguments: {listed}.\n"
             "  Nothing was changed. Choose another --out, or remove the folder."
         )
     for kind, wanted, prefix in (("training", cases, "phantom_"), ("test", test_cases, "unseen_")):
         there = sum(name.startswith(prefix) for name in record.entries)
         if there > wanted:
             raise UserError(
-                f"{folder} already holds {there} {kind} cases, more than the {wanted} asked for.\n"
+                f"{folder} already contains {there} {kind} cases, more than the {wanted} asked for.\n"
                 f"  Ask for {there}, or choose another --out."
             )
     if not record.path.is_file():
