@@ -181,7 +181,7 @@ def everything(
     """All parts, in ``work``; what gpu.json holds.
 
     Raises:
-        UserError: ``work`` lies in the repository or contains a run with other settings, or the data cannot be prepared.
+        UserError: ``work`` is in the repository, or contains a run with other settings, or no data can be prepared.
     """
     require_outside(work)
     run = Run(source, work, settings, minutes=minutes, call_minutes=call_minutes)
