@@ -80,6 +80,7 @@ class Bench:
         quarter: Channels of the narrow network.
         full: Channels of the wide one; None for nnU-Net's.
         patches: How many are timed at full width.
+        larger: How many of each size that fits a CT.
     """
 
     slices: tuple[int, ...] = (100, 300, 600)
@@ -89,6 +90,7 @@ class Bench:
     quarter: tuple[int, ...] = (8, 16, 32, 64, 80, 80)
     full: tuple[int, ...] | None = None
     patches: int = 10
+    larger: int = 3
 
 
 class Record:
@@ -291,7 +293,7 @@ def seconds_per_patch(bench: Bench, engine: str, size: tuple[int, ...]) -> list[
                 sys.exit(f"the network cannot be exported: {reason}")
             network = EngineNetwork([file], engine, shape=patch.shape)
         with torch.inference_mode():
-            for _ in range(bench.patches + 1):
+            for _ in range(1 + (bench.patches if size == bench.patch else bench.larger)):
                 start = time.perf_counter()
                 network(patch)
                 seconds.append(round(time.perf_counter() - start, 3))

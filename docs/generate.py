@@ -375,10 +375,10 @@ def _projected_minutes(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
         same = next((known for known in passes if passes[known] == row), None)  # as many voxels of the network
         passes[f"{same} and {slices}" if same else slices] = passes.pop(same) if same else row
     times = ", ".join(f"one of {patch} takes {number:.1f} s in {engine}" for (engine, patch), number in seconds.items())
-    timed = {len(row["all"]) for (kind, *_), row in rows.items() if kind == "full"}
+    timed = sorted({len(row["all"]) for (kind, *_), row in rows.items() if kind == "full"}, reverse=True)
     lines = [
         "Projected: the network's time alone, which is the number of patches (with mirrored ones) times the time of"
-        f" one (median of {max(timed)}). At full width, {times}.",
+        f" one (median of {' or, of other sizes, '.join(map(str, timed))}). At full width, {times}.",
         "",
         f"| full width, projected | {' | '.join(f'{n} slices: patches | minutes' for n in passes)} |",
         f"|---|{'---:|---:|' * len(passes)}",

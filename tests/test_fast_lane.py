@@ -14,7 +14,14 @@ from .matrix.nnunet import forked_run
 from .test_results import script
 
 PROJECT = Path(__file__).resolve().parents[1]
-SMALL = {"spacing_mm": (8.0, 8.0, 4.0), "patch": (32, 32, 32), "quarter": (4, 8, 8), "full": (8, 16, 16), "patches": 2}
+SMALL = {
+    "spacing_mm": (8.0, 8.0, 4.0),
+    "patch": (32, 32, 32),
+    "quarter": (4, 8, 8),
+    "full": (8, 16, 16),
+    "patches": 2,
+    "larger": 2,
+}
 
 
 @pytest.fixture(scope="module")
