@@ -10,8 +10,8 @@ Linux). Rows in the JSON file are not measured again.
 1. All ways side by side on the shortest CT, DPC-Net with a quarter of its channels. Its weights are the initial ones,
    which take the same time; its output layers answer background, so that no time goes into measuring noise.
 2. ``--quality fast`` on all CTs.
-3. The time of ten patches at full width, in torch and in OpenVINO, of each size that a way takes. Minutes of whole CTs
-   follow from the number of patches: they are projected.
+3. The time of ten patches at full width, in torch and in OpenVINO. Minutes of whole CTs follow from the number of
+   patches: they are projected.
 4. The starter model on the CT as it is: which labels change, and Dice against the reference.
 """
 
@@ -20,7 +20,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -38,8 +38,7 @@ from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.inference.engines import TORCH, EngineNetwork, is_usable
 from nnunet_livseg.inference.export_model import write_onnx
-from nnunet_livseg.inference.quality import quality_of
-from nnunet_livseg.multiscale import fitted_patch
+from nnunet_livseg.inference.quality import PRESETS, quality_of
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import find_variant
 
@@ -51,9 +50,7 @@ WAYS = {  # arguments of livseg segment; of nnUNetv2_predict behind its name
     "standard --disable_tta": ("--disable_tta",),
     "standard --disable_tta --crop": ("--disable_tta", "--crop"),
     "standard --disable_tta -step_size 0.75": ("--disable_tta", "-step_size", "0.75"),
-    "standard --disable_tta --fit-patch": ("--disable_tta", "--fit-patch"),
     "standard --disable_tta --torch-resampling": ("--disable_tta", "--torch-resampling"),
-    "balanced --disable_tta": ("--quality", "balanced", "--disable_tta"),
     "fast": ("--quality", "fast"),
     f"fast --engine {OPENVINO}": ("--quality", "fast", "--engine", OPENVINO),
 }
@@ -80,7 +77,6 @@ class Bench:
         quarter: Channels of the narrow network.
         full: Channels of the wide one; None for nnU-Net's.
         patches: How many are timed at full width.
-        larger: How many of each size that fits a CT.
     """
 
     slices: tuple[int, ...] = (100, 300, 600)
@@ -90,7 +86,6 @@ class Bench:
     quarter: tuple[int, ...] = (8, 16, 32, 64, 80, 80)
     full: tuple[int, ...] | None = None
     patches: int = 10
-    larger: int = 3
 
 
 class Record:
@@ -144,10 +139,10 @@ def measure(work: Path, ct: Path, record: Record, bench: Bench, *, reference: Pa
     for count, path in cts.items():
         if not record.row("passes", count):
             record.add(forward_passes(path, bench), "passes", count)
-    for engine, patch in sorted({(engine_of(way), patch) for way, patch in patches_used(record, cts)}, reverse=True):
-        if is_usable(engine) and not record.row("full", engine, patch):
-            seconds = seconds_per_patch(bench, engine, tuple(map(int, patch.split(" x "))))
-            record.add({"median": round(median(seconds), 3), "all": seconds}, "full", engine, patch)
+    for engine in filter(is_usable, (TORCH, OPENVINO)):
+        if not record.row("full", engine):
+            seconds = seconds_per_patch(bench, engine)
+            record.add({"median": round(median(seconds), 3), "all": seconds}, "full", engine)
     for way in OF_STARTER:
         if not record.row("starter", way):
             record.add(run_starter(way, ct, work / "starter", reference), "starter", way)
@@ -225,15 +220,6 @@ def run(way: str, model: Path, ct: Path, out: Path) -> dict[str, Any]:
     return {"seconds": round(seconds, 1), "peak_gib": round(peak / 2**30, 2), "stages": rounded(stages)}
 
 
-def engine_of(way: str) -> str:
-    return OPENVINO if OPENVINO in way else TORCH
-
-
-def patches_used(record: Record, counts: Iterable[int]) -> set[tuple[str, str]]:
-    """Every way with the size of its patches on each CT."""
-    return {(way, row["patch"]) for count in counts for way, row in record.row("passes", count).items()}
-
-
 def run_starter(way: str, ct: Path, out: Path, reference: Path | None) -> dict[str, Any]:
     """The same of the starter model, with the labels that differ from those of ``standard`` and Dice."""
     folder, first = (out / name.replace(" ", "_") for name in (way, next(iter(OF_STARTER))))
@@ -249,42 +235,31 @@ def run_starter(way: str, ct: Path, out: Path, reference: Path | None) -> dict[s
     return row
 
 
-def forward_passes(path: Path, bench: Bench) -> dict[str, dict[str, Any]]:
-    """How often each way runs the network on a CT, and on patches of which size."""
+def forward_passes(path: Path, bench: Bench) -> dict[str, int]:
+    """How often each way runs the network on a CT."""
     image = sitk.ReadImage(str(path))
     box, whole, spacing_mm = box_of_crop(path), image.GetSize()[::-1], spacing_of(image)
     sizes = {False: whole, True: whole if box is None else tuple(part.stop - part.start for part in box.slices)}
-    configuration = stock_configuration(3, patch=bench.patch, features=bench.quarter)
-    strides = configuration["architecture"]["arch_kwargs"]["strides"]
     passes = {}
     for way, words in WAYS.items():
-        quality = quality_of(
-            words[1] if "--quality" in words else "standard",
-            step_size=0.75 if "-step_size" in words else None,
-            mirroring=False if "--disable_tta" in words else None,
-            fits_patch=engine_of(way) == TORCH if "--fit-patch" in words or "--quality" in words else None,
-        )
+        quality = PRESETS["fast" if "fast" in words else "standard"]
+        step = 0.75 if "-step_size" in words else None
+        quality = quality_of(quality, step_size=step, mirroring=False if "--disable_tta" in words else None)
         size = sizes[quality.crop or "--crop" in words]
         grid = [
             max(round(n * mm / own), side)
             for n, mm, own, side in zip(size, spacing_mm, bench.spacing_mm, bench.patch, strict=True)
         ]
-        patch = bench.patch
-        if quality.fits_patch:
-            patch = fitted_patch(grid, patch, strides=strides, step=quality.step_size)
-        steps = compute_steps_for_sliding_window(
-            [max(pair) for pair in zip(grid, patch, strict=True)], patch, quality.step_size
-        )
-        count = prod(map(len, steps)) * (MIRRORED if quality.mirroring else 1)
-        passes[way] = {"patches": count, "patch": " x ".join(map(str, patch))}
+        steps = compute_steps_for_sliding_window(grid, bench.patch, quality.step_size)
+        passes[way] = prod(map(len, steps)) * (MIRRORED if quality.mirroring else 1)
     return passes
 
 
-def seconds_per_patch(bench: Bench, engine: str, size: tuple[int, ...]) -> list[float]:
+def seconds_per_patch(bench: Bench, engine: str) -> list[float]:
     """Seconds of each patch of the network at full width, after a first one, which fills caches."""
     configuration = stock_configuration(3, patch=bench.patch, features=bench.full)
     network = build(configuration, find_variant("dpcnet"), deep_supervision=False).eval()
-    patch = torch.randn(1, 1, *size)
+    patch = torch.randn(1, 1, *bench.patch)
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         if engine != TORCH:
@@ -293,7 +268,7 @@ def seconds_per_patch(bench: Bench, engine: str, size: tuple[int, ...]) -> list[
                 sys.exit(f"the network cannot be exported: {reason}")
             network = EngineNetwork([file], engine, shape=patch.shape)
         with torch.inference_mode():
-            for _ in range(1 + (bench.patches if size == bench.patch else bench.larger)):
+            for _ in range(bench.patches + 1):
                 start = time.perf_counter()
                 network(patch)
                 seconds.append(round(time.perf_counter() - start, 3))

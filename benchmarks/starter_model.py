@@ -182,7 +182,7 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
     write_json(model / "plans.json", plans)
     dataset = json.loads((training.parent / "dataset.json").read_text())
     grid = {"orientation": "LPS", "average_to_mm": stage.average_to_mm}
-    ours = dataset.get("livseg", {}) | {"grid": grid, "trained_on": TRAINED_ON}
+    ours = dataset.get("livseg", {}) | {"grid": grid, "any_patch": True, "trained_on": TRAINED_ON}
     if "two_stage" in ours:  # without the places of the patients' livers
         ours["two_stage"] = {key: ours["two_stage"][key] for key in ("mode", "margin_mm")}
         write_json(model / FILE, {"schema": SCHEMA, "steps": [as_dict(LargestLiver())]})

@@ -369,29 +369,24 @@ def _measured_ways(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
 
 def _projected_minutes(rows: dict[tuple[str, ...], dict[str, Any]]) -> str:
     """Patches of each way, and the network's minutes at full width by the time of some patches."""
-    seconds = {tuple(named): row["median"] for (kind, *named), row in rows.items() if kind == "full"}  # engine, patch
-    passes: dict[str, dict[str, dict[str, Any]]] = {}
+    seconds = {engine: row["median"] for (kind, engine, *_), row in rows.items() if kind == "full"}
+    passes: dict[str, dict[str, int]] = {}
     for slices, row in ((slices, row) for (kind, slices, *_), row in rows.items() if kind == "passes"):
         same = next((known for known in passes if passes[known] == row), None)  # as many voxels of the network
         passes[f"{same} and {slices}" if same else slices] = passes.pop(same) if same else row
-    times = ", ".join(f"one of {patch} takes {number:.1f} s in {engine}" for (engine, patch), number in seconds.items())
-    timed = sorted({len(row["all"]) for (kind, *_), row in rows.items() if kind == "full"}, reverse=True)
+    said = ", ".join(f"{number:.1f} s in {engine}" for engine, number in seconds.items())
     lines = [
         "Projected: the network's time alone, which is the number of patches (with mirrored ones) times the time of"
-        f" one (median of {' or, of other sizes, '.join(map(str, timed))}). At full width, {times}.",
+        f" one. A patch at full width takes {said} (median of {len(rows['full', 'torch']['all'])}).",
         "",
         f"| full width, projected | {' | '.join(f'{n} slices: patches | minutes' for n in passes)} |",
         f"|---|{'---:|---:|' * len(passes)}",
     ]
-    planned = next(iter(next(iter(passes.values())).values()))["patch"]
     for way in next(iter(passes.values())):
-        engine = way.partition("--engine ")[2] or "torch"
-        if engine not in {name for name, _ in seconds}:
-            continue
-        cells = []
-        for count, patch in ((row[way]["patches"], row[way]["patch"]) for row in passes.values()):
-            size = "" if patch == planned else f" of {patch}"
-            cells.append(f"{count:,}{size} | {count * seconds[engine, patch] / 60:,.1f}")
+        engine = next((name for name in seconds if name in way.split()), "torch")
+        if "--engine" in way and engine == "torch":
+            continue  # not measured there
+        cells = [f"{row[way]:,} | {row[way] * seconds[engine] / 60:,.1f}" for row in passes.values()]
         lines.append(f"| `{way}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 

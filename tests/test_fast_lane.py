@@ -14,14 +14,7 @@ from .matrix.nnunet import forked_run
 from .test_results import script
 
 PROJECT = Path(__file__).resolve().parents[1]
-SMALL = {
-    "spacing_mm": (8.0, 8.0, 4.0),
-    "patch": (32, 32, 32),
-    "quarter": (4, 8, 8),
-    "full": (8, 16, 16),
-    "patches": 2,
-    "larger": 2,
-}
+SMALL = {"spacing_mm": (8.0, 8.0, 4.0), "patch": (32, 32, 32), "quarter": (4, 8, 8), "full": (8, 16, 16), "patches": 2}
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +52,14 @@ def test_the_whole_run_on_a_phantom(lane, tmp_path, monkeypatch):
     assert [key for key in rows if key.startswith("quarter")] == [
         f"quarter | {count} | {way}" for way in ways for count in bench.slices if count == 40 or way == "fast"
     ]
-    made_with = json.loads((tmp_path / "work" / "out" / "ours" / "measurements.json").read_text())["made_with"]
     answer = sitk.ReadImage(str(tmp_path / "work" / "out" / "ours" / "segmentation.nii.gz"))
     assert not sitk.GetArrayViewFromImage(answer).any()  # background: no time goes into measuring noise
-    passes = {way: row["patches"] for way, row in rows["passes | 40"].items()}
+    passes = rows["passes | 40"]
     assert passes["standard"] == 8 * passes["standard --disable_tta"] == 32  # 24 x 32 x 80 voxels: 4 patches
     assert passes["standard --disable_tta -step_size 0.75"] == 3
     assert passes["fast"] <= passes["standard --disable_tta --crop"] <= passes["standard --disable_tta"]
     assert rows["starter | standard"]["equal"] == 1 and rows["starter | standard"]["liver"] > 0.5
-    assert made_with["settings"]["patch"].startswith(rows["passes | 60"]["fast"]["patch"])
-    sizes = {row["patch"] for row in rows["passes | 40"].values()}
-    assert len(sizes) > 1 and all(len(rows[f"full | torch | {size}"]["all"]) == bench.patches for size in sizes)
+    assert len(rows["full | torch"]["all"]) == bench.patches
     table = script(PROJECT / "docs" / "generate.py").fast_lane(tmp_path / "lane.json")
     assert all(table.count(f"| `{way}` |") >= 2 for way in ways)
     assert "Projected: the network's time alone" in table and f"| {rows['starter | fast']['equal']:.3%}"[:-1] in table

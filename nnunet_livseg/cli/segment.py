@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own("--batches", action=argparse.BooleanOptionalAction,
         help="give the network several small patches at a time (default: set by --quality)")  # fmt: skip
     own("--fit-patch", action=argparse.BooleanOptionalAction,
-        help="enlarge the patch to fit the CT, to at most twice its voxels (default: set by --quality)")  # fmt: skip
+        help="enlarge the patch to fit the CT, for models that allow it (default: set by --quality)")  # fmt: skip
     own("--probabilities", action="store_true", help="write a probability map for each structure")
     own("--uncertainty", action="store_true", help="write an uncertainty map, and the agreement for each lesion")
     own("--postprocess", action="store_true", help="apply the rules that livseg postprocess tune selected")

@@ -9,11 +9,12 @@ that resamples by torch, they are made slice by slice and never exist as a whole
 
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,7 +24,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nnunet_livseg.core.allocator import kept_pages
@@ -50,8 +51,6 @@ from nnunet_livseg.inference.trained_model import LOAD_ERRORS, TrainedModel, loa
 from nnunet_livseg.multiscale import multiscale_predictor
 
 _ARCHITECTURE = ("network_class_name", "arch_kwargs", "_kw_requires_import")  # of plans
-_ANY_SIZE = ("nnunet_livseg.networks.", "dynamic_network_architectures.")  # networks of convolutions and pooling
-_OF_STRANGERS = "nnunet_livseg.networks.own_network"
 _SLAB_VOXELS = 4_000_000  # turned into labels at a time
 
 
@@ -118,9 +117,10 @@ class CasePredictor:
                 allow_tqdm=progress,
             )
         self.grid = CoarseGrid.of_model(model.dataset.json)
-        self.nnunet.in_batches = quality.in_batches and engine == TORCH  # the others run patch by patch
+        # the other engines run patch by patch, and of one size
+        self.nnunet.in_batches = quality.in_batches and engine == TORCH
+        self.nnunet.fits_patch = quality.fits_patch and engine == TORCH and takes_any_patch(model.dataset.json)
         self._load()
-        self.nnunet.fits_patch = quality.fits_patch and engine == TORCH and takes_any_size(self.nnunet.network)
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions
         self.channels_of = {name: self._channels(values) for name, values in model.structures.values.items()}
@@ -404,10 +404,9 @@ class IsInfByChannel(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def takes_any_size(network: nn.Module) -> bool:
-    """Whether the network is one of nnU-Net's or ours: a stranger's may take patches of the plans' size alone."""
-    module = type(network).__module__
-    return module.startswith(_ANY_SIZE) and module != _OF_STRANGERS
+def takes_any_patch(dataset_json: Mapping[str, Any]) -> bool:
+    """Whether the model's ``dataset.json`` says that it segments as well with patches of other sizes: few do."""
+    return bool((dataset_json.get("livseg") or {}).get("any_patch"))
 
 
 def _shape_of(properties: dict) -> tuple[int, ...]:

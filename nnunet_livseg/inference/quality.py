@@ -18,7 +18,8 @@ class Quality:
         crop: Look only at the liver's box, which the starter model finds first.
         torch_resampling: Resample the logits by torch instead of the plans' function; see ``coarse_grid``.
         in_batches: Give the network several small patches at a time; see ``multiscale``.
-        fits_patch: Take a patch that fits the CT, larger than the plans'; see ``multiscale.fitted_patch``.
+        fits_patch: Take a patch that fits the CT, larger than the plans', if the model allows it; see
+            ``multiscale.fitted_patch`` and ``case_predictor.takes_any_patch``.
     """
 
     name: str

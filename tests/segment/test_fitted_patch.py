@@ -9,16 +9,13 @@ import SimpleITK as sitk
 from io_samples import as_image
 from known_model import drawing, make_model
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nnunet_livseg.inference import case_predictor
-from nnunet_livseg.inference.case_predictor import takes_any_size
+from nnunet_livseg.core.dataset_json import read_dataset_json
+from nnunet_livseg.inference.case_predictor import takes_any_patch
 from nnunet_livseg.inference.quality import PRESETS, Quality, quality_of
 from nnunet_livseg.inference.segmenter import Segmenter
+from nnunet_livseg.inference.starter_model import starter_liver_model, starter_model
 from nnunet_livseg.multiscale import fitted_patch
-from nnunet_livseg.networks.own_network import OwnNetwork
-from nnunet_livseg.reference_networks import build, stock_configuration
-from nnunet_livseg.variants import VARIANTS
 
 HALVED = [1, 2, 2, 2, 2]
 THICK = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2]]
@@ -66,10 +63,11 @@ def image():
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
-def test_the_network_sees_less_and_says_the_same(tmp_path, image, configuration, monkeypatch):
-    model = make_model(tmp_path, configuration=configuration, strides=[1, 2, 2])
+def test_the_network_sees_less_and_says_the_same(tmp_path, image, configuration):
+    model = make_model(
+        tmp_path, configuration=configuration, strides=[1, 2, 2], dataset={"livseg": {"any_patch": True}}
+    )
     found = []
-    monkeypatch.setattr(case_predictor, "_ANY_SIZE", "known_network")
     for quality in (PLANNED, FITTED):
         segmenter, shapes = Segmenter(model, quality=quality, device="cpu"), []
         network = segmenter.predictor.nnunet.network
@@ -83,16 +81,13 @@ def test_the_network_sees_less_and_says_the_same(tmp_path, image, configuration,
     assert tuple(segmenter.predictor.nnunet.configuration_manager.patch_size) == tuple(planned[0][2:])
 
 
-def test_a_strangers_network_keeps_the_size_of_its_patches(tmp_path, image):
-    """Its positions may be those of the plans' patch."""
+def test_a_model_that_does_not_allow_it_keeps_its_patches(tmp_path, image):
+    """Most lose accuracy: what their attention learned depends on the size of the patch."""
     model = make_model(tmp_path, strides=[1, 2, 2])
     result = Segmenter(model, quality=FITTED, device="cpu").segment(image)
     assert "patch" not in result.provenance.settings
-    configuration = stock_configuration(3, patch=(32, 32, 32), features=(4, 4, 4))
-    for variant in {v.network: v for v in VARIANTS if 3 in v.dims and not v.extra}.values():
-        with FakeTensorMode():
-            assert takes_any_size(build(configuration, variant, deep_supervision=False)), variant.name
-    assert not takes_any_size(OwnNetwork.__new__(OwnNetwork))
+    for stage in (starter_model, starter_liver_model):
+        assert takes_any_patch(read_dataset_json(stage()).content)
 
 
 def test_standard_is_nnunets_and_the_shortcuts_of_balanced_cost_no_accuracy():
