@@ -66,8 +66,8 @@ def draw(image: np.ndarray, found: dict[str, np.ndarray], slices: Sequence[int],
                 if mask.any():
                     axis.contour(mask, levels=[0.5], colors=color, linewidths=0.9)
             if not index:
-                axis.set_title(title, color="white", fontsize=8)
-    figure.tight_layout(pad=0.2)
+                axis.set_title(title, color="white", fontsize=7)
+    figure.tight_layout(pad=0.6)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80, facecolor="black")
     with atomic_path(out) as temporary:  # less than half of the size with 256 colors
