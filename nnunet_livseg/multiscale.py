@@ -132,18 +132,17 @@ def fitted_patch(
     A larger one fits the network's strides, and has at most twice the edge along each axis and twice the voxels.
 
     Args:
-        size: Of the preprocessed image (Z, Y, X).
-        patch: The plans' patch: three axes, or the last two in 2D.
-        strides: The plans', one per stage; of a network without, the patch stays.
-        step: Of the sliding window, as a share of the patch.
+        size: Sizes of the preprocessed image (Z, Y, X).
+        patch: Sizes of the plans' patch: three axes, or the last two in 2D.
+        strides: Strides of the network's stages in the plans. If there are none, the patch stays.
+        step: Step of the sliding window, as a share of the patch.
     """
     if not strides:
         return tuple(patch)
-    sizes = [max(n, p) for n, p in zip(size[-len(patch) :], patch, strict=True)]
     steps_down = [stage if isinstance(stage, Sequence) else [stage] * len(patch) for stage in strides]
     multiples = [math.prod(of_axis) for of_axis in zip(*steps_down, strict=True)]
     edges = [range(p, _LARGER * p + 1, m) for p, m in zip(patch, multiples, strict=True)]
-    counts = [{e: _count(n, e, step) for e in of_axis} for n, of_axis in zip(sizes, edges, strict=True)]
+    counts = [{e: _count(n, e, step) for e in of_axis} for n, of_axis in zip(size[-len(patch) :], edges, strict=True)]
 
     def cost(chosen: tuple[int, ...]) -> tuple[int, int]:
         voxels = math.prod(chosen)
@@ -154,7 +153,7 @@ def fitted_patch(
 
 
 def _count(size: int, edge: int, step: float) -> int:
-    """How many patches of that edge nnU-Net's sliding window needs along an axis."""
+    """How many patches of that edge nnU-Net's sliding window needs along an axis; a smaller image is padded."""
     return len(compute_steps_for_sliding_window((max(size, edge),), (edge,), step)[0])
 
 
