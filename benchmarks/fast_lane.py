@@ -10,7 +10,7 @@ Linux). Rows in the JSON file are not measured again.
 1. All ways side by side on the shortest CT, DPC-Net with a quarter of its channels. Its weights are the initial ones,
    which take the same time; its output layers answer background, so that no time goes into measuring noise.
 2. ``--quality fast`` on all CTs.
-3. The time of ten patches at full width, in torch and in OpenVINO. Minutes of whole CTs follow from the number of
+3. The time of ten patches at full width, in every engine. Minutes of whole CTs follow from the number of
    patches: they are projected.
 4. The starter model on the CT as it is: which labels change, and Dice against the reference.
 """
@@ -36,13 +36,15 @@ from segment import SEGMENT, box_of_crop, dice, enlarge, measured
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.imaging.grid import spacing_of
-from nnunet_livseg.inference.engines import TORCH, EngineNetwork, is_usable
+from nnunet_livseg.inference.devices import predict_in_bfloat16
+from nnunet_livseg.inference.engines import BFLOAT16, IN_TORCH, TORCH, TORCH_BFLOAT16, EngineNetwork, is_usable
 from nnunet_livseg.inference.export_model import write_onnx
 from nnunet_livseg.inference.quality import PRESETS, quality_of
 from nnunet_livseg.reference_networks import build, stock_configuration
 from nnunet_livseg.variants import find_variant
 
-PREDICT, OPENVINO = "nnUNetv2_predict", "openvino"
+PREDICT = "nnUNetv2_predict"
+ENGINES = (TORCH_BFLOAT16, "openvino", BFLOAT16)  # beside torch
 WAYS = {  # arguments of livseg segment; of nnUNetv2_predict behind its name
     PREDICT: (),
     f"{PREDICT} --disable_tta": ("--disable_tta",),
@@ -52,7 +54,7 @@ WAYS = {  # arguments of livseg segment; of nnUNetv2_predict behind its name
     "standard --disable_tta -step_size 0.75": ("--disable_tta", "-step_size", "0.75"),
     "standard --disable_tta --torch-resampling": ("--disable_tta", "--torch-resampling"),
     "fast": ("--quality", "fast"),
-    f"fast --engine {OPENVINO}": ("--quality", "fast", "--engine", OPENVINO),
+    **{f"fast --engine {engine}": ("--quality", "fast", "--engine", engine) for engine in ENGINES},
 }
 OF_STARTER = {
     "standard": ("--quality", "standard"),
@@ -60,6 +62,7 @@ OF_STARTER = {
     "standard --fit-patch": ("--quality", "standard", "--fit-patch"),
     "standard --torch-resampling": ("--quality", "standard", "--torch-resampling"),
     "balanced": (),
+    f"balanced --engine {TORCH_BFLOAT16}": ("--engine", TORCH_BFLOAT16),
     "fast": ("--quality", "fast"),
 }
 MIRRORED = 8  # copies of a patch in 3D
@@ -128,24 +131,37 @@ def measure(work: Path, ct: Path, record: Record, bench: Bench, *, reference: Pa
     if not model.exists():
         write_model(model, bench, bench.quarter)
     exported = model.parent / "exported"
-    if is_usable(OPENVINO) and not exported.exists():
+    engines = [engine for engine in (TORCH, *ENGINES) if is_usable(engine)]
+    if not exported.exists() and any(map(needs_export, engines)):
         measured("livseg", "export", model, "-o", exported)
     for way in WAYS:
         for count, path in cts.items():
             alone = count != bench.slices[0] and not way.startswith("fast")
-            if alone or (OPENVINO in way and not is_usable(OPENVINO)) or record.row("quarter", count, way):
+            engine = engine_of(way)
+            if alone or engine not in engines or record.row("quarter", count, way):
                 continue
-            record.add(run(way, exported if OPENVINO in way else model, path, work / "out"), "quarter", count, way)
+            folder = exported if needs_export(engine) else model
+            record.add(run(way, folder, path, work / "out"), "quarter", count, way)
     for count, path in cts.items():
         if not record.row("passes", count):
             record.add(forward_passes(path, bench), "passes", count)
-    for engine in filter(is_usable, (TORCH, OPENVINO)):
+    for engine in engines:
         if not record.row("full", engine):
             seconds = seconds_per_patch(bench, engine)
             record.add({"median": round(median(seconds), 3), "all": seconds}, "full", engine)
     for way in OF_STARTER:
-        if not record.row("starter", way):
+        if engine_of(way) in engines and not record.row("starter", way):
             record.add(run_starter(way, ct, work / "starter", reference), "starter", way)
+
+
+def engine_of(way: str) -> str:
+    """What runs the network."""
+    return way.partition("--engine ")[2] or TORCH
+
+
+def needs_export(engine: str) -> bool:
+    """Whether the engine runs exported models alone."""
+    return engine not in IN_TORCH
 
 
 def make_cts(ct: Path, paths: Mapping[int, Path], in_plane: int) -> None:
@@ -262,7 +278,9 @@ def seconds_per_patch(bench: Bench, engine: str) -> list[float]:
     patch = torch.randn(1, 1, *bench.patch)
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        if engine != TORCH:
+        if engine == TORCH_BFLOAT16:
+            predict_in_bfloat16(network)
+        elif engine != TORCH:
             file = Path(folder) / "network.onnx"
             if reason := write_onnx(network, patch, file):
                 sys.exit(f"the network cannot be exported: {reason}")

@@ -161,7 +161,7 @@ def plan_with_sampling(place: Workplace, job: Job, budget: Budget) -> None:
 
 def train(place: Workplace, name: str, trainer: str, plans: str, fold: int, threads: int) -> None:
     """One training, recorded as ``name``, and nnU-Net's validation of it; ``--c`` starts it, too."""
-    words = ("--threads", threads, NUMBER, CONFIGURATION, fold, "-tr", trainer, "-p", plans, "--c")
+    words = ("--threads", threads, "--float32", NUMBER, CONFIGURATION, fold, "-tr", trainer, "-p", plans, "--c")
     place.call(f"{name}/fold_{fold}", "python", TRAIN, *words)
 
 

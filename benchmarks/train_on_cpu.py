@@ -1,59 +1,37 @@
 """nnUNetv2_train on a CPU with few threads: 2.4 times as fast as nnU-Net alone, on a processor with bfloat16.
 
-    python benchmarks/train_on_cpu.py [--threads N] DATASET CONFIGURATION FOLD -tr TRAINER -p PLANS [--c]
+    python benchmarks/train_on_cpu.py [--threads N] [--float32] DATASET CONFIGURATION FOLD -tr TRAINER -p PLANS [--c]
 
 All other arguments are nnUNetv2_train's own. Convolutions run with the channels last in memory, and in bfloat16
-(autocast) where the processor has it; elsewhere it would take twice the time of float32. Weights, losses and
-checkpoints stay float32, and any other command goes on with them. Every checkpoint of our trainers also leaves its
-weights alone beside it (``weights/epoch_0010.safetensors``).
+(autocast) where the processor has it; elsewhere it would take twice the time of float32. ``--float32`` does without
+bfloat16, so that trainings of several machines are alike. Weights, losses and checkpoints stay float32, and any other
+command goes on with them. Every checkpoint of our trainers also leaves its weights alone beside it
+(``weights/epoch_0010.safetensors``).
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from nnunetv2.run.run_training import run_training_entry
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from nnunet_livseg.core.files import atomic_path
+from nnunet_livseg.inference.devices import multiplies_bfloat16, put_channels_last
 from nnunet_livseg.trainers import LivSegTrainer
-
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 itself; an older torch does not say, and then it is not."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
-
-
-def with_fast_convolutions(network: nn.Module) -> nn.Module:
-    """The network, whose ``forward`` takes and returns what it did; parameters keep names and precision."""
-    forward, bfloat16 = network.forward, bfloat16_is_fast()
-
-    def fast(x: Tensor) -> Any:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            outputs = forward(x.contiguous(memory_format=LAST[x.ndim]))
-        return [o.float() for o in outputs] if isinstance(outputs, list | tuple) else outputs.float()
-
-    axes = max(parameter.ndim for parameter in network.parameters())
-    network.to(memory_format=LAST[axes])
-    network.forward = fast
-    return network
 
 
 class FastTraining:
     """What is put on the trainers, nnU-Net's own and ours: nnU-Net finds them by name."""
 
     initialize, save_checkpoint = nnUNetTrainer.initialize, LivSegTrainer.save_checkpoint
+    float32 = False  # on every processor
 
     def initialized(self: nnUNetTrainer) -> None:
         """As before; then the network is fast."""
         FastTraining.initialize(self)
-        with_fast_convolutions(self.network)
+        put_channels_last(self.network, bfloat16=multiplies_bfloat16() and not FastTraining.float32)
 
     def saved(self: LivSegTrainer, filename: str) -> None:
         """As before; then the weights alone."""
@@ -69,6 +47,9 @@ class FastTraining:
 def main() -> None:
     """Few threads, then nnU-Net's own entry point."""
     threads = 1
+    if "--float32" in sys.argv:
+        sys.argv.remove("--float32")
+        FastTraining.float32 = True
     if "--threads" in sys.argv:
         at = sys.argv.index("--threads")
         threads = int(sys.argv[at + 1])

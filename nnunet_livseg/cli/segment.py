@@ -11,10 +11,11 @@ to OUT/NAME each. The same command skips what is finished.
 --quality standard  all folds, mirroring: equals nnUNetv2_predict (default with -m)
 --quality best      as standard, with patches that overlap more
 
---engine torch              as nnU-Net (default); the others run a folder of livseg export on the CPU, faster
---engine onnxruntime        float32
---engine openvino           float32
---engine openvino-bfloat16  rounds to 8 bits of precision; try it on labeled CTs first
+--engine torch              as nnU-Net (default)
+--engine torch-bfloat16     faster on a CPU with bfloat16, but rounds to 8 bits of precision; try it on labeled CTs
+--engine onnxruntime        float32 on the CPU; needs a folder of livseg export
+--engine openvino           the same, faster
+--engine openvino-bfloat16  the same, rounded
 
 --formats seg       DICOM SEG over the slices of a DICOM input
 --formats sr        its DICOM structured report (TID 1500)
@@ -39,7 +40,7 @@ from pathlib import Path
 from nnunet_livseg.cli.shared_options import add
 
 STEP = "predict"
-ENGINES = ("torch", "onnxruntime", "openvino", "openvino-bfloat16")
+ENGINES = ("torch", "torch-bfloat16", "onnxruntime", "openvino", "openvino-bfloat16")
 FORMATS = ("seg", "sr", "rtstruct", "nrrd", "itksnap", "none")
 
 

@@ -42,7 +42,8 @@ from nnunet_livseg.inference.coarse_grid import (
     repeated,
     resampled_slices,
 )
-from nnunet_livseg.inference.engines import TORCH, Exported
+from nnunet_livseg.inference.devices import predict_in_bfloat16
+from nnunet_livseg.inference.engines import IN_TORCH, TORCH, TORCH_BFLOAT16, Exported
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
@@ -90,7 +91,7 @@ class CasePredictor:
         scales: Sizes in plane to predict at; see ``multiscale``.
         members: Also collect votes and uncertainty.
         progress: Show nnU-Net's progress bar.
-        engine: What runs the network, see ``engines``; anything but torch needs an exported model.
+        engine: What runs the network, see ``engines``; what is not torch needs an exported model.
 
     Raises:
         UserError: The model cannot be loaded here.
@@ -117,10 +118,12 @@ class CasePredictor:
                 allow_tqdm=progress,
             )
         self.grid = CoarseGrid.of_model(model.dataset.json)
-        # the other engines run patch by patch, and of one size
-        self.nnunet.in_batches = quality.in_batches and engine == TORCH
-        self.nnunet.fits_patch = quality.fits_patch and engine == TORCH and takes_any_patch(model.dataset.json)
+        in_torch = engine in IN_TORCH  # the other engines run patch by patch, and of one size
+        self.nnunet.in_batches = quality.in_batches and in_torch
+        self.nnunet.fits_patch = quality.fits_patch and in_torch and takes_any_patch(model.dataset.json)
         self._load()
+        if engine == TORCH_BFLOAT16:
+            predict_in_bfloat16(self.nnunet.network)
         self.label_manager = self.nnunet.label_manager
         self.exclusive = not self.label_manager.has_regions
         self.channels_of = {name: self._channels(values) for name, values in model.structures.values.items()}
@@ -142,7 +145,7 @@ class CasePredictor:
         folds = tuple(fold if fold == "all" else int(fold) for fold in self.folds)
         try:
             with redirect_stdout(io.StringIO()):  # where it looks for the trainer
-                if self.engine != TORCH:
+                if self.engine not in IN_TORCH:
                     self._load_exported()
                 elif self.model.checkpoint.endswith(ENDING):
                     self._load_safe_weights(folds)

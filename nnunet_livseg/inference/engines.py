@@ -1,7 +1,8 @@
-"""Engines that run an exported network in place of torch: ONNX Runtime or OpenVINO, on the CPU.
+"""Engines: torch, and what runs an exported network in its place, ONNX Runtime or OpenVINO, on the CPU.
 
-Both compute in float32. ``openvino-bfloat16`` rounds to 8 bits of precision, a shortcut whose Dice docs/export.md has.
-The network is data here: no class of it is imported, so a model of somebody else's class runs without that class.
+They compute in float32. Those with ``-bfloat16`` round to 8 bits of precision, a shortcut whose Dice
+docs/evidence/performance.md has. An exported network is data here: no class of it is imported, so a model of somebody
+else's class runs without that class.
 """
 
 # Shape letters: B batch, C image channels, K output channels, *S patch
@@ -21,14 +22,15 @@ from torch import Tensor, nn
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
-from nnunet_livseg.core.names import shell_path
+from nnunet_livseg.core.names import did_you_mean, shell_path
+from nnunet_livseg.inference.devices import multiplies_bfloat16
 
-TORCH = "torch"
+TORCH, TORCH_BFLOAT16 = IN_TORCH = ("torch", "torch-bfloat16")  # these need no export
 NETWORK = "network.onnx"  # in every fold of an exported folder, see export_model
 RECORD = "export.json"  # in the folder itself
 BFLOAT16 = "openvino-bfloat16"
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", BFLOAT16: "openvino"}  # of pyproject.toml
-ENGINES = (TORCH, *_EXTRAS)
+ENGINES = (*IN_TORCH, *_EXTRAS)
 FLOAT32 = ("onnxruntime", "openvino")  # which must give torch's labels
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -71,8 +73,7 @@ class Exported:
             raise UserError(f"{self.folder.name} does not run in {engine}: {reason}\n  Use --engine {TORCH}.")
         require_usable(engine)
         checked = all(engine in of_fold for of_fold in self.content["parity"].values())
-        library, _, precision = engine.partition("-")
-        return f"{library} {version(library)}, {precision or 'float32'}{'' if checked else ', not compared with torch'}"
+        return _described(engine) + ("" if checked else ", not compared with torch")
 
     def network(self, engine: str, folds: Sequence[str]) -> "EngineNetwork":
         """The networks of ``folds``.
@@ -82,6 +83,27 @@ class Exported:
         """
         files = [self.folder / f"fold_{fold}" / NETWORK for fold in folds]
         return EngineNetwork(files, engine, shape=self.content["input_shape"])
+
+
+def require_engine(engine: str, folders: Sequence[Path], device: object) -> str:
+    """What results say of the engine that runs the models in ``folders``; empty for torch in float32.
+
+    Raises:
+        UserError: There is no such engine, or it cannot run a model, or not on this device.
+    """
+    if engine not in ENGINES:
+        raise UserError(
+            f"there is no engine {engine!r}.{did_you_mean(engine, ENGINES)}\n  Known: {', '.join(ENGINES)}."
+        )
+    if engine == TORCH:
+        return ""
+    if device not in (None, "cpu"):
+        raise UserError(f"the engine {engine} computes on the CPU, not on {device}. Omit the device, or the engine.")
+    if engine in IN_TORCH:
+        require_usable(engine)
+        return _described(engine)
+    remarks = [Exported.open(folder).require(engine) for folder in folders]
+    return remarks[0]
 
 
 def is_usable(engine: str) -> bool:
@@ -104,8 +126,17 @@ def require_usable(engine: str) -> None:
             f"the engine {engine} is not installed.\n  pip install 'nnunet-livseg[{_EXTRAS[engine]}]', or use --engine"
             f" {TORCH}."
         )
-    if engine == BFLOAT16 and "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise UserError("this processor does not compute in bfloat16.\n  Use --engine openvino, which is float32.")
+    if engine in _IN_BFLOAT16 and not _IN_BFLOAT16[engine]():
+        library = engine.partition("-")[0]
+        raise UserError(
+            f"{library} {version(library)} does not compute in bfloat16 on this processor."
+            f"\n  Use --engine {library}, which is float32."
+        )
+
+
+def _described(engine: str) -> str:
+    library, _, precision = engine.partition("-")
+    return f"{library} {version(library)}, {precision or 'float32'}"
 
 
 class EngineNetwork(nn.Module):
@@ -113,7 +144,7 @@ class EngineNetwork(nn.Module):
 
     Args:
         files: ONNX files, one per fold.
-        engine: One of ``ENGINES``, but not torch.
+        engine: One of ``ENGINES``, but none of ``IN_TORCH``.
         shape: ``(1, C, *S)`` of the input.
 
     Raises:
@@ -182,6 +213,11 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
+def _openvino_multiplies_bfloat16() -> bool:
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+_IN_BFLOAT16 = {TORCH_BFLOAT16: multiplies_bfloat16, BFLOAT16: _openvino_multiplies_bfloat16}
 _OPENERS = {
     "onnxruntime": _in_onnxruntime,
     "openvino": _in_openvino,

@@ -27,7 +27,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import INCOMPLETE, write_json
 from nnunet_livseg.core.output_folder import require_folder
 from nnunet_livseg.inference.case_predictor import CasePredictor
-from nnunet_livseg.inference.engines import ENGINES, FLOAT32, NETWORK, RECORD, TORCH, EngineNetwork, is_usable
+from nnunet_livseg.inference.engines import ENGINES, FLOAT32, IN_TORCH, NETWORK, RECORD, EngineNetwork, is_usable
 from nnunet_livseg.inference.quality import quality_of
 from nnunet_livseg.inference.safe_weights import SafeWeights, known_architecture, write_safe_weights
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT, TrainedModel
@@ -35,7 +35,7 @@ from nnunet_livseg.postprocessing.steps_file import FILE as POSTPROCESSING
 
 FIRST_TORCH = (2, 6)  # whose exporter takes names of inputs
 FORMAT = 1  # raised when a key of export.json changes its meaning
-OTHERS = tuple(engine for engine in ENGINES if engine != TORCH)
+OTHERS = tuple(engine for engine in ENGINES if engine not in IN_TORCH)
 LEAST_EQUAL = 0.999  # share of labels on each patch; below, float32 does not run the network as torch does
 _PHANTOM = {"size": (48, 96, 96), "phases": 1}
 

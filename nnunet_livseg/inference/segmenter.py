@@ -20,7 +20,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.clock import stage, stage_clock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
-from nnunet_livseg.core.names import did_you_mean, require_options
+from nnunet_livseg.core.names import require_options
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.liver_crop import (
@@ -37,7 +37,7 @@ from nnunet_livseg.inference.case_predictor import CasePredictor, Prediction
 from nnunet_livseg.inference.coarse_grid import CoarseGrid
 from nnunet_livseg.inference.ct_input import CTInput, read_ct, require_model_input
 from nnunet_livseg.inference.devices import best_device, require_device
-from nnunet_livseg.inference.engines import ENGINES, NETWORK, RECORD, TORCH, Exported
+from nnunet_livseg.inference.engines import IN_TORCH, NETWORK, RECORD, TORCH, require_engine
 from nnunet_livseg.inference.quality import Quality, default_quality, quality_of
 from nnunet_livseg.inference.starter_model import beyond_training, large_enough, starter_liver_model, starter_model
 from nnunet_livseg.inference.trained_model import CHECKPOINT, TrainedModel
@@ -95,8 +95,8 @@ class Segmenter:
         quality: ``fast``, ``balanced``, ``standard`` (equals ``nnUNetv2_predict``), ``best``, or a ``Quality``. Left
             out, it is ``balanced`` for the starter model and ``standard`` for all others.
         device: ``cuda``, ``cpu``, ``mps``; left out, the best that is here.
-        engine: ``torch``; the others of ``engines.ENGINES`` run a model that ``livseg export`` has written, on the
-            CPU. A liver model that was not exported runs in torch.
+        engine: ``torch``, or on a CPU another of ``engines.ENGINES``; what is not torch runs a model that ``livseg
+            export`` has written. A liver model that was not exported runs in torch.
         scales: Sizes in plane at which a CT is predicted, averaged; see ``multiscale``.
         liver_model: What finds the liver first, so that the model looks only there: the folder of a model (it is then
             ``fast``), or any ``LiverFinder``, such as another ``Segmenter`` with folds and a quality of its own.
@@ -138,7 +138,8 @@ class Segmenter:
         self.quality = quality_of(quality)
         if folds:  # named folds are all wanted
             self.quality = replace(self.quality, all_folds=True)
-        self.engine, self.engine_remark = engine, _require_engine(engine, self.model, device)
+        folders = [one.folder for one in (self.model, self.model.previous_stage) if one]
+        self.engine, self.engine_remark = engine, require_engine(engine, folders, device)
         self.device = str(device or ("cpu" if self.engine_remark else best_device()))
         self.scales, self.progress = tuple(scales), progress
         require_device(self.device)
@@ -154,7 +155,7 @@ class Segmenter:
         if crop and liver_model is None:
             liver_model = starter_liver_model()
         if isinstance(liver_model, str | Path):
-            liver_engine = engine if (Path(liver_model) / RECORD).is_file() else TORCH
+            liver_engine = engine if engine in IN_TORCH or (Path(liver_model) / RECORD).is_file() else TORCH
             liver_model = Segmenter(
                 liver_model, quality="fast", device=self.device, engine=liver_engine, crop=False, progress=progress
             )
@@ -250,7 +251,7 @@ class Segmenter:
         files = [self.model.folder / FILE] if self.output.postprocess else []
         for model in filter(None, (self.model, self.model.previous_stage)):
             files += [model.folder / "plans.json", model.folder / "dataset.json"]
-            weights = model.checkpoint if self.engine == TORCH else NETWORK
+            weights = model.checkpoint if self.engine in IN_TORCH else NETWORK
             files += [model.folder / f"fold_{fold}" / weights for fold in model.folds]
         return [*files, *(self.liver_model.weights() if self.liver_model else ())]
 
@@ -346,20 +347,6 @@ class Segmenter:
             self.versions,
             stages,
         )
-
-
-def _require_engine(engine: str, model: TrainedModel, device: object) -> str:
-    """What results say of an engine that runs an exported model; empty for torch."""
-    if engine not in ENGINES:
-        raise UserError(
-            f"there is no engine {engine!r}.{did_you_mean(engine, ENGINES)}\n  Known: {', '.join(ENGINES)}."
-        )
-    if engine == TORCH:
-        return ""
-    if device not in (None, "cpu"):
-        raise UserError(f"the engine {engine} computes on the CPU, not on {device}. Omit the device, or the engine.")
-    remarks = [Exported.open(one.folder).require(engine) for one in (model, model.previous_stage) if one]
-    return remarks[0]
 
 
 def _takes_whole_cts(model: TrainedModel) -> bool:

@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from nnunet_livseg.inference.devices import predict_in_bfloat16
 from nnunet_livseg.plans import training_setup
 from nnunet_livseg.reference_networks import build
 from nnunet_livseg.variants import find_variant
@@ -41,6 +42,17 @@ def test_prediction_is_the_first_training_output(network, scan):
         first = network(scan)[0]
         network.decoder.deep_supervision = False
         torch.testing.assert_close(network(scan), first, rtol=1e-4, atol=1e-4)
+
+
+def test_a_cpu_predicts_in_bfloat16(shallow_network, shallow_scan):
+    network, scan = shallow_network.eval(), shallow_scan
+    network.decoder.deep_supervision = False
+    with torch.inference_mode():
+        expected = network(scan)
+        predict_in_bfloat16(network)
+        found = network(scan)
+    assert found.dtype == torch.float32
+    assert 1e-4 < (found - expected).norm() / expected.norm() < 0.2, "not rounded, or too much"
 
 
 def test_cases_of_a_batch_do_not_mix(network, scan):
