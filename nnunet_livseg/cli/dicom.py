@@ -69,7 +69,7 @@ def _as_dict(one) -> dict:
 
 def _convert(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.files import write_json
-    from nnunet_livseg.core.names import stem
+    from nnunet_livseg.core.names import as_size, stem
     from nnunet_livseg.core.output_folder import require_volume_name
     from nnunet_livseg.data.dicom import read_series
     from nnunet_livseg.imaging.hounsfield import AIR_HU
@@ -98,8 +98,8 @@ def _convert(args: argparse.Namespace) -> None:
     if args.identifiers:
         record |= {"study_uid": info.study_uid, "series_uid": info.series_uid, "instances": info.instances}
     write_json(args.out.with_name(f"{stem(args.out)}.json"), record)
-    size = " x ".join(map(str, record["shape"]))
-    spacing = " x ".join(f"{mm:.3g}" for mm in record["spacing_mm"])
+    size = as_size(record["shape"])
+    spacing = as_size(record["spacing_mm"], ".3g")
     print(f"{args.out}: series {info.key}, {size} voxels of {spacing} mm (z y x)")
     for note in info.notes:
         print(f"  {note}")

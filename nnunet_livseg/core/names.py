@@ -61,6 +61,11 @@ def shell_path(path: str | Path) -> str:
     return shlex.quote(str(here.relative_to(Path.cwd()) if below else path))
 
 
+def as_size(sizes: Iterable[float], form: str = "") -> str:
+    """``64 x 64 x 32``: a size per axis, each in a ``form`` of Python's ``format``."""
+    return " x ".join(format(size, form) for size in sizes)
+
+
 def numbered_names(name: str) -> Iterator[str]:
     """``name``, ``name-2``, ``name-3``, ...: for things that would otherwise share a name."""
     yield name

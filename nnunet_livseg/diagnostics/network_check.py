@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.findings import Finding
+from nnunet_livseg.core.names import as_size
 from nnunet_livseg.diagnostics.counted_cost import counted_cost
 from nnunet_livseg.diagnostics.network_task import REFERENCE, NetworkTask, takes
 from nnunet_livseg.diagnostics.network_trials import try_network
 from nnunet_livseg.networks.outputs import nnunet_weights
-from nnunet_livseg.planning.own_network import spelled
 
 MIB = 2**20
 
@@ -40,11 +40,11 @@ def _other_dimensions(task: NetworkTask) -> str:
 
 def _shapes(task: NetworkTask) -> Iterator[Finding]:
     strides = task.own["architecture"]["arch_kwargs"]["outputs"]
-    yield Finding("ok", "patch", task.name, f"{spelled(task.patch)}, batch {task.stock['batch_size']}")
+    yield Finding("ok", "patch", task.name, f"{as_size(task.patch)}, batch {task.stock['batch_size']}")
     if len(strides) == 1:
         yield Finding("ok", "outputs", task.name, "1, so no deep supervision")
         return
-    named = [f"{spelled(s)} ({w:.2f})" for s, w in zip(strides, nnunet_weights(len(strides)), strict=True)]
+    named = [f"{as_size(s)} ({w:.2f})" for s, w in zip(strides, nnunet_weights(len(strides)), strict=True)]
     yield Finding("ok", "outputs", task.name, f"{len(strides)}, at strides (and weights): {', '.join(named)}")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_livseg.core.findings import Finding
+from nnunet_livseg.core.names import as_size
 from nnunet_livseg.diagnostics.benchmark import (
     BenchmarkedNetwork,
     BenchmarkSetup,
@@ -23,7 +24,6 @@ from nnunet_livseg.diagnostics.counted_cost import on_meta
 from nnunet_livseg.diagnostics.half_precision import mixed_precision
 from nnunet_livseg.diagnostics.network_task import NetworkTask
 from nnunet_livseg.losses import LOSSES, MultiOutputLoss, target_strides
-from nnunet_livseg.planning.own_network import spelled
 from nnunet_livseg.reference_networks import build
 
 EDGES = {2: (64, 128, 256, 512), 3: (32, 64, 96, 128)}  # of the patch, the smallest that the network takes
@@ -55,7 +55,7 @@ def try_network(task: NetworkTask, *, device: str) -> Iterator[Finding]:
     """
     small = _smallest(task)
     where = "on the GPU" if device == "cuda" else "on the CPU"
-    yield Finding("ok", "trial", task.name, f"the lines below: noise, {spelled(small.patch)}, batch {BATCH}, {where}")
+    yield Finding("ok", "trial", task.name, f"the lines below: noise, {as_size(small.patch)}, batch {BATCH}, {where}")
     trial = _Trial(small, _subject(small, small.own, small.patch, BATCH, device))
     for kind, severity, attempt in TRIALS:
         try:
@@ -149,7 +149,7 @@ def _prediction(trial: _Trial) -> Iterator[Finding]:
     logits, again = _predict(trial.network, x), _predict(trial.network, x)
     expected = (1, trial.task.classes, *trial.task.patch)
     if tuple(logits.shape) != expected:
-        text = f"in evaluation, one patch gives {spelled(logits.shape)}, but nnU-Net needs {spelled(expected)}"
+        text = f"in evaluation, one patch gives {as_size(logits.shape)}, but nnU-Net needs {as_size(expected)}"
         yield _finding("error", "prediction", text, "Return the logits first, in training and in evaluation.")
     elif not _same(logits, again):
         text = "in evaluation, two calls with the same patch give different logits"
@@ -159,7 +159,7 @@ def _prediction(trial: _Trial) -> Iterator[Finding]:
         text = "in evaluation, the outputs look like probabilities, but nnU-Net applies softmax or sigmoid itself"
         yield _finding("warning", "prediction", text, "Return logits: remove the last softmax or sigmoid.")
     else:
-        yield _finding("ok", "prediction", f"logits of one patch: {spelled(logits.shape)}")
+        yield _finding("ok", "prediction", f"logits of one patch: {as_size(logits.shape)}")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -279,7 +279,7 @@ def _time(task: NetworkTask, small: NetworkTask, device: str) -> Iterator[Findin
     except RuntimeError as error:  # not enough memory
         yield Finding("warning", "step time", task.name, f"cannot be measured: {_first_line(error)}")
         return
-    text = f"{own:.2f} s at {spelled(timed.patch)}, batch {batch} ({own / stock:.2f}x nnU-Net's network)"
+    text = f"{own:.2f} s at {as_size(timed.patch)}, batch {batch} ({own / stock:.2f}x nnU-Net's network)"
     yield Finding("ok", "step time", task.name, text)
     if memory:
         text = f"{memory[1]:.0f} MiB at most in a step ({memory[1] / memory[0]:.2f}x nnU-Net's network)"

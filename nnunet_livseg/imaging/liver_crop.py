@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import ending
+from nnunet_livseg.core.names import as_size, ending
 from nnunet_livseg.imaging.grid import grid_differences, spelled
 from nnunet_livseg.imaging.hounsfield import AIR_HU
 from nnunet_livseg.imaging.images import on_grid
@@ -165,8 +165,9 @@ def liver_of(
         UserError: Label map and image have different sizes or, where they are volumes, lie at different places.
     """
     if labels.GetSize() != image.GetSize():
+        ours, theirs = (as_size(one.GetSize()[::-1]) for one in (labels, image))
         raise UserError(
-            f"{path} has {_size(labels)} voxels, but its image has {_size(image)}: they do not belong together.\n"
+            f"{path} has {ours} voxels, but its image has {theirs}: they do not belong together.\n"
             "  Give the label map that was made on this image."
         )
     differences = grid_differences(labels, image) if compare_place and ending(path) else ()  # pictures have no place
@@ -177,7 +178,3 @@ def liver_of(
             "  Resample the label map to the image's grid, or give the one that was made on this image."
         )
     return np.isin(sitk.GetArrayViewFromImage(labels), list(values))
-
-
-def _size(image: sitk.Image) -> str:
-    return " x ".join(map(str, image.GetSize()[::-1]))

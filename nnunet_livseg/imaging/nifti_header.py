@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import as_size
 from nnunet_livseg.imaging.grid import ROUNDING_VOXELS
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # SimpleITK and DICOM count towards left and back, NIfTI right and front
@@ -184,7 +185,7 @@ class NiftiHeader:
     def _require_one_scale(self, path: Path, affine: np.ndarray) -> None:
         sizes, lengths = np.abs(self.sizes_mm), np.linalg.norm(affine[:3, :3], axis=0)
         if len(self.shape) == 3 and not np.allclose(sizes, lengths, rtol=_LENGTH_TOLERANCE, atol=0):
-            one, other = (" x ".join(f"{size:.4g}" for size in each) for each in (sizes, lengths))
+            one, other = (as_size(each, ".4g") for each in (sizes, lengths))
             raise UserError(
                 f"{path}: the header gives two voxel sizes, {one} mm in pixdim and {other} mm in the sform (srow_x,"
                 f" srow_y, srow_z; x, y, z),\n  so volumes differ by a factor of {lengths.prod() / sizes.prod():.3g}."

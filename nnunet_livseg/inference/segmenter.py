@@ -20,7 +20,7 @@ from nnunet_livseg import __version__
 from nnunet_livseg.core.clock import stage, stage_clock
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import LIVER, TUMOR, Structures, mask_of
-from nnunet_livseg.core.names import require_options
+from nnunet_livseg.core.names import as_size, require_options
 from nnunet_livseg.imaging.grid import spacing_of
 from nnunet_livseg.imaging.images import on_grid
 from nnunet_livseg.imaging.liver_crop import (
@@ -321,7 +321,7 @@ class Segmenter:
             settings["resampling of the logits"] = "by torch, linear"
         nnunet = self.predictor.nnunet
         if nnunet.patch and nnunet.patch != (planned := tuple(nnunet.configuration_manager.patch_size)):
-            settings["patch"] = f"{_voxels(nnunet.patch)} voxels; of the plans: {_voxels(planned)}"
+            settings["patch"] = f"{as_size(nnunet.patch)} voxels; of the plans: {as_size(planned)}"
         if (patches := nnunet.patches_at_a_time) > 1:
             settings["patches at a time"] = str(patches)
         if self.engine_remark:
@@ -387,7 +387,3 @@ READING = signature(read_ct).parameters.keys() - {"given"}
 SEGMENTER_OPTIONS = (signature(Segmenter).parameters.keys() - {"model", "output"}) | {
     field.name for field in fields(OutputOptions)
 }
-
-
-def _voxels(patch: Sequence[int]) -> str:
-    return " x ".join(map(str, patch))

@@ -20,6 +20,7 @@ from nnunet_livseg.blocks.attention_spec import AttentionSpec
 from nnunet_livseg.blocks.mpunet_stages import down
 from nnunet_livseg.blocks.probability_fusion import FUSIONS
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import as_size
 from nnunet_livseg.networks.mpunet_parts import Context, Decoder, Encoder, never_called
 from nnunet_livseg.networks.norms import NORMS, norms
 from nnunet_livseg.networks.outputs import TrainingOutput, level_strides
@@ -233,13 +234,9 @@ def require_divisible(x: Tensor, stride: Sequence[int], network: str) -> None:
     """Reject an image ``x (B, channels, *S)`` whose sizes do not divide by the network's stride."""
     if any(size % s for size, s in zip(x.shape[2:], stride, strict=True)):
         raise UserError(
-            f"{network} reduces an image by {_times(stride)}, so it cannot read {_times(x.shape[2:])} voxels."
+            f"{network} reduces an image by {as_size(stride)}, so it cannot read {as_size(x.shape[2:])} voxels."
             "\n  Every size must be divisible by its factor: choose such a patch with livseg plan --patch."
         )
-
-
-def _times(sizes: Sequence[int]) -> str:
-    return " x ".join(str(int(size)) for size in sizes)
 
 
 def _require_classes(num_classes: int, heads: str) -> None:

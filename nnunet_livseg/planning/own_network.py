@@ -5,6 +5,7 @@ from math import ceil, floor, log
 from typing import Any
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import as_size
 from nnunet_livseg.plans import with_patch
 
 
@@ -50,7 +51,7 @@ def output_strides(configuration: Mapping[str, Any], *, channels: int, classes: 
         other = accepted_patch(configuration, channels=channels, classes=classes)
         sizes = f"--patch {' '.join(map(str, other))} works; or" if other else "Choose another size with --patch, or"
         raise UserError(
-            f"the network cannot take a batch of 2 patches of {spelled(shape[2:])} voxels with {channels} channel(s)"
+            f"the network cannot take a batch of 2 patches of {as_size(shape[2:])} voxels with {channels} channel(s)"
             f" ({type(error).__name__}: {error}).\n  {sizes} change an argument with --option NAME=VALUE."
         ) from error
 
@@ -122,18 +123,13 @@ def _stride(shape: tuple[int, ...], expected: tuple[int, ...], *, first: bool) -
     fits = len(shape) == len(expected) and shape[:2] == expected[:2]
     if not fits or any(whole % size for whole, size in zip(expected[2:], shape[2:], strict=True)):
         raise UserError(
-            f"the network returns an output of shape {spelled(shape)}, but nnU-Net needs logits of"
-            f" {spelled(expected)},\n  for deep supervision also coarser ones by whole factors."
+            f"the network returns an output of shape {as_size(shape)}, but nnU-Net needs logits of"
+            f" {as_size(expected)},\n  for deep supervision also coarser ones by whole factors."
         )
     stride = tuple(whole // size for whole, size in zip(expected[2:], shape[2:], strict=True))
     if first and max(stride) > 1:
         raise UserError(
-            f"the network's first output has shape {spelled(shape)}, but nnU-Net predicts with it and needs"
-            f" {spelled(expected)}.\n  Return the finest output first, or upsample it."
+            f"the network's first output has shape {as_size(shape)}, but nnU-Net predicts with it and needs"
+            f" {as_size(expected)}.\n  Return the finest output first, or upsample it."
         )
     return stride
-
-
-def spelled(sizes: Sequence[int]) -> str:
-    """``64 x 64 x 64``."""
-    return " x ".join(map(str, sizes))

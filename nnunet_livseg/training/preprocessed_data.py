@@ -20,7 +20,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_livseg.core.dataset_json import channel_names, declared_values
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import read_json
-from nnunet_livseg.core.names import dataset_number
+from nnunet_livseg.core.names import as_size, dataset_number
 from nnunet_livseg.plans import KEY
 
 MOST_CASES = 5
@@ -286,7 +286,7 @@ def _remedy(folder: Path, ours: _Made, owner: _Made | None, again: bool) -> str:
 
 
 def _sizes(values: Any) -> str:
-    return " x ".join(f"{float(value):g}" for value in values)
+    return as_size(map(float, values), "g")
 
 
 def _listed(labels: Iterable[int]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.names import as_size
 from nnunet_livseg.data.dicom import contrast_phase
 from nnunet_livseg.data.dicom.geometry import SAME_PLANE, Stack, stack
 from nnunet_livseg.data.dicom.headers import CT, ENHANCED_CT, Slice, read_slices
@@ -120,7 +121,7 @@ def lines(series: list[Series]) -> list[str]:
     """The series as a table, one line each below a heading; no patient data."""
     rows = [("series", "modality", "slices", "spacing z y x (mm)", "phase", "description")]
     for one in series:
-        spacing = " x ".join(f"{size:.3g}" for size in one.spacing_mm) if one.spacing_mm else "-"
+        spacing = as_size(one.spacing_mm, ".3g") if one.spacing_mm else "-"
         rows.append((one.key, one.modality or "-", str(len(one.slices)), spacing, one.phase or "-", one.description))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.names import is_dataset_name, suggest_dataset_name
+from nnunet_livseg.core.names import as_size, is_dataset_name, suggest_dataset_name
 from nnunet_livseg.data.phantom.tissues import TUMOR_TYPES
 
 FIELD_OF_VIEW_MM = (230.0, 265.0, 370.0)  # (z, y, x) of a scan of the upper abdomen
@@ -57,7 +57,7 @@ def check_options(
 
 def _check_size(size: tuple[int, int, int]) -> None:
     if len(size) != 3 or any(n < least for n, least in zip(size, SMALLEST_SIZE, strict=True)):
-        least = " x ".join(str(n) for n in SMALLEST_SIZE)
+        least = as_size(SMALLEST_SIZE)
         raise UserError(
             f"the size is {tuple(size)} voxels (Z, Y, X), too small to show a liver.\n  Give at least {least}."
         )
@@ -72,8 +72,8 @@ def _check_spacing(size: tuple[int, int, int], spacing_mm: tuple[float, float, f
         )
     covered = [n * s for n, s in zip(size, given, strict=True)]
     if any(c < least for c, least in zip(covered, SMALLEST_VIEW_MM, strict=True)):
-        seen = " x ".join(f"{c:.0f}" for c in covered)
-        least = " x ".join(f"{m:.0f}" for m in SMALLEST_VIEW_MM)
+        seen = as_size(covered, ".0f")
+        least = as_size(SMALLEST_VIEW_MM, ".0f")
         raise UserError(
             f"{tuple(size)} voxels of {given} mm cover {seen} mm, too little to hold a liver with tumors.\n"
             f"  Cover at least {least} mm, or omit the spacing. The phantom then covers the upper abdomen."
