@@ -83,6 +83,8 @@ def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     assert not [path for path in folder.rglob("*.json") if str(tmp_path) in path.read_text()]
     monkeypatch.setattr(starter, "FOLDER", folder)
     shipped = [starter.starter_liver_model(), starter.starter_model()]
+    plans = [json.loads((model / "plans.json").read_text())["configurations"]["3d_fullres"] for model in shipped]
+    assert ["torch" in one["resampling_fn_data"] for one in plans] == [True, False]
     image = next((source / "imagesTr").iterdir())
     found = segment(image, shipped[0], device="cpu")
     again = segment(

@@ -19,6 +19,7 @@ from nnunet_livseg.report import charts, page
 from nnunet_livseg.report.evaluation_report import definition_section, distribution_figures, left_out, size_figures
 
 _PLOTTED = ("dice", "assd", "hd95")
+_MOST_PAIRS = 15  # drawn in one figure: those of six methods
 _SAID_BY_DICE = ("jaccard", "voe")  # functions of the Dice: in comparison.md, not in the width of this page
 
 
@@ -104,10 +105,13 @@ def _forest(comparison: Comparison, structure: str, metric: str) -> str:
     pairs = _pairs(comparison, structure, metric)
     row = comparison.methods[0].metrics[metric]
     unit = f" [{comparison.methods[0].unit}]" if row.unit == "length" else ""
-    rows = [(f"{p.a} − {p.b}", p.difference, p.ci95, p.significant and not p.lacks_more) for p in pairs]
+    first = comparison.names[0]
+    drawn = pairs if len(pairs) <= _MOST_PAIRS else [p for p in pairs if first in (p.a, p.b)]
+    rows = [(f"{p.a} − {p.b}", p.difference, p.ci95, p.significant and not p.lacks_more) for p in drawn]
     svg = charts.forest(rows, title=f"difference of {row.title}{unit}", floor=pairs[0].noise_floor)
     note = "Mean paired difference with its 95 % interval; filled: p (Holm) < 0.05 and no method lacks more values."
     note += " Gray: the noise between two runs of one method." if pairs[0].noise_floor else ""
+    note += f" Pairs with {first} only; “All tests” has every pair." if len(drawn) < len(pairs) else ""
     return page.figure(svg, f"{row.title}: differences", note)
 
 

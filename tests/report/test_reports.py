@@ -3,12 +3,13 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nnunet_livseg.evaluation.comparison import compare
+from nnunet_livseg.evaluation.comparison import compare, compare_results
 from nnunet_livseg.report.case_pictures import CaseView, pictures
 from nnunet_livseg.report.comparison_report import comparison_html
 from nnunet_livseg.report.evaluation_report import report_html, write_report
@@ -95,6 +96,16 @@ def test_the_comparison_is_whole_and_says_what_it_shows(check, comparison):
     assert "not evidence, significant or not" in text
     assert "4 common cases" in text
     assert "<b>" not in comparison_html(comparison).split("<h2>Liver")[0].split("<h2>Tumor")[1]  # 4 cases prove nothing
+
+
+def test_of_many_methods_the_figure_has_those_against_the_first(result):
+    methods = [replace(result, inputs=replace(result.inputs, method=f"way{n}")) for n in range(7)]
+    few, many = (comparison_html(compare_results(methods[:count])) for count in (6, 7))
+    drawn = [set(re.findall(r">(way\d − way\d)</text>", text)) for text in (few, many)]
+    assert len(drawn[0]) == 15 and "way1 − way2" in drawn[0]
+    assert drawn[1] == {f"way0 − way{n}" for n in range(1, 7)}
+    assert "Pairs with way0 only" in many and "Pairs with" not in few
+    assert "way1 − way2" in many, "no test is lost"
 
 
 # ---- pictures
