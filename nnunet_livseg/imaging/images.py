@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from nnunet_livseg.core.errors import UserError, WriteError
 from nnunet_livseg.core.files import atomic_path, is_full, why_no_bytes
 from nnunet_livseg.core.names import ENDINGS, VOLUME_ENDINGS, ending, is_hidden
-from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, only_utf8, read_nifti, utf8_folder
+from nnunet_livseg.imaging.nifti import damage, named_as, not_finite, only_utf8, read_while_checking, utf8_folder
 from nnunet_livseg.imaging.nifti_header import first_bytes
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
@@ -132,7 +132,7 @@ def load_image(path: Path) -> tuple[sitk.Image, list[str]]:
             f"{path} is a DICOM file, although its name says otherwise.\n"
             "  Convert the series to a volume first: livseg dicom convert"
         )
-    trouble = damage(path) if kind == "nifti" else ""
+    trouble, read = read_while_checking(path) if kind == "nifti" else ("", None)
     if not kind and ending(path) in (".nii", ".nii.gz"):
         trouble = damage(path) or _no_nifti(path)
     if trouble:
@@ -142,8 +142,8 @@ def load_image(path: Path) -> tuple[sitk.Image, list[str]]:
             " zeros or noise.",
             trouble,
         )
-    if kind == "nifti":
-        return read_nifti(path)
+    if read is not None:
+        return read()
     known = ending(path) == ".mhd" or not _VOLUMES.get(kind)  # .mhd has its voxels in a file beside it
     try:
         with named_as(path, path.suffix if known else _VOLUMES[kind]) as fitting:

@@ -7,8 +7,10 @@ SimpleITK reads truncated files, NaN and contradicting headers without a word, n
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from nnunet_livseg.imaging.nifti_header import (
 
 _SKEW_TOLERANCE = 0.02  # largest |cosine| between two axes that is rounding of a header, not a shear
 _CHUNK = 1 << 20
+_MOST_PACKED = 1032  # bytes that gzip makes of one, at most
 _GZIP = 31  # zlib's word for a stream in gzip's format
 
 
@@ -84,6 +87,15 @@ def damage(path: Path) -> str | None:
     return f"it ends after {found:,} of {expected:,} bytes" if found < expected else None
 
 
+def _could_be_whole(path: Path) -> bool:
+    """Whether a NIfTI file is large enough for what its header says, unpacked."""
+    try:
+        expected = read_header(path, first_bytes(path)).bytes_of_file
+    except (OSError, EOFError, zlib.error, UserError):
+        return False
+    return expected <= path.stat().st_size * (_MOST_PACKED if is_packed(path) else 1)
+
+
 def _unpacked_size(path: Path) -> int:
     """Bytes of the unpacked content; checks the checksums of packed content. What hangs behind it does not count.
 
@@ -107,6 +119,15 @@ def _unpacked_size(path: Path) -> int:
     if not unpacker.eof:
         raise EOFError("Compressed file ended before the end-of-stream marker was reached")
     return size
+
+
+def read_while_checking(path: Path) -> tuple[str | None, Callable[[], tuple[sitk.Image, list[str]]]]:
+    """``damage``, and a call that gives what ``read_nifti`` does; at the same time, because both unpack the file."""
+    if not _could_be_whole(path):  # ITK would take memory for what the header says
+        return damage(path), partial(read_nifti, path)
+    with ThreadPoolExecutor(2) as pool:
+        trouble, image = pool.submit(damage, path), pool.submit(read_nifti, path)
+    return trouble.result(), image.result
 
 
 def read_nifti(path: Path) -> tuple[sitk.Image, list[str]]:
