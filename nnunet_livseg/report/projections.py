@@ -14,12 +14,14 @@ from scipy import ndimage
 
 from nnunet_livseg.core.labels import mask_of
 from nnunet_livseg.imaging.images import on_grid
+from nnunet_livseg.imaging.masks import bounding_box
 from nnunet_livseg.patient.segmentation import Point
 from nnunet_livseg.report.marked_image import Label, MarkedImage
 
 _SAMPLES = 230  # along the longest side of the grid
 _FINEST_MM, _MARGIN_MM = 0.8, 6.0
 _LEAST_SMOOTHING_MM, _SMOOTHING = 1.4, 0.8  # the second in voxels of the CT, along its coarsest axis
+_SIGMAS = 4.0  # how far smoothing reaches
 _LIGHT = np.array([-0.35, -0.5, 0.79])  # comes from (right, down, viewer): over the viewer's left shoulder
 _AMBIENT = 0.35
 _DARKER_MM, _PALER_MM = 260.0, 70.0  # depths at which a surface is 1/e as bright, a lesion 1/e as strongly colored
@@ -131,7 +133,17 @@ def _field(cut: sitk.Image, solid: Solid, grid: sitk.Image) -> np.ndarray:
     resampled = sitk.Resample(mask, grid, sitk.Transform(), sitk.sitkLinear, 0, sitk.sitkFloat32)
     sharp = sitk.GetArrayViewFromImage(resampled)
     smoothing_mm = max(_LEAST_SMOOTHING_MM, _SMOOTHING * max(cut.GetSpacing()))
-    smooth = ndimage.gaussian_filter(sharp, smoothing_mm / grid.GetSpacing()[0])
+    field = np.zeros_like(sharp)
+    sigma = smoothing_mm / grid.GetSpacing()[0]
+    reach = int(_SIGMAS * sigma + 1)
+    near = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in bounding_box(sharp > 0))
+    field[near] = _smoothed(sharp[near], sigma)
+    return field
+
+
+def _smoothed(sharp: np.ndarray, sigma: float) -> np.ndarray:
+    """The field smoothed, but for its parts that would be gone."""
+    smooth = ndimage.gaussian_filter(sharp, sigma, truncate=_SIGMAS)
     parts, count = ndimage.label(sharp > 0.5)
     strongest, inside = np.zeros(count + 1, smooth.dtype), parts > 0
     np.maximum.at(strongest, parts[inside], smooth[inside])  # ndimage.maximum would sort the whole grid
