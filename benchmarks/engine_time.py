@@ -11,12 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from nnunet_livseg.inference.engines import EngineNetwork
+from nnunet_livseg.inference.devices import predict_in_bfloat16
+from nnunet_livseg.inference.engines import ENGINES, TORCH_BFLOAT16, EngineNetwork
 from nnunet_livseg.inference.export_model import write_onnx
 from nnunet_livseg.reference_networks import build, channels_of, stock_configuration
 from nnunet_livseg.variants import find_variant
@@ -27,7 +29,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="+")
     parser.add_argument("--patch", type=int, nargs="+", default=(64, 64, 64))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--engines", nargs="+", default=["openvino", "onnxruntime"])
+    parser.add_argument("--engines", nargs="+", default=["openvino", "onnxruntime"], choices=ENGINES[1:])
     args = parser.parse_args()
     torch.set_num_threads(1)
     for row in map(find_variant, args.rows):
@@ -40,7 +42,12 @@ def main() -> None:
                 if reason := write_onnx(network, patch, file):
                     print(f"{row.name}: {reason}", flush=True)
                     continue
-            others = {name: EngineNetwork([file], name, shape=patch.shape) for name in args.engines}
+                rounded = deepcopy(network)
+                predict_in_bfloat16(rounded)
+            others = {
+                name: rounded if name == TORCH_BFLOAT16 else EngineNetwork([file], name, shape=patch.shape)
+                for name in args.engines
+            }
             turns = [
                 {name: seconds(one, patch) for name, one in {"torch": network, **others}.items()}
                 for _ in range(args.rounds + 1)
