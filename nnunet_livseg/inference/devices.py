@@ -57,12 +57,12 @@ def put_channels_last(network: nn.Module, *, bfloat16: bool) -> None:
     network = getattr(network, "_orig_mod", network)  # inside of torch.compile's
     forward, axes = network.forward, max(parameter.ndim for parameter in network.parameters())
     for parameter in network.parameters():
-        if parameter.ndim == axes:
+        if parameter.ndim == axes and axes in CHANNELS_LAST:
             parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[axes])
 
     def faster(x: Tensor) -> Any:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            outputs = forward(x.contiguous(memory_format=CHANNELS_LAST[axes]))
+            outputs = forward(x.contiguous(memory_format=CHANNELS_LAST[x.ndim]))
         return [o.float() for o in outputs] if isinstance(outputs, list | tuple) else outputs.float()
 
     network.forward = faster
@@ -71,8 +71,8 @@ def put_channels_last(network: nn.Module, *, bfloat16: bool) -> None:
 def predict_in_bfloat16(network: nn.Module) -> None:
     """The same for prediction, in bfloat16.
 
-    From then on, the network raises a UserError if an output is not finite: oneDNN's 3D convolutions in bfloat16 read
-    beyond the end of some maps that are one voxel deep.
+    From then on, the network raises a UserError if an output is not finite: torch's 3D convolutions in bfloat16 give
+    NaN for some maps that are one voxel deep.
     """
     put_channels_last(network, bfloat16=True)
     keep_channels_last(network)

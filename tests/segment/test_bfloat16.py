@@ -9,7 +9,12 @@ from known_model import drawing, make_model
 
 from nnunet_livseg import segment
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.inference.devices import keep_channels_last, multiplies_bfloat16, put_channels_last
+from nnunet_livseg.inference.devices import (
+    keep_channels_last,
+    multiplies_bfloat16,
+    predict_in_bfloat16,
+    put_channels_last,
+)
 from nnunet_livseg.reference_networks import build, stock_configuration
 
 SIZE = (16, 32, 48)
@@ -28,6 +33,24 @@ def test_channels_last_changes_no_output(dim, batch):
         found = network(scan)
     assert len(found) == len(expected) > 1  # deep supervision
     torch.testing.assert_close(found, list(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_an_output_that_is_not_finite_is_no_label():
+    network = build(stock_configuration(3, patch=SIZE, features=(4, 6, 8, 10)), None, channels=1).eval()
+    next(network.parameters()).data[:] = torch.nan
+    network.decoder.deep_supervision = False
+    predict_in_bfloat16(network)
+    with torch.inference_mode(), pytest.raises(UserError, match=r"not finite in bfloat16\.\n  Use --engine torch"):
+        network(torch.zeros(1, 1, *SIZE))
+
+
+def test_a_network_without_convolutions():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 8), torch.nn.Unflatten(1, (1, 2, 2, 2)))
+    scan = torch.ones(1, 1, 2, 2, 2)
+    with torch.inference_mode():
+        expected = network(scan)
+        predict_in_bfloat16(network)
+        torch.testing.assert_close(network(scan), expected, rtol=0.02, atol=0.02)
 
 
 def test_the_result_names_the_engine(tmp_path):
