@@ -183,9 +183,9 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
     plans["configurations"] = {CONFIGURATION: plans["configurations"][CONFIGURATION]}
     configuration = plans["configurations"][CONFIGURATION]
     configuration["livseg"]["recipe"]["init"] = None  # a path of this machine
-    for what in ("data", "seg") if stage.by_torch else ("seg",):  # no label of a CT comes from its "seg"
-        configuration[f"resampling_fn_{what}"] = "resample_torch_fornnunet"
-        configuration[f"resampling_fn_{what}_kwargs"] = {"is_seg": what == "seg", "num_threads": 2}
+    if stage.by_torch:
+        configuration["resampling_fn_data"] = "resample_torch_fornnunet"
+        configuration["resampling_fn_data_kwargs"] = {"is_seg": False, "num_threads": 1}
     write_json(model / "plans.json", plans)
     dataset = json.loads((training.parent / "dataset.json").read_text())
     grid = {"orientation": "LPS", "average_to_mm": stage.average_to_mm}
