@@ -1,11 +1,11 @@
 """Every part of the fast lane of ``livseg segment`` alone, beside ``nnUNetv2_predict``; for docs/evidence/.
 
-    python benchmarks/fast_lane.py WORK CT [--reference LABELS] [--json docs/evidence/fast_lane.json]
+    python benchmarks/fast_lane.py WORK CT [--reference LABELS] [--json docs/evidence/fast_lane.json] [--ways WAY ...]
 
 CT is a real one of 512x512 voxels in plane that holds a liver, but not in its first and last slice. It is resampled to
 100 slices; longer ones repeat those two slices up to 300, and that is resampled to 600. Commands run one after the
 other on the CPU in fresh processes, with the report left out; memory is the sum over a command's processes (PSS,
-Linux). Rows in the JSON file are not measured again.
+Linux). Rows in the JSON file are not measured again. ``--ways`` measures some ways alone, and no starter model.
 
 1. All ways side by side on the shortest CT, DPC-Net with a quarter of its channels. Its weights are the initial ones,
    which take the same time; its output layers answer background, so that no time goes into measuring noise.
@@ -117,12 +117,21 @@ def main() -> None:
     parser.add_argument("ct", type=Path)
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--json", type=Path, default=Path("fast_lane.json"))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, metavar="WAY", help="such as 'fast' (default: all)")
     args = parser.parse_args()
-    measure(args.work, args.ct, Record(args.json), Bench(), reference=args.reference)
+    measure(args.work, args.ct, Record(args.json), Bench(), reference=args.reference, ways=args.ways)
 
 
-def measure(work: Path, ct: Path, record: Record, bench: Bench, *, reference: Path | None = None) -> None:
-    """Everything that the record lacks."""
+def measure(
+    work: Path,
+    ct: Path,
+    record: Record,
+    bench: Bench,
+    *,
+    reference: Path | None = None,
+    ways: Sequence[str] | None = None,
+) -> None:
+    """Everything that the record lacks, or of these ways alone."""
     record.keep("machine", {"name": processor_name(), "threads": torch.get_num_threads(), "torch": torch.__version__})
     record.keep("spacing_mm", bench.spacing_mm)
     cts = {count: work / f"x{count}" / f"ct{count}_0000.nii.gz" for count in bench.slices}
@@ -134,7 +143,7 @@ def measure(work: Path, ct: Path, record: Record, bench: Bench, *, reference: Pa
     engines = [engine for engine in (TORCH, *ENGINES) if is_usable(engine)]
     if not exported.exists() and any(map(needs_export, engines)):
         measured("livseg", "export", model, "-o", exported)
-    for way in WAYS:
+    for way in ways or WAYS:
         for count, path in cts.items():
             alone = count != bench.slices[0] and not way.startswith("fast")
             engine = engine_of(way)
@@ -149,7 +158,7 @@ def measure(work: Path, ct: Path, record: Record, bench: Bench, *, reference: Pa
         if not record.row("full", engine):
             seconds = seconds_per_patch(bench, engine)
             record.add({"median": round(median(seconds), 3), "all": seconds}, "full", engine)
-    for way in OF_STARTER:
+    for way in () if ways else OF_STARTER:
         if engine_of(way) in engines and not record.row("starter", way):
             record.add(run_starter(way, ct, work / "starter", reference), "starter", way)
 

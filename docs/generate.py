@@ -349,8 +349,9 @@ def fast_lane(path: Path = PROJECT / "docs" / "evidence" / "fast_lane.json") -> 
         f"{machine['name']}, threads: {machine['threads']}, torch {machine['torch']}.",
         _measured_ways({key: row for key, row in rows.items() if key[0] == "quarter"}),
         _projected_minutes(rows),
-        _labels_that_change({key: row for key, row in rows.items() if key[0] == "starter"}),
     ]
+    if starter := {key: row for key, row in rows.items() if key[0] == "starter"}:
+        parts.append(_labels_that_change(starter))
     return "\n\n".join(parts)
 
 
@@ -418,6 +419,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost machine": cost_machine,
     "cost": cost_table,
     "fast lane": fast_lane,
+    "fast lane amx": partial(fast_lane, PROJECT / "docs" / "evidence" / "fast_lane_amx.json"),
     **{f"variants {key}": (lambda key=key: rows_of(key)) for key in dict.fromkeys(r.paper.key for r in VARIANTS)},
 }
 
