@@ -55,7 +55,7 @@ class Stage:
         average_to_mm: Voxels of a CT are averaged up to this size first, because lits_window's pixels are averages of
             two by two.
         by_torch: Whether the shipped plans resample CTs by nnU-Net's torch function, linearly, not as in training: in
-            half the time, and with the same box of the liver.
+            less time, and with the same box of the liver.
     """
 
     variant: str
