@@ -10,12 +10,13 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
 
 import torch
+from torch import nn
 
 from nnunet_livseg.inference.devices import predict_in_bfloat16
 from nnunet_livseg.inference.engines import ENGINES, TORCH_BFLOAT16, EngineNetwork
@@ -42,12 +43,7 @@ def main() -> None:
                 if reason := write_onnx(network, patch, file):
                     print(f"{row.name}: {reason}", flush=True)
                     continue
-                rounded = deepcopy(network)
-                predict_in_bfloat16(rounded)
-            others = {
-                name: rounded if name == TORCH_BFLOAT16 else EngineNetwork([file], name, shape=patch.shape)
-                for name in args.engines
-            }
+                others = {name: in_engine(name, network, file, shape=patch.shape) for name in args.engines}
             turns = [
                 {name: seconds(one, patch) for name, one in {"torch": network, **others}.items()}
                 for _ in range(args.rounds + 1)
@@ -56,6 +52,15 @@ def main() -> None:
         alone = median(turn["torch"] for turn in turns)
         size = "x".join(map(str, args.patch))
         print(f"{row.name}, {size}: torch {alone:.1f} s, {', '.join(shares)}", flush=True)
+
+
+def in_engine(engine: str, network: nn.Module, file: Path, *, shape: Sequence[int]) -> nn.Module:
+    """The network as an engine other than ``torch`` runs it; ``file`` is its ONNX form, for those that need one."""
+    if engine != TORCH_BFLOAT16:
+        return EngineNetwork([file], engine, shape=shape)
+    rounded = deepcopy(network)
+    predict_in_bfloat16(rounded)
+    return rounded
 
 
 def seconds(network: Callable, patch: torch.Tensor) -> float:

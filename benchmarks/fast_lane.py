@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
+from engine_time import in_engine  # beside this script
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 from segment import SEGMENT, box_of_crop, dice, enlarge, measured
 
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.imaging.grid import spacing_of
-from nnunet_livseg.inference.devices import predict_in_bfloat16
-from nnunet_livseg.inference.engines import BFLOAT16, IN_TORCH, TORCH, TORCH_BFLOAT16, EngineNetwork, is_usable
+from nnunet_livseg.inference.engines import BFLOAT16, IN_TORCH, TORCH, TORCH_BFLOAT16, is_usable
 from nnunet_livseg.inference.export_model import write_onnx
 from nnunet_livseg.inference.quality import PRESETS, quality_of
 from nnunet_livseg.reference_networks import build, stock_configuration
@@ -287,13 +287,11 @@ def seconds_per_patch(bench: Bench, engine: str) -> list[float]:
     patch = torch.randn(1, 1, *bench.patch)
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        if engine == TORCH_BFLOAT16:
-            predict_in_bfloat16(network)
-        elif engine != TORCH:
-            file = Path(folder) / "network.onnx"
-            if reason := write_onnx(network, patch, file):
-                sys.exit(f"the network cannot be exported: {reason}")
-            network = EngineNetwork([file], engine, shape=patch.shape)
+        file = Path(folder) / "network.onnx"
+        if needs_export(engine) and (reason := write_onnx(network, patch, file)):
+            sys.exit(f"the network cannot be exported: {reason}")
+        if engine != TORCH:
+            network = in_engine(engine, network, file, shape=patch.shape)
         with torch.inference_mode():
             for _ in range(bench.patches + 1):
                 start = time.perf_counter()
