@@ -43,7 +43,7 @@ from nnunet_livseg.inference.coarse_grid import (
     resampled_slices,
 )
 from nnunet_livseg.inference.devices import predict_in_bfloat16
-from nnunet_livseg.inference.engines import IN_TORCH, TORCH, TORCH_BFLOAT16, Exported
+from nnunet_livseg.inference.engines import FLOAT32, IN_TORCH, TORCH, TORCH_BFLOAT16, Exported
 from nnunet_livseg.inference.ensemble import EnsembleOutputs, entropy, vote
 from nnunet_livseg.inference.quality import Quality
 from nnunet_livseg.inference.reader_axes import ReaderAxes
@@ -316,15 +316,17 @@ class CasePredictor:
     def _outputs(self, data: Tensor) -> Tensor:
         """Output channels of nnU-Net's sliding window, the mean over folds, at the network's resolution."""
         try:
-            with stage("network"), IsInfByChannel(), kept_pages(self.nnunet.device.type):
+            with stage("network"), NotFiniteByChannel(), kept_pages(self.nnunet.device.type):
                 return self.nnunet.predict_logits_from_preprocessed_data(data).cpu()
         except RuntimeError as error:
             if "Encountered inf" not in str(error):
                 raise
+            rounds = self.engine not in (TORCH, *FLOAT32)
+            rounded = "\n  Or the engine rounds too much: try --engine torch." if rounds else ""
             raise UserError(
-                f"{self.model.folder.name} predicts infinite values for this CT, so no label can be decided."
+                f"{self.model.folder.name} predicts infinite or undefined values for this CT: no label can be decided."
                 "\n  Check that the CT's values are Hounsfield units. If they are, the training diverged: use another"
-                " fold (-f) or checkpoint (-chk)."
+                f" fold (-f) or checkpoint (-chk).{rounded}"
             ) from error
 
     def _reduced(self, outputs: Tensor) -> dict[str, Tensor]:
@@ -395,15 +397,16 @@ class CasePredictor:
         return np.ascontiguousarray(whole.transpose(self.nnunet.plans_manager.transpose_backward))
 
 
-class IsInfByChannel(TorchFunctionMode):
-    """Inside, ``torch.isinf`` of a volume ``(K, Z, Y, X)`` says only which channels hold infinity.
+class NotFiniteByChannel(TorchFunctionMode):
+    """Inside, ``torch.isinf`` of a volume ``(K, Z, Y, X)`` says which channels hold infinity or NaN.
 
-    nnU-Net's sliding window asks whether any output is infinite, and all at once that takes 1.5 times their memory.
+    nnU-Net's sliding window asks whether any output is infinite. NaN passes and becomes background, and all channels at
+    once take 1.5 times their memory.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.isinf and args[0].ndim == 4:
-            return torch.stack([torch.isinf(channel).any() for channel in args[0]])
+            return torch.stack([~torch.isfinite(channel).all() for channel in args[0]])
         return func(*args, **(kwargs or {}))
 
 

@@ -69,14 +69,9 @@ def put_channels_last(network: nn.Module, *, bfloat16: bool) -> None:
 
 
 def predict_in_bfloat16(network: nn.Module) -> None:
-    """The same for prediction, in bfloat16.
-
-    From then on, the network raises a UserError if an output is not finite: torch's 3D convolutions in bfloat16 give
-    NaN for some maps that are one voxel deep.
-    """
+    """The same for prediction, in bfloat16. Some maps that are one voxel deep become NaN in torch's 3D convolutions."""
     put_channels_last(network, bfloat16=True)
     keep_channels_last(network)
-    network.register_forward_hook(_require_finite)
 
 
 def keep_channels_last(network: nn.Module) -> None:
@@ -84,11 +79,6 @@ def keep_channels_last(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, _INSTANCE_NORMS) and not module.track_running_stats:
             module.forward = partial(_normalized, module)
-
-
-def _require_finite(network: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-    if not outputs.sum().isfinite():
-        raise UserError("the network's output is not finite in bfloat16.\n  Use --engine torch, which is float32.")
 
 
 def _normalized(norm: nn.Module, x: Tensor) -> Tensor:

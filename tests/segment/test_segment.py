@@ -344,13 +344,14 @@ def test_a_network_class_that_is_not_here(model):
 
 
 @pytest.mark.parametrize("uncertainty", [False, True])
-def test_a_network_that_answers_infinity(tmp_path, uncertainty):
+@pytest.mark.parametrize("bias", [1e6, np.nan])  # 1e6 is infinite in half precision
+def test_a_network_whose_answer_is_not_finite(tmp_path, bias, uncertainty):
     model = make_model(tmp_path)
     path = model / "fold_0" / "checkpoint_final.pth"
     checkpoint = torch.load(path, weights_only=False)
-    checkpoint["network_weights"]["lines.bias"][1] = 1e6  # above the largest half-precision number
+    checkpoint["network_weights"]["lines.bias"][1] = bias
     torch.save(checkpoint, path)
-    with pytest.raises(UserError, match="predicts infinite values for this CT"):
+    with pytest.raises(UserError, match="predicts infinite or undefined values for this CT"):
         segment(as_image(drawing()[0]), model, device="cpu", quality="fast", crop=False, uncertainty=uncertainty)
 
 
