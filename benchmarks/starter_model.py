@@ -1,7 +1,7 @@
 """The starter model, made from the 25 patients of ``lits_window`` with nnU-Net's commands and ours, on a CPU.
 
     python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--stages liver tumors]
-        [--folds 0 1 2 3 4 all] [--ship FOLDER]
+        [--folds 0 1 2 3 4 all] [--init FILE] [--ship FOLDER]
 
 SOURCE is the nnU-Net raw dataset. DIR, outside the repository, gets links to its images and all that is made from
 them. Run the same command again after an interruption: finished steps are skipped, and a training continues from its
@@ -10,7 +10,8 @@ long every step took, on which machine, and the Dice of the folds' own patients.
 ``livseg plan`` (``-- --epochs 20``).
 
 The first stage sees whole CTs at 4 mm and finds the liver; the second sees the liver's box at about 2 mm and finds the
-tumors. The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew.
+tumors. The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew, or from
+those of ``--init``, so a shipped model can be trained on.
 ``--ship`` then writes it as the package ships it: weights without pickle in half precision, plans, dataset.json. Before
 that training is done, it takes fold 0.
 """
@@ -98,6 +99,7 @@ def make(
     folds: Sequence[str],
     threads: int,
     plan: Sequence[str] = (),
+    init: Path | None = None,
     ship_to: Path | None = None,
 ) -> dict[str, Any]:
     """Everything, in ``work``; what starter_model.json holds.
@@ -106,6 +108,8 @@ def make(
         UserError: ``work`` lies in the repository or contains a run with other settings, or a command failed.
     """
     require_outside(work)
+    if init is not None and not init.is_file():
+        raise UserError(f"--init: there is no file {init}.")
     settings = {"source": str(source.resolve()), "plan": list(plan)}
     place = Workplace(work, DATASET, settings)
     link_raw(source, place.raw)
@@ -114,7 +118,7 @@ def make(
         prepare(place, stage, plan)
         for fold in folds:
             if fold == "all":
-                plan_for_all(place, stage, plan)
+                plan_for_all(place, stage, plan, init)
             train(place, stage, fold, threads)
     outcomes = {f"{stage.variant} {stage.preset}": outcome(place, stage) for stage in chosen}
     found = {"stages": outcomes, "steps": place.steps, "machine": _machine(threads)}
@@ -148,15 +152,15 @@ def preprocess(place: Workplace, stage: Stage, fold: str) -> None:
     place.call(f"{plans}/preprocess", *words)
 
 
-def plan_for_all(place: Workplace, stage: Stage, plan: Sequence[str]) -> None:
+def plan_for_all(place: Workplace, stage: Stage, plan: Sequence[str], init: Path | None) -> None:
     """Plans and data of the training on all patients.
 
     Raises:
-        UserError: Fold 0 is not trained.
+        UserError: There are no weights to start from.
     """
-    first = stage.folder(place, "0") / "checkpoint_final.pth"
+    first = init or stage.folder(place, "0") / "checkpoint_final.pth"
     if not first.is_file():
-        raise UserError(f"the training on all patients starts from fold 0, but {first} is not there.\n  --folds 0 all")
+        raise UserError(f"the training on all patients starts from {first}, which is not there.\n  --folds 0 all")
     model = ("-m", stage.variant, "--preset", stage.preset, *plan)
     epochs = () if "--epochs" in plan else ("--epochs", EPOCHS_OF_ALL)
     place.call(f"{stage.plans('all')}/plan", "livseg", "plan", "-d", stage.number, *model, *epochs, "--init", first)
@@ -251,6 +255,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="*", default=tuple(STAGES), choices=STAGES, help="networks (both)")
     parser.add_argument("--folds", nargs="*", default=FOLDS, choices=FOLDS, help="trainings, in this order (all six)")
     parser.add_argument("--threads", type=int, default=2, help="of one training (default: %(default)s)")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="start the training on all from it, not from fold 0")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the trained model as the package ships it")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
@@ -263,6 +268,7 @@ def main() -> None:
         folds=args.folds,
         threads=args.threads,
         plan=plan,
+        init=args.init and args.init.resolve(),
         ship_to=args.ship,
     )
     print(said(found))

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from nnunet_livseg import segment
+from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.inference import starter_model as starter
 from nnunet_livseg.reference_networks import build
@@ -73,6 +74,8 @@ def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     assert not network.load_state_dict(weights, strict=False).unexpected_keys
     trained = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
     torch.testing.assert_close(dict(network.state_dict()), dict(trained))
+    with pytest.raises(UserError, match="--init: there is no file"):
+        quick(source, work, "all", options=("--init", tmp_path / "missing.safetensors"))
     third = quick(source, work, "0", "all", options=("--ship", tmp_path / "starter"))
     commands = [line for line in third.splitlines() if " -tr " in line]
     trained = [line.partition("train_on_cpu.py --threads 1 ")[2].split()[:3:2] for line in commands]
@@ -94,5 +97,9 @@ def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     both = segment(image, device="cpu")  # finds no liver so early, or looks into its box
     assert both.provenance.model.endswith(shipped[1].name)
     assert both.provenance.settings["liver first"].startswith(f"starter/{shipped[0].name}, crop, 30 mm")
+    init = shipped[0] / "fold_all" / "checkpoint_final.safetensors"
+    quick(source, tmp_path / "more", "all", options=(*liver, "--init", init))  # a shipped model is trained on
+    plans = json.loads(next((tmp_path / "more" / "nnUNet_preprocessed").glob("*/*Init*Plans.json")).read_text())
+    assert plans["configurations"]["3d_fullres"]["livseg"]["recipe"]["init"] == str(init)
     described = json.loads((shipped[1] / "dataset.json").read_text())["livseg"]
     assert described["two_stage"] == {"mode": "crop", "margin_mm": 30}, "where patients' livers lie was shipped"
