@@ -27,7 +27,7 @@ def test_dpcnet_learns_the_liver_of_a_real_ct(real_data, tmp_path):
     place.quick(
         *("livseg", "plan", "-d", 17, "-m", "dpcnet", "-c", "3d_fullres", "--spacing", 6, 6, 6, "--patch", 32, 48, 48),
         *("--features", 8, 16, 32, 64, "--batch", 2, "--learning-rate", 3e-3),
-        *("--epochs", 5, "--iterations", 10, "--validation-iterations", 1),
+        *("--epochs", 5, "--iterations", 10, "--validation-iterations", 1, "--seed", 0, "-plans_name", "DPCNetPlans"),
     )
     place.quick("nnUNetv2_preprocess", "-d", 17, "-plans_name", "DPCNetPlans", "-c", "3d_fullres", "-np", 1)
     place.quick(
@@ -40,4 +40,5 @@ def test_dpcnet_learns_the_liver_of_a_real_ct(real_data, tmp_path):
     reference = sitk.GetArrayFromImage(sitk.ReadImage(raw / "labelsTr" / "ircad17.nii.gz")) > 0
     predicted = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "out" / "ircad17.nii.gz")) > 0
     dice = 2 * np.count_nonzero(predicted & reference) / (predicted.sum() + reference.sum())
-    assert dice > 0.5
+    (log,) = place.results.glob("*/*/fold_all/training_log_*.txt")
+    assert dice > 0.5, log.read_text()
