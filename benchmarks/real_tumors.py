@@ -16,7 +16,6 @@ DIR/real_tumors.json, renewed whenever a fold is complete.
 """
 
 import argparse
-import gzip
 import json
 import math
 import sys
@@ -26,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import score_files  # beside this script
 import SimpleITK as sitk
-from short_trainings import (  # beside this script
+from score_files import LABELS, folder_result
+from short_trainings import (
     CONFIGURATION,
     STOCK,
     Job,
@@ -42,21 +43,18 @@ from short_trainings import (  # beside this script
 from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
-from nnunet_livseg.core.files import atomic_path, with_floats, write_json
-from nnunet_livseg.core.labels import LIVER, TUMOR, Structures
+from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.data.splits import cross_validation_splits
 from nnunet_livseg.evaluation.comparison import compare_results
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
-from nnunet_livseg.evaluation.options import Options
-from nnunet_livseg.evaluation.results import CaseResult, FolderResult, Inputs, PairedTest
-from nnunet_livseg.evaluation.summary import summarize
+from nnunet_livseg.evaluation.results import FolderResult, PairedTest
 
 TRAIN = Path(__file__).resolve().with_name("train_on_cpu.py")
 SOURCE, DATASET = "Dataset800_LiTSWindow", "Dataset801_LiTSWindowLiver"
 NUMBER = int(DATASET[7:10])
 GEOMETRY = "GeometryPlans"
 SAMPLING = {"mirror": False, "foreground": 1.0}
-LABELS = {LIVER: (1, 2), TUMOR: (2,)}
 
 
 @dataclass(frozen=True)
@@ -167,11 +165,8 @@ def train(place: Workplace, name: str, trainer: str, plans: str, fold: int, thre
 
 def write_scores(place: Workplace, job: Job, fold: int, file: Path) -> None:
     """The scores of the patients that the fold was not trained on, with the cost of the training, in a small file."""
-    cases = [case.as_dict() for case in evaluated(place, model_of(job), fold).cases]
-    content = {"budget": place.settings, "machine": versions(), "step": place.steps[f"{job.name}/fold_{fold}"]}
-    with atomic_path(file) as temporary:
-        write_json(temporary, content | {"cases": cases})
-        temporary.write_bytes(gzip.compress(temporary.read_bytes(), mtime=0))
+    head = {"budget": place.settings, "machine": versions(), "step": place.steps[f"{job.name}/fold_{fold}"]}
+    score_files.write_scores(file, head, evaluated(place, model_of(job), fold))
 
 
 def evaluated(place: Workplace, model: str, fold: int) -> FolderResult:
@@ -196,7 +191,7 @@ def collect(place: Workplace, jobs: Sequence[Job], folds: Sequence[int], scores:
         UserError: Scores are those of other settings.
     """
     stored = {job: [stored_scores(place, scores_file(scores, job, fold)) for fold in folds] for job in jobs}
-    results = [folder_result(job, [case for part in stored[job] for case in part["cases"]]) for job in jobs]
+    results = [folder_result(job.name, [case for part in stored[job] for case in part["cases"]]) for job in jobs]
     tests = compare_results(results, folds=len(folds), baseline=jobs[0].name).pairs
     against = {test.a: against_first(test) for test in tests if (test.structure, test.metric) == (TUMOR, "dice")}
     methods = [
@@ -211,7 +206,7 @@ def collect(place: Workplace, jobs: Sequence[Job], folds: Sequence[int], scores:
 
 def stored_scores(place: Workplace, file: Path) -> dict[str, Any]:
     """The scores of a finished training."""
-    content = with_floats(json.loads(gzip.decompress(file.read_bytes())))
+    content = score_files.read_scores(file)
     if content["budget"] != place.settings:
         raise UserError(
             f"{file} is of a training with other settings: {content['budget']}.\n  Take it away or name other --scores."
@@ -219,18 +214,9 @@ def stored_scores(place: Workplace, file: Path) -> dict[str, Any]:
     return content
 
 
-def folder_result(job: Job, cases: Sequence[dict]) -> FolderResult:
-    """The evaluation of a method over the patients of all folds."""
-    results, options = sorted((CaseResult(**case) for case in cases), key=lambda case: case.case), Options()
-    inputs = Inputs(job.name, Structures(LABELS), [])
-    return FolderResult(inputs, options, results, [], summary=summarize(results, options))
-
-
 def outcome(place: Workplace, job: Job, result: FolderResult) -> dict[str, Any]:
     """Settings and scores of one method."""
     content = json.loads((place.preprocessed / f"{plans_of(job)}.json").read_text())["configurations"][CONFIGURATION]
-    summary = result.summary
-    strata = [{key: row[key] for key in ("stratum", "n", "found", "false")} for row in summary["lesion_strata"]]
     return {
         "name": job.name,
         "trainer": job.trainer,
@@ -238,11 +224,7 @@ def outcome(place: Workplace, job: Job, result: FolderResult) -> dict[str, Any]:
         "repeat": job.repeat,
         "livseg": content.get("livseg"),
         "parameters": parameters(content, classes=3),
-        "scores": {name: _scores(summary["structures"][name]) for name in LABELS},
-        "lesions": {"strata": strata, "false_per_case": summary["lesions"]["false_per_case"]["matched_0"]},
-        "dice_of_patient": {
-            case.case: {name: round(case.structures[name]["dice"], 4) for name in LABELS} for case in result.cases
-        },
+        **score_files.summary_of(result),
     }
 
 
@@ -255,11 +237,6 @@ def against_first(test: PairedTest) -> dict[str, Any]:
         "better": test.wins,
         "worse": test.losses,
     }
-
-
-def _scores(structure: dict) -> dict[str, Any]:
-    dice = structure["metrics"]["dice"]
-    return {"n": dice["n"], "global": structure["dice_global"]} | {key: dice[key] for key in ("mean", "ci95", "median")}
 
 
 def main() -> None:

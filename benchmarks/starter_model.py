@@ -1,7 +1,7 @@
 """The starter model, made from the 25 patients of ``lits_window`` with nnU-Net's commands and ours, on a CPU.
 
     python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--stages liver tumors]
-        [--folds 0 1 2 3 4 all] [--init FILE] [--ship FOLDER]
+        [--folds 0 1 2 3 4 all] [--init FILE] [--scores FOLDER] [--ship FOLDER]
 
 SOURCE is the nnU-Net raw dataset. DIR, outside the repository, gets links to its images and all that is made from
 them. Run the same command again after an interruption: finished steps are skipped, and a training continues from its
@@ -12,8 +12,13 @@ long every step took, on which machine, and the Dice of the folds' own patients.
 The first stage sees whole CTs at 4 mm and finds the liver; the second sees the liver's box at about 2 mm and finds the
 tumors. The training on all patients starts from the weights of fold 0, because a CPU has no time to begin anew, or from
 those of ``--init``, so a shipped model can be trained on.
-``--ship`` then writes it as the package ships it: weights without pickle in half precision, plans, dataset.json. Before
-that training is done, it takes fold 0.
+
+A fold of the tumors leaves the scores of its own patients in a small file (``--scores``), so folds may be trained on
+different days. There the fold's network takes the place of the package's tumor model, and whole CTs are segmented; the
+package's liver model may have seen them.
+
+``--ship`` writes the model as the package ships it: weights without pickle in half precision, plans, dataset.json. It
+takes fold 0 before the training on all is done.
 """
 
 import argparse
@@ -25,11 +30,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workplace import Workplace, link_raw, require_outside  # beside this script
+import SimpleITK as sitk
+from score_files import LABELS, folder_result, read_scores, summary_of, write_scores  # beside this script
+from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
+from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.inference.safe_weights import weights_of_checkpoint, write_safe_weights
+from nnunet_livseg.inference.starter_model import starter_liver_model
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT
 from nnunet_livseg.postprocessing.steps import LargestLiver, as_dict
 from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
@@ -100,6 +110,7 @@ def make(
     threads: int,
     plan: Sequence[str] = (),
     init: Path | None = None,
+    scores: Path | None = None,
     ship_to: Path | None = None,
 ) -> dict[str, Any]:
     """Everything, in ``work``; what starter_model.json holds.
@@ -120,8 +131,11 @@ def make(
             if fold == "all":
                 plan_for_all(place, stage, plan, init)
             train(place, stage, fold, threads)
+            if stage is STAGES["tumors"] and fold != "all":
+                score(place, stage, fold, scores or work / "scores")
     outcomes = {f"{stage.variant} {stage.preset}": outcome(place, stage) for stage in chosen}
-    found = {"stages": outcomes, "steps": place.steps, "machine": _machine(threads)}
+    found = {"stages": outcomes, "steps": place.steps, "machine": _machine() | {"threads": threads}}
+    found["scores"] = collect(scores or work / "scores")
     write_json(work / "starter_model.json", found)
     for stage in chosen if ship_to is not None else ():
         ship(place, stage, ship_to)
@@ -180,6 +194,34 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
     training = next((one for one in trainings if (one / "checkpoint_final.pth").is_file()), None)
     if training is None:
         raise UserError(f"{stage.preset} has no finished training that could be shipped.\n  --folds 0 all")
+    write_model(stage, training, folder)
+
+
+def score(place: Workplace, stage: Stage, fold: str, scores: Path) -> None:
+    """The scores of the patients that the fold was not trained on, with the cost of its training, in a small file."""
+    file = scores / f"starter_fold_{fold}.json.gz"
+    if file.is_file():
+        return
+    from nnunet_livseg.inference.segmenter import Segmenter  # which imports torch
+
+    model = write_model(stage, stage.folder(place, fold), place.folder / "shipped" / f"fold_{fold}")
+    as_shipped = {"quality": "balanced", "device": "cpu", "postprocess": True}  # what no -m means
+    segmenter = Segmenter(model, liver_model=starter_liver_model(), crop=False, **as_shipped)
+    splits = json.loads((place.preprocessed.with_name(stage.dataset) / "splits_final.json").read_text())
+    ending = json.loads((place.raw / "dataset.json").read_text())["file_ending"]
+    predictions, evaluation = (place.folder / name / f"fold_{fold}" for name in ("predictions", "evaluations"))
+    predictions.mkdir(parents=True, exist_ok=True)
+    for case in splits[int(fold)]["val"]:
+        labels = segmenter.segment(place.raw / "imagesTr" / f"{case}_0000{ending}").labels
+        sitk.WriteImage(labels, predictions / f"{case}{ending}")
+    liver_and_tumor = {"liver": LABELS[LIVER], "tumor": LABELS[TUMOR]}
+    result = evaluate_folder(predictions, place.raw / "labelsTr", out=evaluation, **liver_and_tumor)
+    scores.mkdir(parents=True, exist_ok=True)
+    write_scores(file, {"fold": fold, "machine": _machine()} | outcome(place, stage)[f"fold_{fold}"], result)
+
+
+def write_model(stage: Stage, training: Path, folder: Path) -> Path:
+    """A training's folder as the package ships it, in ``folder``; returns it."""
     weights = weights_of_checkpoint(training / "checkpoint_final.pth")
     model = folder / training.parent.name
     write_safe_weights(weights, model / training.name / SAFE_CHECKPOINT, half=True)
@@ -198,6 +240,7 @@ def ship(place: Workplace, stage: Stage, folder: Path) -> None:
         ours["two_stage"] = {key: ours["two_stage"][key] for key in ("mode", "margin_mm")}
         write_json(model / FILE, {"schema": SCHEMA, "steps": [as_dict(LargestLiver())]})
     write_json(model / "dataset.json", dataset | {"livseg": ours})
+    return model
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -208,6 +251,22 @@ def outcome(place: Workplace, stage: Stage) -> dict[str, Any]:
     folders = [stage.folder(place, fold) for fold in FOLDS]
     ended = [folder for folder in folders if (folder / "checkpoint_final.pth").is_file()]
     return {folder.name: _training(folder) | _validation(folder) for folder in ended}
+
+
+def collect(scores: Path) -> dict[str, Any]:
+    """The tumors' folds whose scores are in a folder: their trainings, and their patients together."""
+    folds = [read_scores(file) for file in sorted(scores.glob("starter_fold_*.json.gz"))]
+    if not folds:
+        return {}
+    cases = [case | {"fold": fold["fold"]} for fold in folds for case in fold["cases"]]
+    result = folder_result("starter", cases)
+    volumes = {
+        case.case: {key: round(case.structures[TUMOR][f"volume_{key}"], 1) for key in ("reference", "predicted")}
+        for case in result.cases
+    }
+    trainings = [{key: value for key, value in fold.items() if key != "cases"} for fold in folds]
+    fold_of = {case["case"]: case["fold"] for case in cases}
+    return {"trainings": trainings, **summary_of(result), "tumor_ml_of_patient": volumes, "fold_of_patient": fold_of}
 
 
 def _training(folder: Path) -> dict[str, Any]:
@@ -226,12 +285,12 @@ def _validation(folder: Path) -> dict[str, Any]:
     return {"dice": {label: round(metrics["Dice"], 4) for label, metrics in mean.items()}}
 
 
-def _machine(threads: int) -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     from importlib.metadata import version
 
     cpu = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
-    machine = {"cpu": (names or [platform.processor()])[0], "threads": threads, "python": platform.python_version()}
+    machine = {"cpu": (names or [platform.processor()])[0], "python": platform.python_version()}
     return machine | {name: version(name) for name in ("torch", "nnunetv2")}
 
 
@@ -256,6 +315,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", default=FOLDS, choices=FOLDS, help="trainings, in this order (all six)")
     parser.add_argument("--threads", type=int, default=2, help="of one training (default: %(default)s)")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start the training on all from it, not from fold 0")
+    parser.add_argument("--scores", type=Path, metavar="FOLDER", help="scores of the folds (default: WORK/scores)")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the trained model as the package ships it")
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
@@ -269,6 +329,7 @@ def main() -> None:
         threads=args.threads,
         plan=plan,
         init=args.init and args.init.resolve(),
+        scores=args.scores,
         ship_to=args.ship,
     )
     print(said(found))

@@ -76,7 +76,8 @@ def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     torch.testing.assert_close(dict(network.state_dict()), dict(trained))
     with pytest.raises(UserError, match="--init: there is no file"):
         quick(source, work, "all", options=("--init", tmp_path / "missing.safetensors"))
-    third = quick(source, work, "0", "all", options=("--ship", tmp_path / "starter"))
+    scores = tmp_path / "scores"
+    third = quick(source, work, "0", "all", options=("--ship", tmp_path / "starter", "--scores", scores))
     commands = [line for line in third.splitlines() if " -tr " in line]
     trained = [line.partition("train_on_cpu.py --threads 1 ")[2].split()[:3:2] for line in commands]
     assert trained == [["811", "all"], ["812", "0"], ["812", "all"]], "fold 0 of the liver was trained again"
@@ -97,6 +98,14 @@ def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     both = segment(image, device="cpu")  # finds no liver so early, or looks into its box
     assert both.provenance.model.endswith(shipped[1].name)
     assert both.provenance.settings["liver first"].startswith(f"starter/{shipped[0].name}, crop, 30 mm")
+    assert [path.name for path in scores.iterdir()] == ["starter_fold_0.json.gz"]
+    (work / "starter_model.json").unlink()
+    quick(source, work, options=("--scores", scores))  # as on a day without a training
+    found = json.loads((work / "starter_model.json").read_text())["scores"]
+    (patient,) = json.loads(next((work / "nnUNet_preprocessed").glob("*/splits_final.json")).read_text())[0]["val"]
+    assert found["fold_of_patient"] == {patient: "0"} and found["trainings"][0]["epochs"] == 1
+    assert found["dice_of_patient"][patient].keys() == {"liver", "tumor"}
+    assert found["tumor_ml_of_patient"][patient]["reference"] > 0
     init = shipped[0] / "fold_all" / "checkpoint_final.safetensors"
     quick(source, tmp_path / "more", "all", options=(*liver, "--init", init))  # a shipped model is trained on
     plans = json.loads(next((tmp_path / "more" / "nnUNet_preprocessed").glob("*/*Init*Plans.json")).read_text())
