@@ -37,7 +37,7 @@ def test_every_paper_is_trained_under_both_recipes_on_one_channel(tumors):
     jobs = tumors.all_jobs()
     rows = {job: find_variant(job.system) for job in jobs if job.system != tumors.STOCK}
     for recipe in ("nnunet", "paper"):
-        papers = [row.paper for job, row in rows.items() if job.recipe == recipe]
+        papers = [row.paper for job, row in rows.items() if job.recipe == recipe and not job.repeat]
         assert sorted(paper.key for paper in papers) == sorted(
             {row.paper.key for row in VARIANTS if not row.paper.rival}
         )
@@ -129,8 +129,10 @@ def test_the_table_of_lesions_has_a_column_per_size(measured):
 def test_the_printed_results_are_of_every_method_and_of_the_same_patients(tumors, file):
     """A new paper's row, or a run that was cut short, shows here."""
     found = json.loads((PROJECT / "docs" / "evidence" / file).read_text())
-    known, names = [job.name for job in tumors.all_jobs()], [job["name"] for job in found["jobs"]]
-    assert names == (known if file == "results_short.json" else [name for name in known if name in names])
+    known, names = tumors.all_jobs(), [job["name"] for job in found["jobs"]]
+    assert names == [job.name for job in known if job.name in names]
+    if file == "results_short.json":  # the longer trainings were of some methods
+        assert {job.name for job in known if not job.repeat} <= {*names}
     assert names[0] == tumors.FIRST.name
     assert {len(job["dice_of_patient"]) for job in found["jobs"]} == {12 * len(found["folds"])}
     assert len({tuple(job["dice_of_patient"]) for job in found["jobs"]}) == 1

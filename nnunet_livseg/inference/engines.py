@@ -97,7 +97,7 @@ def require_engine(engine: str, folders: Sequence[Path], device: object) -> str:
         )
     if engine == TORCH:
         return ""
-    if device not in (None, "cpu"):
+    if device is not None and str(device) != "cpu":
         raise UserError(f"the engine {engine} computes on the CPU, not on {device}. Omit the device, or the engine.")
     if engine in IN_TORCH:
         require_usable(engine)

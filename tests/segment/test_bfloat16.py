@@ -51,7 +51,7 @@ def test_the_result_names_the_engine(tmp_path):
         with pytest.raises(UserError, match=r"torch .* does not compute in bfloat16 on this processor"):
             segment(image, model, engine="torch-bfloat16")
         return
-    found = segment(image, model, engine="torch-bfloat16")
+    found = segment(image, model, engine="torch-bfloat16", device=torch.device("cpu"))
     assert found.provenance.settings["engine"] == f"torch {version('torch')}, bfloat16"
     assert found.provenance.device == "cpu"
 
