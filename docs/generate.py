@@ -301,6 +301,38 @@ def _interval(ci95: list[float], sign: str = "") -> str:
     return " to ".join(_percent(value, sign) for value in ci95)
 
 
+# --- docs/starter_model.md, from what benchmarks/starter_model.py measured --------------------------------------------
+
+
+def starter_patients(found: dict[str, Any]) -> str:
+    """One line per patient that the training has not seen, and their mean."""
+    lines = [
+        "| patient | liver with tumors, Dice | tumor, Dice | tumor, ml | segmented, ml |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, dice in found["dice_of_patient"].items():
+        ml = found["tumor_ml_of_patient"][name]
+        tumor = "" if dice["tumor"] is None else f"{dice['tumor']:.2f}"
+        lines.append(f"| `{name}` | {dice['liver']:.2f} | {tumor} | {ml['reference']:.1f} | {ml['predicted']:.1f} |")
+    means = [
+        f"{score['mean']:.2f} ({' to '.join(f'{end:.2f}' for end in score['ci95'])})"
+        for score in found["scores"].values()
+    ]
+    lines.append(f"| mean (95 % interval) | {' | '.join(means)} | | |")
+    together = [f"{score['global']:.2f}" for score in found["scores"].values()]
+    lines.append(f"| all voxels together | {' | '.join(together)} | | |")
+    return "\n".join(lines)
+
+
+def starter_lesions(found: dict[str, Any]) -> str:
+    """Lesions of the same patients, found and invented, by longest diameter."""
+    lines = ["| longest diameter | tumors | found | invented |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['stratum']} | {row['n']} | {row['found']} | {row['false']} |" for row in found["lesions"]["strata"]
+    ]
+    return "\n".join(lines)
+
+
 # --- docs/evidence/training_cost.md, from stored counts and one measured speed ----------------------------------------
 
 
@@ -416,6 +448,8 @@ TABLES: dict[str, Callable[[], str]] = {
         for length, file in RESULTS.items()
         for name, table in {"tumors budget": tumors_budget, "tumors": tumors_table, "lesions": lesions_table}.items()
     },
+    "starter patients": partial(_measured, "starter.json", starter_patients),
+    "starter lesions": partial(_measured, "starter.json", starter_lesions),
     "cost machine": cost_machine,
     "cost": cost_table,
     "fast lane": fast_lane,
