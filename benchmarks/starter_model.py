@@ -23,7 +23,6 @@ takes fold 0 before the training on all is done.
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,11 +31,13 @@ from typing import Any
 
 import SimpleITK as sitk
 from score_files import LABELS, folder_result, read_scores, summary_of, write_scores  # beside this script
+from short_trainings import versions
 from workplace import Workplace, link_raw, require_outside
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import LIVER, TUMOR
+from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.inference.safe_weights import weights_of_checkpoint, write_safe_weights
 from nnunet_livseg.inference.starter_model import starter_liver_model
@@ -265,7 +266,7 @@ def collect(scores: Path) -> dict[str, Any]:
         for case in result.cases
     }
     trainings = [{key: value for key, value in fold.items() if key != "cases"} for fold in folds]
-    fold_of = {case["case"]: case["fold"] for case in cases}
+    fold_of = {case.case: case.fold for case in result.cases}
     return {"trainings": trainings, **summary_of(result), "tumor_ml_of_patient": volumes, "fold_of_patient": fold_of}
 
 
@@ -286,12 +287,7 @@ def _validation(folder: Path) -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    from importlib.metadata import version
-
-    cpu = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
-    machine = {"cpu": (names or [platform.processor()])[0], "python": platform.python_version()}
-    return machine | {name: version(name) for name in ("torch", "nnunetv2")}
+    return {"cpu": processor_name()} | versions()
 
 
 def said(found: dict[str, Any]) -> str:

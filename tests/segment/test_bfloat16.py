@@ -58,11 +58,7 @@ def test_the_result_names_the_engine(tmp_path):
 
 def test_an_answer_that_is_not_finite(tmp_path, monkeypatch):
     monkeypatch.setitem(engines._IN_BFLOAT16, "torch-bfloat16", lambda: True)  # slow elsewhere, but right
-    model = make_model(tmp_path)
-    path = model / "fold_0" / "checkpoint_final.pth"
-    checkpoint = torch.load(path, weights_only=False)
-    checkpoint["network_weights"]["lines.bias"][1] = torch.nan
-    torch.save(checkpoint, path)
+    model = make_model(tmp_path, thresholds_hu=(torch.nan,))
     with pytest.raises(UserError, match=r"(?s)undefined values for this CT.*rounds too much: try --engine torch"):
         segment(as_image(drawing()[0]), model, engine="torch-bfloat16")
 
