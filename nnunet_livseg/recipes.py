@@ -35,6 +35,7 @@ class Recipe:
         mirror: Whether patches are mirrored along all axes, in training and prediction, as nnU-Net does. Without it the
             network learns sides: the liver lies on the right.
         augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, slice thickness and fields of view of other CTs.
+        synthetic_tumors: Share of training patches in which tumors are drawn, see ``training.augmentation``.
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weight ``f`` times as much as before (``None``: always the same).
         best: ``{"above": dice, "after": epochs}``: ``checkpoint_best.pth`` is the epoch with the highest validation
@@ -63,6 +64,7 @@ class Recipe:
     elastic: Mapping[str, Any] | None = None
     mirror: bool = True
     augmentation: str = "nnunet"
+    synthetic_tumors: float = 0.0
     auxiliary_decay: Mapping[str, float] | None = None
     best: Mapping[str, float] | None = None
     stop_after: int | None = None
@@ -109,6 +111,11 @@ class Recipe:
                 )
         if self.seed is not None and (not isinstance(self.seed, int) or self.seed < 0):
             raise UserError(f"the seed is {self.seed!r}, but must be a whole number of at least 0.")
+        if not isinstance(self.synthetic_tumors, (int, float)) or not 0 <= self.synthetic_tumors <= 1:
+            raise UserError(
+                f"synthetic_tumors is {self.synthetic_tumors!r}, but must be from 0 to 1: the share of training patches"
+                " that get them."
+            )
         if not self.learning_rate > 0:
             raise UserError(f"the learning rate is {self.learning_rate}, but must be above 0.")
         _require_entries("auxiliary_decay", self.auxiliary_decay, ("every", "factor"))

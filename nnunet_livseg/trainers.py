@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.helpers import dummy_context
@@ -32,7 +33,7 @@ from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, TrainingSetup, training_setup
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
-from nnunet_livseg.training.augmentation import Window, with_ct_variation, with_elastic
+from nnunet_livseg.training.augmentation import Window, after_the_first, ct_variation, synthetic_tumors, with_elastic
 from nnunet_livseg.training.checkpoints import FINAL, fitting_checkpoint, write_checkpoint
 from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
@@ -239,13 +240,23 @@ class LivSegTrainer(nnUNetTrainer):
         return super().get_dataloaders()
 
     def _with_recipe(self, make: Callable[..., BasicTransform]) -> Callable[..., BasicTransform]:
-        """``make``, which is nnU-Net's or a subclass's, with the recipe's deformation and variation of the CT."""
+        """``make``, which is nnU-Net's or a subclass's, with the recipe's deformation, drawn tumors and other CTs."""
         if self.recipe.elastic is not None:
             make = with_elastic(make, self.recipe.elastic, self.print_to_log_file)
-        if self.recipe.augmentation != "ct":
-            return make
-        window = Window.of_plans(self.plans_manager.plans)
-        return lambda *args, **kwargs: with_ct_variation(make(*args, **kwargs), window)
+        ours = self._ct_steps()
+        return (lambda *args, **kwargs: after_the_first(make(*args, **kwargs), ours)) if ours else make
+
+    def _ct_steps(self) -> list[BasicTransform]:
+        """What the recipe adds to nnU-Net's augmentation after the spatial transform."""
+        share, varied = self.recipe.synthetic_tumors, self.recipe.augmentation == "ct"
+        if not share and not varied:
+            return []
+        plans, configuration = self.plans_manager.plans, self.configuration_manager.configuration
+        steps = []
+        if share:
+            tumors = synthetic_tumors(plans, configuration, self.dataset_json["labels"])
+            steps.append(RandomTransform(tumors, share))
+        return steps + (ct_variation(Window.of_plans(plans)) if varied else [])
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         """As nnU-Net's; a recipe may switch mirroring off, which prediction reads in the checkpoint."""

@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "epochs", "iterations", says="the recipe's")
     own("--validation-iterations", type=int, metavar="N", help="validation steps per epoch (default: the recipe's)")
     own("--learning-rate", type=float, metavar="RATE", help="initial learning rate (default: the recipe's)")
+    own("--synthetic-tumors", type=float, metavar="SHARE",
+        help="share of training patches with tumors drawn into the liver (default: the recipe's)")  # fmt: skip
     own("--loss", metavar="LOSS", help=f"loss of every output: {', '.join(LOSSES)} (default: the variant's)")
     add(parser, "patch", "batch", "spacing", says="the preset's")
     own("--features", type=int, nargs="+", metavar="N",
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
         iterations=args.iterations,
         validation_iterations=args.validation_iterations,
         learning_rate=args.learning_rate,
+        synthetic_tumors=args.synthetic_tumors,
         loss=args.loss,
         patch=tuple(args.patch) if args.patch else None,
         batch=args.batch,

@@ -8,10 +8,15 @@ the window: air stays black.
 the Gaussian that smooths the random displacements, as a share of the patch's edge) and how far (``magnitude``: the
 largest displacement, as a share of that sigma, so that smoother deformations may reach further; up to about 1 the image
 does not fold).
+
+``synthetic_tumors`` is the share of training patches in which tumors are drawn into the healthy liver, because few
+patients show few places, sizes and shapes of tumors. The idea is that of Hu et al., "Label-Free Liver Tumor
+Segmentation", CVPR 2023; shapes and textures here are simpler.
 """
 
 # Shape letters:  C channels, *S spatial sizes, the first of which is the slice axis
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +28,16 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from torch import Tensor
+from torch.nn import functional
+
+from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.labels import TUMOR, Structures, structures_from_labels
+
+DIAMETER_MM = (6.0, 60.0)  # drawn evenly on a logarithmic scale: small tumors are the common ones
+MOST = 4  # tumors in one patch
+LEAST_LIVER = 200  # voxels of healthy liver in a patch, below which nothing is drawn
+LEAST_TUMOR = 8  # voxels
+DARKEST_HU, BRIGHT_HU, BRIGHT_SHARE = 80, (15, 50), 0.08
 
 
 @dataclass(frozen=True)
@@ -121,16 +136,136 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(1).item()
 
 
-def with_ct_variation(transforms: BasicTransform, window: Window) -> BasicTransform:
-    """nnU-Net's ``transforms``, after the first of which (the spatial one) the field of view and the CT vary."""
-    spatial, *others = transforms.transforms
+def ct_variation(window: Window) -> list[BasicTransform]:
+    """The steps of ``augmentation`` ``"ct"``: the field of view and the CT vary."""
     ours = (
         (ThickSlices(), 0.2),
         (Contrast(window), 0.4),
         (ScannerNoise(window), 0.3),
         (CutFieldOfView(), 0.3),
     )
-    return ComposeTransforms([spatial, *(RandomTransform(transform, p) for transform, p in ours), *others])
+    return [RandomTransform(transform, p) for transform, p in ours]
+
+
+def after_the_first(transforms: BasicTransform, ours: Sequence[BasicTransform]) -> BasicTransform:
+    """nnU-Net's ``transforms`` with ``ours`` after the first of them, the spatial one."""
+    spatial, *others = transforms.transforms
+    return ComposeTransforms([spatial, *ours, *others])
+
+
+class SyntheticTumors(BasicTransform):
+    """One to ``MOST`` tumors in the healthy liver of a patch, in its image and in its labels.
+
+    Args:
+        window: Of channel 0; the values of all channels change alike and stay in it.
+        spacing_mm: Size of a voxel.
+        structures: What the labels mean.
+
+    Raises:
+        UserError: The labels do not have a liver and exactly one kind of tumor.
+    """
+
+    def __init__(self, window: Window, spacing_mm: Sequence[float], structures: Structures) -> None:
+        super().__init__()
+        tumor = structures.values.get(TUMOR, ())
+        if len(tumor) != 1 or not structures.healthy:
+            raise UserError(
+                f"the recipe asks for synthetic tumors, but {structures.source} does not have a liver and exactly one"
+                " kind of tumor.\n  Plan without --synthetic-tumors."
+            )
+        self.window, self.spacing_mm = window, torch.tensor(spacing_mm)
+        self.healthy, self.tumor = torch.tensor(structures.healthy), tumor[0]
+
+    def apply(self, data_dict: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Draw into ``image`` (C, *S) and the first channel of ``segmentation`` (., *S), in place."""
+        image, labels = data_dict["image"], data_dict["segmentation"][0]
+        for _tumor in range(1 + int(_uniform(0, MOST))):
+            self._draw(image, labels)
+        return data_dict
+
+    def _draw(self, image: Tensor, labels: Tensor) -> None:
+        """One tumor around a voxel of healthy liver; it ends where the healthy liver does."""
+        healthy = torch.isin(labels, self.healthy)
+        places = healthy.nonzero()
+        if len(places) < LEAST_LIVER:
+            return
+        center = places[int(_uniform(0, len(places)))]
+        diameter_mm = math.exp(_uniform(*(math.log(d) for d in DIAMETER_MM)))
+        reach = [math.ceil(0.85 * diameter_mm / s) + 3 for s in self.spacing_mm.tolist()]
+        box = tuple(
+            slice(max(0, c - r), min(n, c + r + 1))
+            for c, r, n in zip(center.tolist(), reach, labels.shape, strict=True)
+        )
+        radius = self._radius(box, center, diameter_mm)
+        edge = max(_uniform(1, 4) / (diameter_mm / 2), 0.05)  # 1 to 4 mm wide
+        share = ((1 - radius) / edge + 0.5).clamp(0, 1) * healthy[box]
+        inside = share > 0.5
+        if inside.sum() < LEAST_TUMOR:
+            return
+        change = self._contrast(diameter_mm) * self._pattern(radius, diameter_mm)
+        for channel in image:
+            part = channel[box]
+            vessels = _local_mean(part) - part[healthy[box]].mean()
+            drawn = (part + share * (change - _uniform(0.5, 1) * vessels)).clamp(self.window.low, self.window.high)
+            channel[box] = torch.where(share > 0, drawn, part)
+        labels[box][inside] = self.tumor
+
+    def _radius(self, box: tuple[slice, ...], center: Tensor, diameter_mm: float) -> Tensor:
+        """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
+        dims = len(box)
+        axes = torch.meshgrid(*(torch.arange(part.start, part.stop) for part in box), indexing="ij")
+        offsets_mm = (torch.stack(axes, dim=-1) - center) * self.spacing_mm
+        turned, _ = torch.linalg.qr(torch.randn(dims, dims))
+        radii_mm = diameter_mm / 2 * (0.75 + 0.55 * torch.rand(dims))
+        distance = ((offsets_mm @ turned) / radii_mm).square().sum(-1).sqrt()
+        return distance + _uniform(0.05, 0.25) * _smooth_noise(distance.shape, nodes=int(_uniform(3, 6)))
+
+    def _contrast(self, diameter_mm: float) -> float:
+        """Difference to the liver; small tumors of little contrast would be lost in noise."""
+        if _uniform(0, 1) < BRIGHT_SHARE:
+            return _uniform(*BRIGHT_HU) * self.window.per_hu
+        return -_uniform(12 + 100 / diameter_mm, DARKEST_HU) * self.window.per_hu
+
+    def _pattern(self, radius: Tensor, diameter_mm: float) -> Tensor:
+        """Share of the contrast in each voxel: texture, and in larger tumors sometimes a rim or a core."""
+        pattern = 1 + _uniform(0, 0.25) * _smooth_noise(radius.shape, nodes=int(_uniform(4, 10)))
+        kind = _uniform(0, 1) if diameter_mm > 14 else 1
+        if kind < 0.25:
+            pattern *= 1 - _uniform(0.3, 1.3) * ((radius - 0.7) / 0.15).clamp(0, 1)
+        elif kind < 0.45:
+            pattern *= 1 + _uniform(0.2, 0.8) * ((0.6 - radius) / 0.2).clamp(0, 1)
+        return pattern
+
+
+def synthetic_tumors(
+    plans: Mapping[str, Any], configuration: Mapping[str, Any], labels: Mapping[str, Any]
+) -> SyntheticTumors:
+    """``SyntheticTumors`` for a resolved configuration of nnU-Net's plans and the ``labels`` of its ``dataset.json``.
+
+    Raises:
+        UserError: Channel 0 is not a CT, or the labels are not a liver and one kind of tumor.
+    """
+    scheme = configuration["normalization_schemes"][0]
+    if scheme != "CTNormalization":
+        raise UserError(
+            f"the recipe asks for synthetic tumors, which are drawn in HU, but the plans do not treat channel 0 as a CT"
+            f' ({scheme}).\n  Name it "CT" in dataset.json, or plan without --synthetic-tumors.'
+        )
+    return SyntheticTumors(Window.of_plans(plans), configuration["spacing"], structures_from_labels(labels))
+
+
+def _smooth_noise(shape: Sequence[int], *, nodes: int) -> Tensor:
+    """Noise (*S) of mean 0 and standard deviation 1, interpolated between ``nodes`` along every axis."""
+    coarse = torch.randn(1, 1, *(max(2, min(nodes, size)) for size in shape))
+    mode = "trilinear" if len(shape) == 3 else "bilinear"
+    fine = functional.interpolate(coarse, size=tuple(shape), mode=mode, align_corners=True)[0, 0]
+    return (fine - fine.mean()) / (fine.std() + 1e-6)
+
+
+def _local_mean(image: Tensor) -> Tensor:
+    """Means (*S) over 5 voxels along every axis."""
+    pool = functional.avg_pool3d if image.ndim == 3 else functional.avg_pool2d
+    return pool(image[None, None], 5, stride=1, padding=2, count_include_pad=False)[0, 0]
 
 
 @dataclass(frozen=True)

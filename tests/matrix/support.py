@@ -31,6 +31,7 @@ NEW_ENTRIES = (
     ", probabilistic_oversampling=False, elastic=None",
     ", mirror=True, augmentation='nnunet'",
     ", seed=None",
+    ", synthetic_tumors=0.0",
 )
 
 

@@ -12,7 +12,8 @@ from nnunet_livseg.training.augmentation import (
     ScannerNoise,
     ThickSlices,
     Window,
-    with_ct_variation,
+    after_the_first,
+    ct_variation,
 )
 
 WINDOW = Window(low=0.0, high=4.0, per_hu=0.02)
@@ -76,7 +77,7 @@ def test_thick_slices_are_means(patch):
 
 def test_ours_stand_after_the_spatial_transform_of_nnunet():
     theirs = nnUNetTrainer.get_training_transforms((16, 16, 16), (-0.5, 0.5), None, None, False)
-    before, after = theirs.transforms, with_ct_variation(theirs, WINDOW).transforms
+    before, after = theirs.transforms, after_the_first(theirs, ct_variation(WINDOW)).transforms
     assert [t for t in after if t in before] == before
     assert after[0] is before[0] and after[5] is before[1]
     assert all(isinstance(t, RandomTransform) for t in after[1:5])

@@ -482,6 +482,17 @@ def test_a_dataset_that_nnunet_cannot_train_with_gets_no_plans(place, plan, file
     assert not (place / "DPCNetUNetPlans.json").exists()
 
 
+def test_synthetic_tumors_need_a_tumor_among_the_labels(place, plan):
+    (place / "dataset.json").write_text(json.dumps(DATASET_JSON | {"labels": {"background": 0, "liver": 1}}))
+    assert "exactly one kind of tumor" in plan("--synthetic-tumors", "0.5", status=1)
+    assert not (place / "DPCNetUNetPlans.json").exists()
+    (place / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    assert "must be from 0 to 1" in plan("--synthetic-tumors", "50", status=1)
+    plan("--synthetic-tumors", "0.5")
+    written = json.loads((place / "DPCNetUNetPlans.json").read_text())["configurations"]["3d_fullres"]
+    assert written["livseg"]["recipe"]["synthetic_tumors"] == 0.5
+
+
 # --- initial weights --------------------------------------------------------------------------------------------------
 
 

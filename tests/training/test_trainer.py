@@ -16,6 +16,7 @@ from nnunet_livseg.losses import target_strides
 from nnunet_livseg.plans import Overrides, make_plans
 from nnunet_livseg.reference_networks import stock_configuration
 from nnunet_livseg.trainers import MAX_BAD_STEPS, TRAINERS, LivSegTrainer
+from nnunet_livseg.training.augmentation import SyntheticTumors
 from nnunet_livseg.variants import find_variant
 
 from .conftest import dataset_json, make
@@ -98,8 +99,9 @@ def test_mirroring_is_nnunets_unless_the_recipe_switches_it_off(make_trainer):
 
 def test_augmentation_is_nnunets_unless_the_recipe_asks_for_more(make_trainer):
     found = {}
-    for name in ("nnunet", "ct"):
-        trainer = make_trainer(augmentation=name)
+    for name, recipe in {"nnunet": {}, "ct": {"augmentation": "ct"}, "tumors": {"synthetic_tumors": 0.25}}.items():
+        trainer = make_trainer(**recipe)
+        trainer.configuration_manager.configuration |= {"normalization_schemes": ["CTNormalization"], "spacing": [2, 2]}
         hu = {"mean": -40.0, "std": 50.0, "percentile_00_5": -40.0, "percentile_99_5": 160.0}
         trainer.plans_manager.plans["foreground_intensity_properties_per_channel"] = {"0": hu}
         make = trainer._with_recipe(trainer.get_training_transforms)
@@ -107,8 +109,13 @@ def test_augmentation_is_nnunets_unless_the_recipe_asks_for_more(make_trainer):
     assert len(found["ct"]) == len(found["nnunet"]) + 4
     noise = next(t.transform for t in found["ct"] if "ScannerNoise" in repr(t))
     assert (noise.window.low, noise.window.high, noise.window.per_hu) == (0, 4, 0.02)
+    assert len(found["tumors"]) == len(found["nnunet"]) + 1
+    assert found["tumors"][1].apply_probability == 0.25
+    assert isinstance(found["tumors"][1].transform, SyntheticTumors)
     with pytest.raises(UserError, match="augmentation 'none' is unknown; known: nnunet, ct"):
         make_trainer(augmentation="none")
+    with pytest.raises(UserError, match="synthetic_tumors is 5, but must be from 0 to 1"):
+        make_trainer(synthetic_tumors=5)
 
 
 def test_a_training_step_learns(make_trainer):
