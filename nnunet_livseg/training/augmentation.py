@@ -173,8 +173,8 @@ class SyntheticTumors(BasicTransform):
                 f"the recipe asks for synthetic tumors, but {structures.source} does not have a liver and exactly one"
                 " kind of tumor.\n  Plan without --synthetic-tumors."
             )
-        self.window, self.spacing_mm = window, torch.tensor(spacing_mm)
-        self.healthy, self.tumor = torch.tensor(structures.healthy), tumor[0]
+        self.window, self.spacing_mm = window, tuple(spacing_mm)
+        self.healthy, self.tumor = structures.healthy, tumor[0]
 
     def apply(self, data_dict: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Draw into ``image`` (C, *S) and the first channel of ``segmentation`` (., *S), in place."""
@@ -185,13 +185,13 @@ class SyntheticTumors(BasicTransform):
 
     def _draw(self, image: Tensor, labels: Tensor) -> None:
         """One tumor around a voxel of healthy liver; it ends where the healthy liver does."""
-        healthy = torch.isin(labels, self.healthy)
+        healthy = torch.isin(labels, torch.tensor(self.healthy))
         places = healthy.nonzero()
         if len(places) < LEAST_LIVER:
             return
         center = places[int(_uniform(0, len(places)))]
         diameter_mm = math.exp(_uniform(*(math.log(d) for d in DIAMETER_MM)))
-        reach = [math.ceil(0.85 * diameter_mm / s) + 3 for s in self.spacing_mm.tolist()]
+        reach = [math.ceil(0.85 * diameter_mm / s) + 3 for s in self.spacing_mm]
         box = tuple(
             slice(max(0, c - r), min(n, c + r + 1))
             for c, r, n in zip(center.tolist(), reach, labels.shape, strict=True)
@@ -214,7 +214,7 @@ class SyntheticTumors(BasicTransform):
         """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
         dims = len(box)
         axes = torch.meshgrid(*(torch.arange(part.start, part.stop) for part in box), indexing="ij")
-        offsets_mm = (torch.stack(axes, dim=-1) - center) * self.spacing_mm
+        offsets_mm = (torch.stack(axes, dim=-1) - center) * torch.tensor(self.spacing_mm)
         turned, _ = torch.linalg.qr(torch.randn(dims, dims))
         radii_mm = diameter_mm / 2 * (0.75 + 0.55 * torch.rand(dims))
         distance = ((offsets_mm @ turned) / radii_mm).square().sum(-1).sqrt()
