@@ -42,7 +42,7 @@ from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
 from nnunet_livseg.inference.safe_weights import weights_of_checkpoint, write_safe_weights
 from nnunet_livseg.inference.starter_model import starter_liver_model
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT
-from nnunet_livseg.postprocessing.steps import LargestLiver, as_dict
+from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, TumorInLiver, as_dict
 from nnunet_livseg.postprocessing.steps_file import FILE, SCHEMA
 from nnunet_livseg.variants import find_variant
 
@@ -54,6 +54,9 @@ MARGIN_MM = 30  # around the liver, in the second stage's data
 # of lits_window's patients: all but five have slices this close, all but one a liver of such median HU, and all have
 # this much liver
 TRAINED_ON = {"slice_mm": 5.1, "liver_hu": [60, 160], "liver_ml": 1100}
+# other organs and food look like tumors where they touch the liver; of the 136 tumors in lits_window's references, one
+# has less than this share of its surface in the liver. 50 mm3 are five voxels
+STEPS = (TumorInLiver(0.35), LargestLiver(), SmallestLesion(50))
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ def write_model(stage: Stage, training: Path, folder: Path) -> Path:
     ours = dataset.get("livseg", {}) | {"grid": grid, "any_patch": True, "trained_on": TRAINED_ON}
     if "two_stage" in ours:  # without the places of the patients' livers
         ours["two_stage"] = {key: ours["two_stage"][key] for key in ("mode", "margin_mm")}
-        write_json(model / FILE, {"schema": SCHEMA, "steps": [as_dict(LargestLiver())]})
+        write_json(model / FILE, {"schema": SCHEMA, "steps": [as_dict(step) for step in STEPS]})
     write_json(model / "dataset.json", dataset | {"livseg": ours})
     return model
 

@@ -42,7 +42,7 @@ def phantom(tmp_path_factory):
 def test_the_model_in_the_package_finds_the_liver_of_a_phantom_each_time_in_the_same_voxels(phantom):
     image, labels = phantom
     found = segment(image, device="cpu")
-    assert found.provenance.settings["post-processing"] == "largest-liver"
+    assert found.provenance.settings["post-processing"] == "tumor-in-liver=0.35, largest-liver, smallest-lesion=50"
     liver, reference = sitk.GetArrayFromImage(found.labels) > 0, sitk.GetArrayFromImage(labels) > 0
     assert 2 * np.sum(liver & reference) / (liver.sum() + reference.sum()) > 0.5
     turned = segment(sitk.DICOMOrient(image, "RSA"), device="cpu")
