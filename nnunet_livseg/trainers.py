@@ -248,15 +248,14 @@ class LivSegTrainer(nnUNetTrainer):
 
     def _ct_steps(self) -> list[BasicTransform]:
         """What the recipe adds to nnU-Net's augmentation after the spatial transform."""
-        share, varied = self.recipe.synthetic_tumors, self.recipe.augmentation == "ct"
-        if not share and not varied:
-            return []
         plans, configuration = self.plans_manager.plans, self.configuration_manager.configuration
-        steps = []
-        if share:
+        steps: list[BasicTransform] = []
+        if share := self.recipe.synthetic_tumors:
             tumors = synthetic_tumors(plans, configuration, self.dataset_json["labels"])
             steps.append(RandomTransform(tumors, share))
-        return steps + (ct_variation(Window.of_plans(plans)) if varied else [])
+        if self.recipe.augmentation == "ct":
+            steps += ct_variation(Window.of_plans(plans))
+        return steps
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         """As nnU-Net's; a recipe may switch mirroring off, which prediction reads in the checkpoint."""

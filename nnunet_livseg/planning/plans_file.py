@@ -96,7 +96,6 @@ def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mappin
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
     from nnunet_livseg.losses import LOSSES
-    from nnunet_livseg.training.augmentation import synthetic_tumors
 
     require_trainable(dataset)
     labels = LabelManager(dataset["labels"], dataset.get("regions_class_order"))
@@ -105,6 +104,8 @@ def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mappin
             continue
         LOSSES[configuration[KEY]["loss"]](labels, False, False)
         if configuration[KEY]["recipe"]["synthetic_tumors"]:
+            from nnunet_livseg.training.augmentation import synthetic_tumors  # takes half a second
+
             synthetic_tumors(plans, configuration, dataset["labels"])
         if variant.phases:
             require_phases(variant, configuration["architecture"], channel_names(dataset))

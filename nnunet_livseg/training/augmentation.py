@@ -179,13 +179,13 @@ class SyntheticTumors(BasicTransform):
     def apply(self, data_dict: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Draw into ``image`` (C, *S) and the first channel of ``segmentation`` (., *S), in place."""
         image, labels = data_dict["image"], data_dict["segmentation"][0]
+        healthy = torch.isin(labels, torch.tensor(self.healthy))
         for _tumor in range(1 + int(_uniform(0, MOST))):
-            self._draw(image, labels)
+            self._draw(image, labels, healthy)
         return data_dict
 
-    def _draw(self, image: Tensor, labels: Tensor) -> None:
-        """One tumor around a voxel of healthy liver; it ends where the healthy liver does."""
-        healthy = torch.isin(labels, torch.tensor(self.healthy))
+    def _draw(self, image: Tensor, labels: Tensor, healthy: Tensor) -> None:
+        """One tumor around a voxel of healthy liver; it ends where that ends, and is not healthy afterwards."""
         places = healthy.nonzero()
         if len(places) < LEAST_LIVER:
             return
@@ -208,7 +208,7 @@ class SyntheticTumors(BasicTransform):
             vessels = _local_mean(part) - part[healthy[box]].mean()
             drawn = (part + share * (change - _uniform(0.5, 1) * vessels)).clamp(self.window.low, self.window.high)
             channel[box] = torch.where(share > 0, drawn, part)
-        labels[box][inside] = self.tumor
+        labels[box][inside], healthy[box][inside] = self.tumor, False
 
     def _radius(self, box: tuple[slice, ...], center: Tensor, diameter_mm: float) -> Tensor:
         """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
