@@ -34,7 +34,8 @@ class Recipe:
             ``training.augmentation`` (``None``: nnU-Net's own augmentation, which has none).
         mirror: Whether patches are mirrored along all axes, in training and prediction, as nnU-Net does. Without it the
             network learns sides: the liver lies on the right.
-        augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, slice thickness and fields of view of other CTs.
+        augmentation: ``"nnunet"``, or ``"ct"``: also noise, contrast, oral contrast, slice thickness and fields of view
+            of other CTs.
         synthetic_tumors: Share of training patches in which tumors are drawn, see ``training.augmentation``.
         auxiliary_decay: ``{"every": epochs, "factor": f}``: after each so many epochs the losses of all outputs but the
             first weight ``f`` times as much as before (``None``: always the same).

@@ -254,7 +254,7 @@ class LivSegTrainer(nnUNetTrainer):
             tumors = synthetic_tumors(plans, configuration, self.dataset_json["labels"])
             steps.append(RandomTransform(tumors, share))
         if self.recipe.augmentation == "ct":
-            steps += ct_variation(Window.of_plans(plans))
+            steps += ct_variation(Window.of_plans(plans), configuration["spacing"])
         return steps
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:

@@ -1,8 +1,8 @@
 """Augmentation that recipes add to nnU-Net's.
 
-``augmentation`` ``"ct"`` adds steps for models that must take CTs of other scanners, protocols and fields of view. They
-work on intensities that were clipped to a window and then scaled, as nnU-Net's CTNormalization does, so no value leaves
-the window: air stays black.
+``augmentation`` ``"ct"`` adds steps for models that must take CTs of other scanners, protocols and fields of view, also
+with oral contrast. They work on intensities that were clipped to a window and then scaled, as nnU-Net's CTNormalization
+does, so no value leaves the window: air stays black.
 
 ``elastic`` switches on nnU-Net's elastic deformation: how often (``probability``), how smooth (``scale``: the sigma of
 the Gaussian that smooths the random displacements, as a share of the patch's edge) and how far (``magnitude``: the
@@ -38,6 +38,7 @@ MOST = 4  # tumors in one patch
 LEAST_LIVER = 200  # voxels of healthy liver in a patch, below which nothing is drawn
 LEAST_TUMOR = 8  # voxels
 DARKEST_HU, BRIGHT_HU, BRIGHT_SHARE = 80, (15, 50), 0.08
+BOWEL_MM = (25.0, 110.0)  # diameters of what is filled with contrast
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,40 @@ class CutFieldOfView(BasicTransform):
     def _apply_to_segmentation(self, segmentation: Tensor, first: int, last: int) -> Tensor:
         segmentation[:, :first], segmentation[:, last:] = 0, 0
         return segmentation
+
+
+class OralContrast(BasicTransform):
+    """Fill a part of the background as contrast that the patient drank fills stomach and bowel; the labels stay.
+
+    It is as bright as the window goes, with darker food in it, and ends where the liver begins. Its center is not air.
+
+    Args:
+        window: Of channel 0; the values of all channels become those of its upper end.
+        spacing_mm: Size of a voxel.
+    """
+
+    def __init__(self, window: Window, spacing_mm: Sequence[float]) -> None:
+        super().__init__()
+        self.window, self.spacing_mm = window, tuple(spacing_mm)
+
+    def apply(self, data_dict: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Fill a part of ``image`` (C, *S) where the first channel of ``segmentation`` (., *S) is background."""
+        image, labels = data_dict["image"], data_dict["segmentation"][0]
+        low, high = self.window.low, self.window.high
+        background = labels == 0
+        places = (background & (image[0] > low)).nonzero()
+        if not len(places):
+            return data_dict
+        center = places[int(_uniform(0, len(places)))]
+        diameter_mm = _uniform(*BOWEL_MM)
+        box = _box_around(center, diameter_mm, self.spacing_mm, labels.shape)
+        radius = _rough_ellipsoid(box, center, diameter_mm, self.spacing_mm)
+        share = ((1 - radius) / 0.1 + 0.5).clamp(0, 1) * background[box]
+        food = _smooth_noise(radius.shape, nodes=int(_uniform(6, 20))) - _uniform(0.5, 2)
+        filled = high - food.clamp(0, 1) * _uniform(0.2, 1) * (high - low)
+        for channel in image:
+            channel[box] += share * (filled - channel[box])
+        return data_dict
 
 
 class ThickSlices(ImageOnlyTransform):
@@ -136,9 +171,10 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(1).item()
 
 
-def ct_variation(window: Window) -> list[BasicTransform]:
-    """The steps of ``augmentation`` ``"ct"``: the field of view and the CT vary."""
+def ct_variation(window: Window, spacing_mm: Sequence[float]) -> list[BasicTransform]:
+    """The steps of ``augmentation`` ``"ct"``: the bowel's contrast, the field of view and the CT vary."""
     ours = (
+        (OralContrast(window, spacing_mm), 0.25),
         (ThickSlices(), 0.2),
         (Contrast(window), 0.4),
         (ScannerNoise(window), 0.3),
@@ -191,12 +227,8 @@ class SyntheticTumors(BasicTransform):
             return
         center = places[int(_uniform(0, len(places)))]
         diameter_mm = math.exp(_uniform(*(math.log(d) for d in DIAMETER_MM)))
-        reach = [math.ceil(0.85 * diameter_mm / s) + 3 for s in self.spacing_mm]
-        box = tuple(
-            slice(max(0, c - r), min(n, c + r + 1))
-            for c, r, n in zip(center.tolist(), reach, labels.shape, strict=True)
-        )
-        radius = self._radius(box, center, diameter_mm)
+        box = _box_around(center, diameter_mm, self.spacing_mm, labels.shape)
+        radius = _rough_ellipsoid(box, center, diameter_mm, self.spacing_mm)
         edge = max(_uniform(1, 4) / (diameter_mm / 2), 0.05)  # 1 to 4 mm wide
         share = ((1 - radius) / edge + 0.5).clamp(0, 1) * healthy[box]
         inside = share > 0.5
@@ -209,16 +241,6 @@ class SyntheticTumors(BasicTransform):
             drawn = (part + share * (change - _uniform(0.5, 1) * vessels)).clamp(self.window.low, self.window.high)
             channel[box] = torch.where(share > 0, drawn, part)
         labels[box][inside], healthy[box][inside] = self.tumor, False
-
-    def _radius(self, box: tuple[slice, ...], center: Tensor, diameter_mm: float) -> Tensor:
-        """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
-        dims = len(box)
-        axes = torch.meshgrid(*(torch.arange(part.start, part.stop) for part in box), indexing="ij")
-        offsets_mm = (torch.stack(axes, dim=-1) - center) * torch.tensor(self.spacing_mm)
-        turned, _ = torch.linalg.qr(torch.randn(dims, dims))
-        radii_mm = diameter_mm / 2 * (0.75 + 0.55 * torch.rand(dims))
-        distance = ((offsets_mm @ turned) / radii_mm).square().sum(-1).sqrt()
-        return distance + _uniform(0.05, 0.25) * _smooth_noise(distance.shape, nodes=int(_uniform(3, 6)))
 
     def _contrast(self, diameter_mm: float) -> float:
         """Difference to the liver; small tumors of little contrast would be lost in noise."""
@@ -252,6 +274,26 @@ def synthetic_tumors(
             f' ({scheme}).\n  Name it "CT" in dataset.json, or plan without --synthetic-tumors.'
         )
     return SyntheticTumors(Window.of_plans(plans), configuration["spacing"], structures_from_labels(labels))
+
+
+def _box_around(
+    center: Tensor, diameter_mm: float, spacing_mm: Sequence[float], shape: Sequence[int]
+) -> tuple[slice, ...]:
+    """What ``_rough_ellipsoid`` may fill of an array of this shape."""
+    reach = [math.ceil(0.85 * diameter_mm / spacing) + 3 for spacing in spacing_mm]
+    ends = zip(center.tolist(), reach, shape, strict=True)
+    return tuple(slice(max(0, middle - r), min(size, middle + r + 1)) for middle, r, size in ends)
+
+
+def _rough_ellipsoid(box: tuple[slice, ...], center: Tensor, diameter_mm: float, spacing_mm: Sequence[float]) -> Tensor:
+    """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
+    dims = len(box)
+    axes = torch.meshgrid(*(torch.arange(part.start, part.stop) for part in box), indexing="ij")
+    offsets_mm = (torch.stack(axes, dim=-1) - center) * torch.tensor(spacing_mm)
+    turned, _ = torch.linalg.qr(torch.randn(dims, dims))
+    radii_mm = diameter_mm / 2 * (0.75 + 0.55 * torch.rand(dims))
+    distance = ((offsets_mm @ turned) / radii_mm).square().sum(-1).sqrt()
+    return distance + _uniform(0.05, 0.25) * _smooth_noise(distance.shape, nodes=int(_uniform(3, 6)))
 
 
 def _smooth_noise(shape: Sequence[int], *, nodes: int) -> Tensor:

@@ -9,6 +9,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_livseg.training.augmentation import (
     Contrast,
     CutFieldOfView,
+    OralContrast,
     ScannerNoise,
     ThickSlices,
     Window,
@@ -69,6 +70,33 @@ def test_a_cut_field_of_view_takes_image_and_label_from_the_ends(patch):
     assert ends >= {(True, False), (False, True), (True, True)}
 
 
+@pytest.mark.parametrize("size", [(96, 96), (32, 48, 48)], ids=["2d", "3d"])
+def test_oral_contrast_fills_background_beside_the_liver_and_no_label_changes(size):
+    torch.manual_seed(0)
+    image = torch.rand(2, *size) * 2 + 1
+    liver = torch.zeros(1, *size, dtype=torch.int16)
+    liver[..., 20:] = 1
+    before = {"image": image, "segmentation": liver}
+    bright, dark, beside = [], 0, 0
+    for _ in range(20):
+        after = changed(OralContrast(WINDOW, (2.0,) * len(size)), before)
+        assert torch.equal(after["segmentation"], liver)
+        filled = (after["image"] != image).any(0)
+        assert filled.any() and not filled[liver[0] == 1].any()
+        assert after["image"].min() >= 0 and after["image"].max() <= 4
+        values = after["image"][:, filled]
+        bright.append((values > 3.9).float().mean().item())
+        dark += bool((values < 1).any())
+        beside += bool(filled[..., 19].any())
+    assert np.median(bright) > 0.5 and dark and beside > 10
+
+
+def test_oral_contrast_needs_tissue_in_the_background(patch):
+    torch.testing.assert_close(changed(OralContrast(WINDOW, (2, 2, 2)), patch), patch, rtol=0, atol=0)  # all liver
+    patch["image"][:], patch["segmentation"][:] = 0, 0
+    torch.testing.assert_close(changed(OralContrast(WINDOW, (2, 2, 2)), patch), patch, rtol=0, atol=0)  # all air
+
+
 def test_thick_slices_are_means(patch):
     thick = ThickSlices()._apply_to_image(patch["image"].clone(), thickness=3, start=1)
     torch.testing.assert_close(thick[:, 1:4].unique(dim=1)[:, 0], patch["image"][:, 1:4].mean(1))
@@ -77,7 +105,7 @@ def test_thick_slices_are_means(patch):
 
 def test_ours_stand_after_the_spatial_transform_of_nnunet():
     theirs = nnUNetTrainer.get_training_transforms((16, 16, 16), (-0.5, 0.5), None, None, False)
-    before, after = theirs.transforms, after_the_first(theirs, ct_variation(WINDOW)).transforms
-    assert [t for t in after if t in before] == before
-    assert after[0] is before[0] and after[5] is before[1]
-    assert all(isinstance(t, RandomTransform) for t in after[1:5])
+    ours = ct_variation(WINDOW, (2, 2, 2))
+    before, after = theirs.transforms, after_the_first(theirs, ours).transforms
+    assert after == [before[0], *ours, *before[1:]]
+    assert all(isinstance(t, RandomTransform) for t in ours)

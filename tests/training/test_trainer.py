@@ -106,7 +106,7 @@ def test_augmentation_is_nnunets_unless_the_recipe_asks_for_more(make_trainer):
         trainer.plans_manager.plans["foreground_intensity_properties_per_channel"] = {"0": hu}
         make = trainer._with_recipe(trainer.get_training_transforms)
         found[name] = make((16, 16), (-0.5, 0.5), None, None, False).transforms
-    assert len(found["ct"]) == len(found["nnunet"]) + 4
+    assert len(found["ct"]) == len(found["nnunet"]) + 5
     noise = next(t.transform for t in found["ct"] if "ScannerNoise" in repr(t))
     assert (noise.window.low, noise.window.high, noise.window.per_hu) == (0, 4, 0.02)
     assert len(found["tumors"]) == len(found["nnunet"]) + 1
