@@ -97,6 +97,7 @@ class Overrides:
     iterations: int | None = None
     validation_iterations: int | None = None
     learning_rate: float | None = None
+    augmentation: str | None = None  # one of recipes.AUGMENTATIONS
     synthetic_tumors: float | None = None  # share of training patches
     loss: str | None = None  # key of losses.LOSSES
     patch: tuple[int, ...] | None = None
@@ -231,7 +232,8 @@ def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> l
 
 def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Overrides) -> dict[str, Any]:
     recipe = NNUNET if overrides.recipe == "nnunet" else (numbers.recipe or variant.recipe)
-    asked = ("epochs", "iterations", "validation_iterations", "learning_rate", "synthetic_tumors", "init", "seed")
+    asked = ("epochs", "iterations", "validation_iterations", "learning_rate", "init", "seed")
+    asked += ("augmentation", "synthetic_tumors")
     changes = {name: getattr(overrides, name) for name in asked if getattr(overrides, name) is not None}
     return {
         "variant": variant.name,

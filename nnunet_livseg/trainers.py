@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.helpers import dummy_context
@@ -33,7 +32,7 @@ from nnunet_livseg.networks.outputs import TrainingOutput, nnunet_outputs
 from nnunet_livseg.phases import require_phases, with_image_channels
 from nnunet_livseg.plans import KEY, TrainingSetup, training_setup
 from nnunet_livseg.recipes import RecipeSchedule, is_best_so_far, reason_to_stop
-from nnunet_livseg.training.augmentation import Window, after_the_first, ct_variation, synthetic_tumors, with_elastic
+from nnunet_livseg.training.augmentation import after_the_spatial, ct_steps, with_elastic
 from nnunet_livseg.training.checkpoints import FINAL, fitting_checkpoint, write_checkpoint
 from nnunet_livseg.training.interrupts import AskedToLeave, StopSignals, leave, save_and_leave
 from nnunet_livseg.training.plans_for_dataset import plans_for_dataset
@@ -243,19 +242,9 @@ class LivSegTrainer(nnUNetTrainer):
         """``make``, which is nnU-Net's or a subclass's, with the recipe's deformation, drawn tumors and other CTs."""
         if self.recipe.elastic is not None:
             make = with_elastic(make, self.recipe.elastic, self.print_to_log_file)
-        ours = self._ct_steps()
-        return (lambda *args, **kwargs: after_the_first(make(*args, **kwargs), ours)) if ours else make
-
-    def _ct_steps(self) -> list[BasicTransform]:
-        """What the recipe adds to nnU-Net's augmentation after the spatial transform."""
         plans, configuration = self.plans_manager.plans, self.configuration_manager.configuration
-        steps: list[BasicTransform] = []
-        if share := self.recipe.synthetic_tumors:
-            tumors = synthetic_tumors(plans, configuration, self.dataset_json["labels"])
-            steps.append(RandomTransform(tumors, share))
-        if self.recipe.augmentation == "ct":
-            steps += ct_variation(Window.of_plans(plans), configuration["spacing"])
-        return steps
+        ours = ct_steps(self.recipe, plans, configuration, self.dataset_json["labels"])
+        return (lambda *args, **kwargs: after_the_spatial(make(*args, **kwargs), ours)) if ours else make
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         """As nnU-Net's; a recipe may switch mirroring off, which prediction reads in the checkpoint."""

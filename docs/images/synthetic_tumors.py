@@ -14,8 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_livseg.core.labels import LIVER_AND_TUMOR
-from nnunet_livseg.training.augmentation import Window, synthetic_tumors
+from nnunet_livseg.core.labels import LIVER_AND_TUMOR, structures_from_labels
+from nnunet_livseg.training.augmentation import SyntheticTumors, Window
 
 PLANS = {
     "foreground_intensity_properties_per_channel": {
@@ -40,8 +40,7 @@ def main() -> None:
     window = Window.of_plans(PLANS)
     image = torch.from_numpy(resampled(sys.argv[1], sitk.sitkLinear).astype(np.float32)).clamp(window.low, window.high)
     liver = torch.from_numpy((resampled(sys.argv[2], sitk.sitkNearestNeighbor) > 0).astype(np.int16))
-    configuration = {"normalization_schemes": ["CTNormalization"], "spacing": SPACING_MM}
-    step = synthetic_tumors(PLANS, configuration, LIVER_AND_TUMOR)
+    step = SyntheticTumors(window, SPACING_MM, structures_from_labels(LIVER_AND_TUMOR))
     at = int(liver.sum((1, 2)).argmax())
     (top, bottom), (left, right) = ((int(i.min()), int(i.max()) + 1) for i in liver[at].nonzero(as_tuple=True))
     box = np.s_[at - 16 : at + 16, top - 8 : bottom + 8, left - 8 : right + 8]

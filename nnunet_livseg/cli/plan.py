@@ -27,6 +27,7 @@ LOSSES = ("dice_ce", "ce", "dice", "pooled_dice_ce", "pooled_dice", "weighted_ce
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``livseg plan``."""
     from nnunet_livseg.plans import RECIPES
+    from nnunet_livseg.recipes import AUGMENTATIONS
 
     own = parser.add_argument
     add(parser, "dataset", required=True)
@@ -47,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "epochs", "iterations", says="the recipe's")
     own("--validation-iterations", type=int, metavar="N", help="validation steps per epoch (default: the recipe's)")
     own("--learning-rate", type=float, metavar="RATE", help="initial learning rate (default: the recipe's)")
+    own("--augmentation", choices=AUGMENTATIONS,
+        help="nnU-Net's, or ct: also noise, contrast, slices and fields of view of other CTs, and oral contrast"
+        " (default: the recipe's)")  # fmt: skip
     own("--synthetic-tumors", type=float, metavar="SHARE",
         help="share of training patches with tumors drawn into the liver (default: the recipe's)")  # fmt: skip
     own("--loss", metavar="LOSS", help=f"loss of every output: {', '.join(LOSSES)} (default: the variant's)")
@@ -80,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
         iterations=args.iterations,
         validation_iterations=args.validation_iterations,
         learning_rate=args.learning_rate,
+        augmentation=args.augmentation,
         synthetic_tumors=args.synthetic_tumors,
         loss=args.loss,
         patch=tuple(args.patch) if args.patch else None,

@@ -17,6 +17,7 @@ from nnunet_livseg.phases import require_phases
 from nnunet_livseg.planning.own_network import with_outputs
 from nnunet_livseg.planning.source_plans import read_source
 from nnunet_livseg.plans import KEY, Overrides, make_plans, plans_name
+from nnunet_livseg.recipes import Recipe
 from nnunet_livseg.variants import OWN, Variant
 
 # what nnU-Net finds out about a dataset; it changes with the dataset alone
@@ -103,10 +104,11 @@ def _require_dataset(dataset: Mapping[str, Any], variant: Variant, plans: Mappin
         if "inherits_from" in configuration:
             continue
         LOSSES[configuration[KEY]["loss"]](labels, False, False)
-        if configuration[KEY]["recipe"]["synthetic_tumors"]:
-            from nnunet_livseg.training.augmentation import synthetic_tumors  # takes half a second
+        recipe = Recipe(**configuration[KEY]["recipe"])
+        if recipe.synthetic_tumors or recipe.augmentation == "ct":
+            from nnunet_livseg.training.augmentation import ct_steps  # takes half a second
 
-            synthetic_tumors(plans, configuration, dataset["labels"])
+            ct_steps(recipe, plans, configuration, dataset["labels"])
         if variant.phases:
             require_phases(variant, configuration["architecture"], channel_names(dataset))
 

@@ -26,12 +26,14 @@ import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform, ImageOnlyTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from torch import Tensor
 from torch.nn import functional
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import TUMOR, Structures, structures_from_labels
+from nnunet_livseg.recipes import Recipe
 
 DIAMETER_MM = (6.0, 60.0)  # drawn evenly on a logarithmic scale: small tumors are the common ones
 MOST = 4  # tumors in one patch
@@ -183,10 +185,12 @@ def ct_variation(window: Window, spacing_mm: Sequence[float]) -> list[BasicTrans
     return [RandomTransform(transform, p) for transform, p in ours]
 
 
-def after_the_first(transforms: BasicTransform, ours: Sequence[BasicTransform]) -> BasicTransform:
-    """nnU-Net's ``transforms`` with ``ours`` after the first of them, the spatial one."""
-    spatial, *others = transforms.transforms
-    return ComposeTransforms([spatial, *ours, *others])
+def after_the_spatial(transforms: BasicTransform, ours: Sequence[BasicTransform]) -> BasicTransform:
+    """nnU-Net's ``transforms`` with ``ours`` after the spatial one, which takes thick slices one by one."""
+    theirs = transforms.transforms
+    spatial = (SpatialTransform, Convert2DTo3DTransform)
+    at = max((number for number, step in enumerate(theirs, start=1) if isinstance(step, spatial)), default=0)
+    return ComposeTransforms([*theirs[:at], *ours, *theirs[at:]])
 
 
 class SyntheticTumors(BasicTransform):
@@ -259,21 +263,33 @@ class SyntheticTumors(BasicTransform):
         return pattern
 
 
-def synthetic_tumors(
-    plans: Mapping[str, Any], configuration: Mapping[str, Any], labels: Mapping[str, Any]
-) -> SyntheticTumors:
-    """``SyntheticTumors`` for a resolved configuration of nnU-Net's plans and the ``labels`` of its ``dataset.json``.
+def ct_steps(
+    recipe: Recipe, plans: Mapping[str, Any], configuration: Mapping[str, Any], labels: Mapping[str, Any]
+) -> list[BasicTransform]:
+    """What the recipe adds for CTs, for a resolved configuration of nnU-Net's plans and ``labels`` of ``dataset.json``.
 
     Raises:
-        UserError: Channel 0 is not a CT, or the labels are not a liver and one kind of tumor.
+        UserError: Channel 0 is not a CT, or the recipe's tumors do not fit the labels.
     """
+    steps: list[BasicTransform] = []
+    if recipe.synthetic_tumors:
+        window = _window(plans, configuration, "synthetic tumors, which are drawn in HU", "--synthetic-tumors")
+        tumors = SyntheticTumors(window, configuration["spacing"], structures_from_labels(labels))
+        steps.append(RandomTransform(tumors, recipe.synthetic_tumors))
+    if recipe.augmentation == "ct":
+        window = _window(plans, configuration, "augmentation for other CTs", "--augmentation ct")
+        steps += ct_variation(window, configuration["spacing"])
+    return steps
+
+
+def _window(plans: Mapping[str, Any], configuration: Mapping[str, Any], what: str, option: str) -> Window:
     scheme = configuration["normalization_schemes"][0]
     if scheme != "CTNormalization":
         raise UserError(
-            f"the recipe asks for synthetic tumors, which are drawn in HU, but the plans do not treat channel 0 as a CT"
-            f' ({scheme}).\n  Name it "CT" in dataset.json, or plan without --synthetic-tumors.'
+            f"the recipe asks for {what}, but the plans do not treat channel 0 as a CT ({scheme})."
+            f'\n  Name it "CT" in dataset.json, or plan without {option}.'
         )
-    return SyntheticTumors(Window.of_plans(plans), configuration["spacing"], structures_from_labels(labels))
+    return Window.of_plans(plans)
 
 
 def _box_around(
@@ -289,7 +305,7 @@ def _rough_ellipsoid(box: tuple[slice, ...], center: Tensor, diameter_mm: float,
     """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
     dims = len(box)
     axes = torch.meshgrid(*(torch.arange(part.start, part.stop) for part in box), indexing="ij")
-    offsets_mm = (torch.stack(axes, dim=-1) - center) * torch.tensor(spacing_mm)
+    offsets_mm = (torch.stack(axes, dim=-1) - center) * torch.tensor(spacing_mm, dtype=torch.float)
     turned, _ = torch.linalg.qr(torch.randn(dims, dims))
     radii_mm = diameter_mm / 2 * (0.75 + 0.55 * torch.rand(dims))
     distance = ((offsets_mm @ turned) / radii_mm).square().sum(-1).sqrt()

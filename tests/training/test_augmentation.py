@@ -5,6 +5,7 @@ import pytest
 import torch
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
 
 from nnunet_livseg.training.augmentation import (
     Contrast,
@@ -13,7 +14,7 @@ from nnunet_livseg.training.augmentation import (
     ScannerNoise,
     ThickSlices,
     Window,
-    after_the_first,
+    after_the_spatial,
     ct_variation,
 )
 
@@ -103,9 +104,24 @@ def test_thick_slices_are_means(patch):
     torch.testing.assert_close(thick.mean(), patch["image"].mean())
 
 
-def test_ours_stand_after_the_spatial_transform_of_nnunet():
-    theirs = nnUNetTrainer.get_training_transforms((16, 16, 16), (-0.5, 0.5), None, None, False)
-    ours = ct_variation(WINDOW, (2, 2, 2))
-    before, after = theirs.transforms, after_the_first(theirs, ours).transforms
-    assert after == [before[0], *ours, *before[1:]]
+@pytest.mark.parametrize("trainer", [nnUNetTrainer, nnUNetTrainerDA5], ids=["nnU-Net", "DA5"])
+@pytest.mark.parametrize("flat", [False, True], ids=["volumes", "slices of thick CTs"])
+def test_ours_see_patches_that_the_spatial_transform_has_made(trainer, flat):
+    theirs = trainer.get_training_transforms((8, 16, 16), (-0.5, 0.5), None, (0, 1, 2), flat)
+    ours = ct_variation(WINDOW, (5, 2, 2))
     assert all(isinstance(t, RandomTransform) for t in ours)
+    steps = after_the_spatial(theirs, ours).transforms
+    at = steps.index(ours[0])
+    assert steps[at : at + len(ours)] == ours and [t for t in steps if t not in ours] == theirs.transforms
+    assert {type(t).__name__ for t in steps[:at]} == {"SpatialTransform"} | (
+        {"Convert3DTo2DTransform", "Convert2DTo3DTransform"} if flat else set()
+    )
+    for step in ours:
+        step.apply_probability = 1
+    patch = {"image": torch.rand(2, 8, 24, 24) * 4, "segmentation": torch.zeros(1, 8, 24, 24, dtype=torch.int16)}
+    assert after_the_spatial(theirs, ours)(**patch)["image"].shape == (2, 8, 16, 16)
+
+
+def test_a_trainer_without_a_spatial_transform_gets_ours_first():
+    theirs, ours = nnUNetTrainer.get_validation_transforms(None), ct_variation(WINDOW, (2, 2, 2))
+    assert after_the_spatial(theirs, ours).transforms == [*ours, *theirs.transforms]

@@ -493,6 +493,19 @@ def test_synthetic_tumors_need_a_tumor_among_the_labels(place, plan):
     assert written["livseg"]["recipe"]["synthetic_tumors"] == 0.5
 
 
+def test_augmentation_for_other_cts_needs_a_ct(place, plan):
+    plan("--augmentation", "ct")
+    file = place / "DPCNetUNetPlans.json"
+    assert json.loads(file.read_text())["configurations"]["2d"]["livseg"]["recipe"]["augmentation"] == "ct"
+    file.unlink()
+    plans = stock_plans()
+    plans["configurations"]["2d"]["normalization_schemes"] = ["ZScoreNormalization"]
+    (place / "nnUNetPlans.json").write_text(json.dumps(plans))
+    said = plan("--augmentation", "ct", status=1)
+    assert "channel 0 as a CT (ZScoreNormalization)" in said and "plan without --augmentation ct" in said
+    assert not file.exists()
+
+
 # --- initial weights --------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ import torch
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.labels import structures_from_labels
-from nnunet_livseg.training.augmentation import SyntheticTumors, Window, synthetic_tumors
+from nnunet_livseg.recipes import Recipe
+from nnunet_livseg.training.augmentation import SyntheticTumors, Window, ct_steps
 
 WINDOW = Window(low=0.0, high=4.0, per_hu=0.02)  # -40 to 160 HU
 LABELS = {"background": 0, "liver": 1, "tumor": 2}
@@ -102,5 +103,6 @@ def test_seeds_repeat_tumors():
 def test_data_without_a_liver_a_tumor_or_hu_are_rejected(labels, scheme, message):
     hu = {"mean": 90.0, "std": 40.0, "percentile_00_5": -20.0, "percentile_99_5": 200.0}
     plans = {"foreground_intensity_properties_per_channel": {"0": hu}}
+    configuration = {"normalization_schemes": [scheme], "spacing": [2, 2, 2]}
     with pytest.raises(UserError, match=message):
-        synthetic_tumors(plans, {"normalization_schemes": [scheme], "spacing": [2, 2, 2]}, labels)
+        ct_steps(Recipe(synthetic_tumors=0.5), plans, configuration, labels)
