@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.core.names import did_you_mean, file_name, shell_path
@@ -19,9 +19,16 @@ else:
 
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")  # a cascade needs all folds of another one first
 DEVICES = ("cuda", "cpu", "mps")
-_SETTING_KINDS = {"learning_rate": (int, float), "loss": str, "patch": list, "spacing_mm": list, "features": list}
 _OWN = ("recipe", "init", "seed", "configurations", "options")  # entries of Overrides that are no [settings]
-SETTINGS = tuple(entry.name for entry in fields(Overrides) if entry.name not in _OWN)
+
+
+def _kind_in_toml(hint: Any) -> type | tuple[type, ...]:
+    """What TOML has for ``KIND | None``."""
+    kind = get_args(hint)[0]
+    return {float: (int, float), tuple: list}.get(get_origin(kind) or kind, kind)
+
+
+SETTINGS = {name: _kind_in_toml(hint) for name, hint in get_type_hints(Overrides).items() if name not in _OWN}
 
 TEMPLATE = """\
 # Every combination of these is trained; only datasets and rows are required.
@@ -192,7 +199,7 @@ def _checked(study: Study) -> Study:
     _require_known(path, "device", (study.device,), DEVICES)
     _require_known(path, "key of [settings]", study.settings, SETTINGS)
     for key, value in study.settings.items():
-        if not isinstance(value, _SETTING_KINDS.get(key, int)) or isinstance(value, bool):
+        if not isinstance(value, SETTINGS[key]) or isinstance(value, bool):
             raise UserError(f"{path}: {key} in [settings] is {value!r}, which is not what livseg plan takes.")
     if study.gpus < 1:
         raise UserError(f"{path}: gpus is {study.gpus}, but must be at least 1.")

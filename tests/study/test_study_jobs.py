@@ -1,5 +1,6 @@
 """The study file and its jobs: what is asked for, under which names, and what wrong names are answered with."""
 
+import json
 import time
 
 import pytest
@@ -45,6 +46,31 @@ def test_names_of_plans_are_those_of_livseg_plan_unless_the_study_changes_someth
     text = 'datasets = [901]\nrows = ["dpcnet"]\nfolds = [0]\n'
     assert read(place, text).trainings[0].plans == "DPCNetPlans"
     assert read(place, text + "[settings]\nepochs = 3").trainings[0].plans == "StudyDPCNetPlans"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "other_kind"),
+    [
+        ("epochs", 3, "3.5"),
+        ("iterations", 3, "[3]"),
+        ("validation_iterations", 3, "true"),
+        ("learning_rate", 0.1, "[0.1]"),
+        ("learning_rate", 1, "true"),
+        ("augmentation", "ct", "1"),
+        ("synthetic_tumors", 0.5, '"often"'),
+        ("loss", "dice_ce", "1"),
+        ("patch", [32, 32, 32], "32"),
+        ("batch", 2, '"2"'),
+        ("spacing_mm", [4.0, 4, 4], "4"),
+        ("features", [8, 16], "8"),
+    ],
+)
+def test_settings_are_options_of_livseg_plan(place, key, value, other_kind):
+    text = f'datasets = [901]\nrows = ["dpcnet"]\n[settings]\n{key} = '
+    (spec,) = read(place, text + json.dumps(value)).plans
+    assert getattr(spec.overrides, key) == (tuple(value) if isinstance(value, list) else value)
+    with pytest.raises(UserError, match=rf"{key} in \[settings\] is .*not what livseg plan takes"):
+        read(place, text + other_kind)
 
 
 def test_what_does_not_exist_is_left_out_and_said(place):
