@@ -10,6 +10,8 @@ examples, and the names of their plans:
   livseg plan -d 3 -m dpcnet --preset paper       DPCNetPaperPlans: the paper's spacing, patch, batch and network
   livseg plan -d 3 -m dpcnet -p nnUNetResEncUNetMPlans    DPCNetResEncUNetMPlans: from other plans of nnU-Net
   livseg plan -d 3 -m dpcnet --init FILE          DPCNetInitPlans: from the weights of another training
+  livseg plan -d 4 -m dpcnet-unet --preset tumors --init starter
+                                                  DPCNetUNetTumorsInitPlans: from the weights of the starter model
   livseg plan -d 3 --network monai.networks.nets.UNETR --option hidden_size=384
                                                   UNETRPlans: a network of yours, for nnUNetv2_train -tr LivSegTrainer
   livseg plan -d 3 -m dpcnet -c 3d_fullres --spacing 4 4 4 --patch 64 80 80 --features 8 16 32 64 96 \
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channels of each stage, finest first; sets the number of stages (default: nnU-Net's)")  # fmt: skip
     add(parser, "option", says="none")
     own("--init", metavar="CHECKPOINT",
-        help="weights of another training to start from: .pth or .safetensors (default: none)")  # fmt: skip
+        help="weights of another training to start from: .pth or .safetensors, or starter (default: none)")  # fmt: skip
     add(parser, "seed", says="chance")
 
 
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.core.nnunet_folders import find_dataset
     from nnunet_livseg.data.raw_dataset import raw_case_names
+    from nnunet_livseg.inference.starter_model import starter_weights
     from nnunet_livseg.planning.next_commands import next_commands
     from nnunet_livseg.planning.plans_file import write_plans
     from nnunet_livseg.plans import Overrides
@@ -91,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         batch=args.batch,
         spacing_mm=tuple(args.spacing) if args.spacing else None,
         features=tuple(args.features) if args.features else None,
-        init=args.init,
+        init=starter_weights(args.preset) if args.init == "starter" else args.init,
         seed=args.seed,
         options={"network": args.network, "arguments": options} if args.network else options,
         configurations=tuple(args.configurations) if args.configurations else None,

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from nnunet_livseg.core.dataset_json import read_dataset_json
 from nnunet_livseg.core.errors import UserError
+from nnunet_livseg.core.files import read_json
 from nnunet_livseg.imaging.liver_crop import is_cropped
 
 FOLDER = Path(__file__).resolve().parents[1] / "starter"
@@ -44,6 +45,27 @@ def _stage(*, cropped: bool) -> Path:
         f"the starter model is missing in {FOLDER}.\n  Install nnunet-livseg again, or give a model of your own: -m"
         " FOLDER."
     )
+
+
+def starter_weights(preset: str) -> Path:
+    """Weights of the network that was trained with this preset, for ``livseg plan --init starter``.
+
+    Raises:
+        UserError: None of the two was.
+    """
+    models = {_preset_of(folder): folder for folder in (starter_liver_model(), starter_model())}
+    if preset not in models:
+        raise UserError(
+            f"--init starter: the starter model was trained with the presets {' and '.join(models)}, not with {preset}."
+            "\n  Add --preset tumors (CTs cropped to the liver) or --preset starter (whole CTs)."
+        )
+    return next(models[preset].glob("fold_*/*.safetensors"))
+
+
+def _preset_of(model: Path) -> str:
+    plans = read_json(model / "plans.json", keys=("configurations",), remedy="Install nnunet-livseg again.")
+    (configuration,) = plans["configurations"].values()
+    return configuration["livseg"]["preset"]
 
 
 def beyond_training(

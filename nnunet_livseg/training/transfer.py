@@ -14,7 +14,7 @@ from nnunet_livseg.core.errors import UserError
 
 @dataclass(frozen=True)
 class TransferReport:
-    """Which tensors of a network came from a checkpoint."""
+    """Which tensors of a network came from a checkpoint; one that has several names there is named once."""
 
     source: Path
     loaded: list[str]
@@ -56,11 +56,15 @@ def matching(network: nn.Module, weights: Mapping[str, Tensor], source: Path) ->
     Raises:
         UserError: No kernel of a convolution fits; norms and biases fit anywhere, and alone are no transfer.
     """
-    own = network.state_dict(keep_vars=True)  # the parameters themselves, so that one with two names is known
+    own = network.state_dict(keep_vars=True)  # the parameters themselves
     stem = next(module for module in network.modules() if isinstance(module, _ConvNd)).weight
-    loaded, adapted, new = [], [], []
+    names_of: dict[int, list[str]] = {}  # nnU-Net's blocks name a convolution twice, and a file may name it once
     for name, tensor in own.items():
-        found = weights.get(name)
+        names_of.setdefault(id(tensor), []).append(name)
+    loaded, adapted, new = [], [], []
+    for names in names_of.values():
+        name = next((one for one in names if one in weights), names[0])
+        found, tensor = weights.get(name), own[name]
         if found is not None and found.shape == tensor.shape:
             loaded.append(name)
         elif found is not None and tensor is stem and _same_but_channels(found, tensor):

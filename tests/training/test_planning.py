@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.diagnostics.demo import Demo
 from nnunet_livseg.plans import STOCK_UNETS
 from nnunet_livseg.reference_networks import build, stock_configuration
+from nnunet_livseg.training.transfer import load_matching
 from nnunet_livseg.variants import find_variant
 
 CASES = [f"case_{number}" for number in range(5)]
@@ -532,6 +534,22 @@ def test_weights_of_another_dimension_leave_a_configuration_out(place, plan, wei
 def test_weights_of_another_dimension_are_refused_where_it_was_asked_for(place, plan, weights_3d, asked):
     said = plan("--init", weights_3d, "-c", *asked, status=1)
     assert "2d cannot start from these weights: nothing in" in said and "convolutions are 3D" in said
+    assert not (place / "DPCNetUNetInitPlans.json").exists()
+
+
+@pytest.mark.parametrize("preset", ["starter", "tumors"])
+def test_trainings_start_from_the_model_in_the_package(place, plan, preset):
+    plan("--preset", preset, "--init", "starter")
+    written = json.loads((place / f"DPCNetUNet{preset.capitalize()}InitPlans.json").read_text())
+    configuration = written["configurations"]["3d_fullres"]
+    report = load_matching(build(configuration, classes=3), Path(configuration["livseg"]["recipe"]["init"]))
+    assert report.loaded and not report.adapted
+    assert all("seg_layers" in name for name in report.new)  # heads of coarser outputs are no part of a prediction
+
+
+def test_the_model_in_the_package_fits_its_own_presets_alone(place, plan):
+    said = plan("--init", "starter", status=1)
+    assert "trained with the presets starter and tumors, not with default" in said and "--preset tumors" in said
     assert not (place / "DPCNetUNetInitPlans.json").exists()
 
 

@@ -25,10 +25,10 @@ def test_a_stock_training_fills_the_whole_unet(checkpoint):
     path, stock = checkpoint
     network = build(CONFIGURATION, find_variant("dpcnet"))
     report = load_matching(network, path)
-    assert set(report.loaded) == set(stock.state_dict())
+    assert set(report.loaded) == set(dict(stock.named_parameters()))
     assert {name.split(".")[0] for name in report.new} == {"spacor", "semcor"}
     torch.testing.assert_close(network.encoder.state_dict(), stock.encoder.state_dict())
-    assert f"{len(report.loaded)} of {len(network.state_dict())} tensors loaded" in report.summary()
+    assert f"{len(report.loaded)} of {len(dict(network.named_parameters()))} tensors loaded" in report.summary()
     assert "new: spacor.modules_per_level.0.g.weight" in report.summary()
 
 
@@ -39,6 +39,17 @@ def test_safetensors_are_as_good_as_a_checkpoint(checkpoint, tmp_path):
     assert not load_matching(network, tmp_path / "half.safetensors").new
     expected = {name: tensor.float() for name, tensor in halves.items()}
     torch.testing.assert_close(network.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_a_file_that_names_each_tensor_once_fills_the_network_as_well(checkpoint, tmp_path):
+    """As the starter model's, and those of livseg export."""
+    tensors = {name: tensor.detach() for name, tensor in checkpoint[1].named_parameters()}
+    assert len(tensors) < len(checkpoint[1].state_dict())
+    save_file(tensors, tmp_path / "once.safetensors")
+    network = build(CONFIGURATION)
+    report = load_matching(network, tmp_path / "once.safetensors")
+    assert not report.new and len(report.loaded) == len(tensors)
+    torch.testing.assert_close(network.state_dict(), checkpoint[1].state_dict(), rtol=0, atol=0)
 
 
 def test_equal_channels_give_the_old_response(checkpoint):
