@@ -307,20 +307,21 @@ def _interval(ci95: list[float], sign: str = "") -> str:
 def starter_patients(found: dict[str, Any]) -> str:
     """One line per patient that the training has not seen, and their mean."""
     lines = [
-        "| patient | liver with tumors, Dice | tumor, Dice | tumor, ml | segmented, ml |",
-        "|---|---:|---:|---:|---:|",
+        "| patient | fold | liver with tumors, Dice | tumor, Dice | tumor, ml | segmented, ml |",
+        "|---|---|---:|---:|---:|---:|",
     ]
     for name, dice in found["dice_of_patient"].items():
         ml = found["tumor_ml_of_patient"][name]
         tumor = "" if dice["tumor"] is None else f"{dice['tumor']:.2f}"
-        lines.append(f"| `{name}` | {dice['liver']:.2f} | {tumor} | {ml['reference']:.1f} | {ml['predicted']:.1f} |")
+        row = (f"`{name}`", found["fold_of_patient"][name], f"{dice['liver']:.2f}", tumor)
+        lines.append(f"| {' | '.join(row)} | {ml['reference']:.1f} | {ml['predicted']:.1f} |")
     means = [
         f"{score['mean']:.2f} ({' to '.join(f'{end:.2f}' for end in score['ci95'])})"
         for score in found["scores"].values()
     ]
-    lines.append(f"| mean (95 % interval) | {' | '.join(means)} | | |")
+    lines.append(f"| mean (95 % interval) | | {' | '.join(means)} | | |")
     together = [f"{score['global']:.2f}" for score in found["scores"].values()]
-    lines.append(f"| all voxels together | {' | '.join(together)} | | |")
+    lines.append(f"| all voxels together | | {' | '.join(together)} | | |")
     return "\n".join(lines)
 
 
