@@ -8,7 +8,7 @@ own trainers can build it.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -232,9 +232,8 @@ def _wanted(stock: Mapping[str, Any], preset: Preset, overrides: Overrides) -> l
 
 def _entries(variant: Variant, preset: str, numbers: Preset, overrides: Overrides) -> dict[str, Any]:
     recipe = NNUNET if overrides.recipe == "nnunet" else (numbers.recipe or variant.recipe)
-    asked = ("epochs", "iterations", "validation_iterations", "learning_rate", "init", "seed")
-    asked += ("augmentation", "synthetic_tumors")
-    changes = {name: getattr(overrides, name) for name in asked if getattr(overrides, name) is not None}
+    asked = {entry.name: getattr(overrides, entry.name, None) for entry in fields(recipe)}
+    changes = {name: value for name, value in asked.items() if value is not None}
     return {
         "variant": variant.name,
         "preset": preset,

@@ -17,11 +17,7 @@ import torch
 from nnunet_livseg.core.labels import LIVER_AND_TUMOR, structures_from_labels
 from nnunet_livseg.training.augmentation import SyntheticTumors, Window
 
-PLANS = {
-    "foreground_intensity_properties_per_channel": {
-        "0": {"mean": 0.0, "std": 1.0, "percentile_00_5": -110.0, "percentile_99_5": 190.0}
-    }
-}
+WINDOW = Window(low=-110.0, high=190.0, per_hu=1.0)
 SPACING_MM = (2.5, 1.5, 1.5)
 SEEDS = (1, 2, 4, 6)
 
@@ -37,10 +33,9 @@ def resampled(path: str, interpolator: int) -> np.ndarray:
 
 def main() -> None:
     """A slice with the tumors of each seed, and below it their outlines."""
-    window = Window.of_plans(PLANS)
-    image = torch.from_numpy(resampled(sys.argv[1], sitk.sitkLinear).astype(np.float32)).clamp(window.low, window.high)
+    image = torch.from_numpy(resampled(sys.argv[1], sitk.sitkLinear).astype(np.float32)).clamp(WINDOW.low, WINDOW.high)
     liver = torch.from_numpy((resampled(sys.argv[2], sitk.sitkNearestNeighbor) > 0).astype(np.int16))
-    step = SyntheticTumors(window, SPACING_MM, structures_from_labels(LIVER_AND_TUMOR))
+    step = SyntheticTumors(WINDOW, SPACING_MM, structures_from_labels(LIVER_AND_TUMOR))
     at = int(liver.sum((1, 2)).argmax())
     (top, bottom), (left, right) = ((int(i.min()), int(i.max()) + 1) for i in liver[at].nonzero(as_tuple=True))
     box = np.s_[at - 16 : at + 16, top - 8 : bottom + 8, left - 8 : right + 8]
@@ -51,7 +46,7 @@ def main() -> None:
         tumor = (drawn["segmentation"][0] == LIVER_AND_TUMOR["tumor"]).numpy()
         z = int(tumor.sum((1, 2)).argmax())
         for ax in column:
-            ax.imshow(drawn["image"][0, z], cmap="gray", vmin=window.low, vmax=window.high)
+            ax.imshow(drawn["image"][0, z], cmap="gray", vmin=WINDOW.low, vmax=WINDOW.high)
             ax.axis("off")
         column[1].contour(tumor[z], levels=[0.5], colors="#ffd23d", linewidths=1.2)
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=75, facecolor="black")

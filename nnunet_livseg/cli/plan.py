@@ -70,7 +70,6 @@ def run(args: argparse.Namespace) -> None:
     from nnunet_livseg.core.errors import UserError
     from nnunet_livseg.core.nnunet_folders import find_dataset
     from nnunet_livseg.data.raw_dataset import raw_case_names
-    from nnunet_livseg.inference.starter_model import starter_weights
     from nnunet_livseg.planning.next_commands import next_commands
     from nnunet_livseg.planning.plans_file import write_plans
     from nnunet_livseg.plans import Overrides
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
         batch=args.batch,
         spacing_mm=tuple(args.spacing) if args.spacing else None,
         features=tuple(args.features) if args.features else None,
-        init=starter_weights(args.preset) if args.init == "starter" else args.init,
+        init=_initial_weights(args),
         seed=args.seed,
         options={"network": args.network, "arguments": options} if args.network else options,
         configurations=tuple(args.configurations) if args.configurations else None,
@@ -103,3 +102,11 @@ def run(args: argparse.Namespace) -> None:
         dataset, variant, source=args.from_plans, preset=args.preset, name=args.plans_name, overrides=overrides
     )
     print("\n".join(next_commands(written, dataset, variant, cases=raw_case_names(dataset.name))))
+
+
+def _initial_weights(args: argparse.Namespace) -> str | None:
+    if args.init != "starter":
+        return args.init
+    from nnunet_livseg.inference.starter_model import starter_weights  # imports SimpleITK
+
+    return str(starter_weights(args.preset))

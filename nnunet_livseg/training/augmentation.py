@@ -108,8 +108,7 @@ class OralContrast(BasicTransform):
             return data_dict
         center = places[int(_uniform(0, len(places)))]
         diameter_mm = _uniform(*BOWEL_MM)
-        box = _box_around(center, diameter_mm, self.spacing_mm, labels.shape)
-        radius = _rough_ellipsoid(box, center, diameter_mm, self.spacing_mm)
+        box, radius = _rough_ellipsoid(center, diameter_mm, self.spacing_mm, labels.shape)
         share = ((1 - radius) / 0.1 + 0.5).clamp(0, 1) * background[box]
         food = _smooth_noise(radius.shape, nodes=int(_uniform(6, 20))) - _uniform(0.5, 2)
         filled = high - food.clamp(0, 1) * _uniform(0.2, 1) * (high - low)
@@ -231,8 +230,7 @@ class SyntheticTumors(BasicTransform):
             return
         center = places[int(_uniform(0, len(places)))]
         diameter_mm = math.exp(_uniform(*(math.log(d) for d in DIAMETER_MM)))
-        box = _box_around(center, diameter_mm, self.spacing_mm, labels.shape)
-        radius = _rough_ellipsoid(box, center, diameter_mm, self.spacing_mm)
+        box, radius = _rough_ellipsoid(center, diameter_mm, self.spacing_mm, labels.shape)
         edge = max(_uniform(1, 4) / (diameter_mm / 2), 0.05)  # 1 to 4 mm wide
         share = ((1 - radius) / edge + 0.5).clamp(0, 1) * healthy[box]
         inside = share > 0.5
@@ -292,24 +290,22 @@ def _window(plans: Mapping[str, Any], configuration: Mapping[str, Any], what: st
     return Window.of_plans(plans)
 
 
-def _box_around(
+def _rough_ellipsoid(
     center: Tensor, diameter_mm: float, spacing_mm: Sequence[float], shape: Sequence[int]
-) -> tuple[slice, ...]:
-    """What ``_rough_ellipsoid`` may fill of an array of this shape."""
+) -> tuple[tuple[slice, ...], Tensor]:
+    """The box that a turned, rough ellipsoid may fill in an array of this shape, and its voxels' distance from the
+    center, which is 1 at the surface.
+    """
     reach = [math.ceil(0.85 * diameter_mm / spacing) + 3 for spacing in spacing_mm]
     ends = zip(center.tolist(), reach, shape, strict=True)
-    return tuple(slice(max(0, middle - r), min(size, middle + r + 1)) for middle, r, size in ends)
-
-
-def _rough_ellipsoid(box: tuple[slice, ...], center: Tensor, diameter_mm: float, spacing_mm: Sequence[float]) -> Tensor:
-    """Distance from the center of a turned, rough ellipsoid, 1 at its surface, for the voxels of a box."""
+    box = tuple(slice(max(0, middle - r), min(size, middle + r + 1)) for middle, r, size in ends)
     dims = len(box)
     axes = torch.meshgrid(*(torch.arange(part.start, part.stop) for part in box), indexing="ij")
     offsets_mm = (torch.stack(axes, dim=-1) - center) * torch.tensor(spacing_mm, dtype=torch.float)
     turned, _ = torch.linalg.qr(torch.randn(dims, dims))
     radii_mm = diameter_mm / 2 * (0.75 + 0.55 * torch.rand(dims))
     distance = ((offsets_mm @ turned) / radii_mm).square().sum(-1).sqrt()
-    return distance + _uniform(0.05, 0.25) * _smooth_noise(distance.shape, nodes=int(_uniform(3, 6)))
+    return box, distance + _uniform(0.05, 0.25) * _smooth_noise(distance.shape, nodes=int(_uniform(3, 6)))
 
 
 def _smooth_noise(shape: Sequence[int], *, nodes: int) -> Tensor:
