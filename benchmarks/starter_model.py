@@ -1,7 +1,7 @@
 """The starter model, made from the 25 patients of ``lits_window`` with nnU-Net's commands and ours, on a CPU.
 
     python benchmarks/starter_model.py SOURCE --work DIR [--threads 2] [--stages liver tumors]
-        [--folds 0 1 2 3 4 all] [--init FILE] [--scores FOLDER] [--ship FOLDER]
+        [--folds 0 1 2 3 4 all] [--init FILE] [--average FILE] [--scores FOLDER] [--ship FOLDER]
 
 SOURCE is the nnU-Net raw dataset. DIR, outside the repository, gets links to its images and all that is made from
 them. Run the same command again after an interruption: finished steps are skipped, and a training continues from its
@@ -18,14 +18,15 @@ different days. There the fold's network takes the place of the package's tumor 
 package's liver model may have seen them.
 
 ``--ship`` writes the model as the package ships it: weights without pickle in half precision, plans, dataset.json. It
-takes fold 0 before the training on all is done.
+takes fold 0 before the training on all is done. With ``--average``, what is scored and shipped has the mean of the
+training's weights and those of a checkpoint, usually the one that the training started from.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
-from nnunet_livseg.inference.safe_weights import weights_of_checkpoint, write_safe_weights
+from nnunet_livseg.inference.safe_weights import SafeWeights, weights_of_checkpoint, write_safe_weights
 from nnunet_livseg.inference.starter_model import starter_liver_model
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT
 from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, TumorInLiver, as_dict
@@ -114,6 +115,7 @@ def make(
     threads: int,
     plan: Sequence[str] = (),
     init: Path | None = None,
+    average: Path | None = None,
     scores: Path | None = None,
     ship_to: Path | None = None,
 ) -> dict[str, Any]:
@@ -123,8 +125,9 @@ def make(
         UserError: ``work`` lies in the repository or contains a run with other settings, or a command failed.
     """
     require_outside(work)
-    if init is not None and not init.is_file():
-        raise UserError(f"--init: there is no file {init}.")
+    for option, file in (("--init", init), ("--average", average)):
+        if file is not None and not file.is_file():
+            raise UserError(f"{option}: there is no file {file}.")
     settings = {"source": str(source.resolve()), "plan": list(plan)}
     place = Workplace(work, DATASET, settings)
     link_raw(source, place.raw)
@@ -136,13 +139,13 @@ def make(
                 plan_for_all(place, stage, plan, init)
             train(place, stage, fold, threads)
             if stage is STAGES["tumors"] and fold != "all":
-                score(place, stage, fold, scores or work / "scores")
+                score(place, stage, fold, average, scores or work / "scores")
     outcomes = {f"{stage.variant} {stage.preset}": outcome(place, stage) for stage in chosen}
     found = {"stages": outcomes, "steps": place.steps, "machine": _machine() | {"threads": threads}}
     found["scores"] = collect(scores or work / "scores")
     write_json(work / "starter_model.json", found)
     for stage in chosen if ship_to is not None else ():
-        ship(place, stage, ship_to)
+        ship(place, stage, average, ship_to)
     return found
 
 
@@ -192,23 +195,23 @@ def train(place: Workplace, stage: Stage, fold: str, threads: int) -> None:
     place.call(f"{stage.plans(fold)}/fold_{fold}", *words)
 
 
-def ship(place: Workplace, stage: Stage, folder: Path) -> None:
+def ship(place: Workplace, stage: Stage, average: Path | None, folder: Path) -> None:
     """The training on all patients, or fold 0 before that is done, as a model folder without pickle in ``folder``."""
     trainings = [stage.folder(place, fold) for fold in ("all", "0")]
     training = next((one for one in trainings if (one / "checkpoint_final.pth").is_file()), None)
     if training is None:
         raise UserError(f"{stage.preset} has no finished training that could be shipped.\n  --folds 0 all")
-    write_model(stage, training, folder)
+    write_model(stage, training, average, folder)
 
 
-def score(place: Workplace, stage: Stage, fold: str, scores: Path) -> None:
+def score(place: Workplace, stage: Stage, fold: str, average: Path | None, scores: Path) -> None:
     """The scores of the patients that the fold was not trained on, with the cost of its training, in a small file."""
     file = scores / f"starter_fold_{fold}.json.gz"
     if file.is_file():
         return
     from nnunet_livseg.inference.segmenter import Segmenter  # which imports torch
 
-    model = write_model(stage, stage.folder(place, fold), place.folder / "shipped" / f"fold_{fold}")
+    model = write_model(stage, stage.folder(place, fold), average, place.folder / "shipped" / f"fold_{fold}")
     as_shipped = {"quality": "balanced", "device": "cpu", "postprocess": True}  # what no -m means
     segmenter = Segmenter(model, liver_model=starter_liver_model(), crop=False, **as_shipped)
     splits = json.loads((place.preprocessed.with_name(stage.dataset) / "splits_final.json").read_text())
@@ -224,9 +227,11 @@ def score(place: Workplace, stage: Stage, fold: str, scores: Path) -> None:
     write_scores(file, {"fold": fold, "machine": _machine()} | outcome(place, stage)[f"fold_{fold}"], result)
 
 
-def write_model(stage: Stage, training: Path, folder: Path) -> Path:
+def write_model(stage: Stage, training: Path, average: Path | None, folder: Path) -> Path:
     """A training's folder as the package ships it, in ``folder``; returns it."""
     weights = weights_of_checkpoint(training / "checkpoint_final.pth")
+    if average is not None:
+        weights = mean_weights(weights, weights_of_checkpoint(average))
     model = folder / training.parent.name
     write_safe_weights(weights, model / training.name / SAFE_CHECKPOINT, half=True)
     plans = json.loads((training.parent / "plans.json").read_text())
@@ -245,6 +250,16 @@ def write_model(stage: Stage, training: Path, folder: Path) -> Path:
         write_json(model / FILE, {"schema": SCHEMA, "steps": [as_dict(step) for step in STEPS]})
     write_json(model / "dataset.json", dataset | {"livseg": ours})
     return model
+
+
+def mean_weights(first: SafeWeights, second: SafeWeights) -> SafeWeights:
+    """The mean of two trainings of the same network; tensors with several names stay one (Wortsman et al., 2022)."""
+    means: dict[Any, Any] = {}
+    parameters = {}
+    for name, tensor in first.parameters.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        parameters[name] = means.setdefault(key, (tensor + second.parameters[name]) / 2)
+    return replace(first, parameters=parameters)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -314,6 +329,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", default=FOLDS, choices=FOLDS, help="trainings, in this order (all six)")
     parser.add_argument("--threads", type=int, default=2, help="of one training (default: %(default)s)")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start the training on all from it, not from fold 0")
+    parser.add_argument("--average", type=Path, metavar="FILE", help="checkpoint whose weights are averaged with ours")
     parser.add_argument("--scores", type=Path, metavar="FOLDER", help="scores of the folds (default: WORK/scores)")
     parser.add_argument("--ship", type=Path, metavar="FOLDER", help="write the trained model as the package ships it")
     words = sys.argv[1:]
@@ -328,6 +344,7 @@ def main() -> None:
         threads=args.threads,
         plan=plan,
         init=args.init and args.init.resolve(),
+        average=args.average and args.average.resolve(),
         scores=args.scores,
         ship_to=args.ship,
     )

@@ -14,6 +14,7 @@ from nnunet_livseg import segment
 from nnunet_livseg.core.errors import UserError
 from nnunet_livseg.data.phantom import write_dataset
 from nnunet_livseg.inference import starter_model as starter
+from nnunet_livseg.inference.safe_weights import SafeWeights
 from nnunet_livseg.reference_networks import build
 
 from .matrix.nnunet import forked_run
@@ -58,6 +59,14 @@ def test_a_source_that_is_no_dataset(tmp_path):
     assert said.returncode == 1 and "there is no dataset.json in" in said.stderr
 
 
+def test_the_mean_of_two_trainings_keeps_tensors_with_several_names():
+    first, second = torch.zeros(2), torch.full((2,), 3.0)
+    made = [SafeWeights({"a": one, "b": one, "c": one + 1}, "T", "2d", None) for one in (first, second)]
+    mean = script(SCRIPT).mean_weights(*made)
+    assert [values.tolist() for values in mean.parameters.values()] == [[1.5, 1.5], [1.5, 1.5], [2.5, 2.5]]
+    assert mean.parameters["a"] is mean.parameters["b"] and mean.trainer == "T"
+
+
 @pytest.mark.slow
 def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     source = write_dataset(tmp_path / "Dataset901_Phantom", cases=5, size=(16, 24, 24), spacing_mm=(14.0, 12.0, 12.0))
@@ -76,6 +85,8 @@ def test_made_from_nothing_and_continued(tmp_path, quick, monkeypatch):
     torch.testing.assert_close(dict(network.state_dict()), dict(trained))
     with pytest.raises(UserError, match="--init: there is no file"):
         quick(source, work, "all", options=("--init", tmp_path / "missing.safetensors"))
+    with pytest.raises(UserError, match="--average: there is no file"):
+        quick(source, work, "0", options=("--average", tmp_path / "missing.pth"))
     scores = tmp_path / "scores"
     third = quick(source, work, "0", "all", options=("--ship", tmp_path / "starter", "--scores", scores))
     commands = [line for line in third.splitlines() if " -tr " in line]

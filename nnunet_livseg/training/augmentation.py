@@ -1,8 +1,8 @@
 """Augmentation that recipes add to nnU-Net's.
 
 ``augmentation`` ``"ct"`` adds steps for models that must take CTs of other scanners, protocols and fields of view, also
-with oral contrast. They work on intensities that were clipped to a window and then scaled, as nnU-Net's CTNormalization
-does, so no value leaves the window: air stays black.
+with oral contrast or with masses of other organs. They work on intensities that were clipped to a window and then
+scaled, as nnU-Net's CTNormalization does, so no value leaves the window: air stays black.
 
 ``elastic`` switches on nnU-Net's elastic deformation: how often (``probability``), how smooth (``scale``: the sigma of
 the Gaussian that smooths the random displacements, as a share of the patch's edge) and how far (``magnitude``: the
@@ -40,7 +40,6 @@ MOST = 4  # tumors in one patch
 LEAST_LIVER = 200  # voxels of healthy liver in a patch, below which nothing is drawn
 LEAST_TUMOR = 8  # voxels
 DARKEST_HU, BRIGHT_HU, BRIGHT_SHARE = 80, (15, 50), 0.08
-BOWEL_MM = (25.0, 110.0)  # diameters of what is filled with contrast
 
 
 @dataclass(frozen=True)
@@ -84,15 +83,17 @@ class CutFieldOfView(BasicTransform):
         return segmentation
 
 
-class OralContrast(BasicTransform):
-    """Fill a part of the background as contrast that the patient drank fills stomach and bowel; the labels stay.
+class FillBackground(BasicTransform):
+    """Fill a part of the background with something else; the labels stay, and the filling ends where the liver begins.
 
-    It is as bright as the window goes, with darker food in it, and ends where the liver begins. Its center is not air.
+    Its center is not air. A subclass says what fills it.
 
     Args:
-        window: Of channel 0; the values of all channels become those of its upper end.
+        window: Of channel 0; the values of all channels become the filling's.
         spacing_mm: Size of a voxel.
     """
+
+    diameters_mm: tuple[float, float]
 
     def __init__(self, window: Window, spacing_mm: Sequence[float]) -> None:
         super().__init__()
@@ -101,20 +102,47 @@ class OralContrast(BasicTransform):
     def apply(self, data_dict: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Fill a part of ``image`` (C, *S) where the first channel of ``segmentation`` (., *S) is background."""
         image, labels = data_dict["image"], data_dict["segmentation"][0]
-        low, high = self.window.low, self.window.high
         background = labels == 0
-        places = (background & (image[0] > low)).nonzero()
+        places = (background & (image[0] > self.window.low)).nonzero()
         if not len(places):
             return data_dict
         center = places[int(_uniform(0, len(places)))]
-        diameter_mm = _uniform(*BOWEL_MM)
+        diameter_mm = _uniform(*self.diameters_mm)
         box, radius = _rough_ellipsoid(center, diameter_mm, self.spacing_mm, labels.shape)
         share = ((1 - radius) / 0.1 + 0.5).clamp(0, 1) * background[box]
-        food = _smooth_noise(radius.shape, nodes=int(_uniform(6, 20))) - _uniform(0.5, 2)
-        filled = high - food.clamp(0, 1) * _uniform(0.2, 1) * (high - low)
+        filling = self.filling(radius)
         for channel in image:
-            channel[box] += share * (filled - channel[box])
+            channel[box] += share * (filling - channel[box])
         return data_dict
+
+    def filling(self, radius: Tensor) -> Tensor:
+        """Values (*S) in the window, for the distance (*S) of voxels from the center, which is 1 at the surface."""
+        raise NotImplementedError
+
+
+class OralContrast(FillBackground):
+    """Contrast that the patient drank, in stomach and bowel: as bright as the window goes, with darker food in it."""
+
+    diameters_mm = (25.0, 110.0)
+
+    def filling(self, radius: Tensor) -> Tensor:
+        low, high = self.window.low, self.window.high
+        food = _smooth_noise(radius.shape, nodes=int(_uniform(6, 20))) - _uniform(0.5, 2)
+        return high - food.clamp(0, 1) * _uniform(0.2, 1) * (high - low)
+
+
+class ExtrahepaticMass(FillBackground):
+    """A mass of another organ, such as the kidney: soft tissue with noise, sometimes with a darker core."""
+
+    diameters_mm = (20.0, 120.0)
+
+    def filling(self, radius: Tensor) -> Tensor:
+        low, high, per_hu = self.window.low, self.window.high, self.window.per_hu
+        level = low + _uniform(0.25, 0.8) * (high - low)
+        texture = _uniform(0, 12) * _smooth_noise(radius.shape, nodes=int(_uniform(4, 10)))
+        noise = _uniform(3, 20) * _smooth_noise(radius.shape, nodes=max(radius.shape))
+        core = _uniform(10, 50) * ((_uniform(0.4, 0.9) - radius) / 0.2).clamp(0, 1) if _uniform(0, 1) < 0.4 else 0
+        return (level + (texture + noise - core) * per_hu).clamp(low, high)
 
 
 class ThickSlices(ImageOnlyTransform):
@@ -176,6 +204,7 @@ def ct_variation(window: Window, spacing_mm: Sequence[float]) -> list[BasicTrans
     """The steps of ``augmentation`` ``"ct"``: the bowel's contrast, the field of view and the CT vary."""
     ours = (
         (OralContrast(window, spacing_mm), 0.25),
+        (ExtrahepaticMass(window, spacing_mm), 0.4),
         (ThickSlices(), 0.2),
         (Contrast(window), 0.4),
         (ScannerNoise(window), 0.3),

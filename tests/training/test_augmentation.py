@@ -10,6 +10,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5
 from nnunet_livseg.training.augmentation import (
     Contrast,
     CutFieldOfView,
+    ExtrahepaticMass,
     OralContrast,
     ScannerNoise,
     ThickSlices,
@@ -72,30 +73,46 @@ def test_a_cut_field_of_view_takes_image_and_label_from_the_ends(patch):
 
 
 @pytest.mark.parametrize("size", [(96, 96), (32, 48, 48)], ids=["2d", "3d"])
-def test_oral_contrast_fills_background_beside_the_liver_and_no_label_changes(size):
+@pytest.mark.parametrize("step", [OralContrast, ExtrahepaticMass])
+def test_a_part_of_the_background_beside_the_liver_is_filled_and_no_label_changes(step, size):
     torch.manual_seed(0)
     image = torch.rand(2, *size) * 2 + 1
     liver = torch.zeros(1, *size, dtype=torch.int16)
     liver[..., 20:] = 1
     before = {"image": image, "segmentation": liver}
-    bright, dark, beside = [], 0, 0
+    beside = 0
     for _ in range(20):
-        after = changed(OralContrast(WINDOW, (2.0,) * len(size)), before)
+        after = changed(step(WINDOW, (2.0,) * len(size)), before)
         assert torch.equal(after["segmentation"], liver)
         filled = (after["image"] != image).any(0)
         assert filled.any() and not filled[liver[0] == 1].any()
-        assert after["image"].min() >= 0 and after["image"].max() <= 4
-        values = after["image"][:, filled]
-        bright.append((values > 3.9).float().mean().item())
-        dark += bool((values < 1).any())
+        assert after["image"].min() >= WINDOW.low and after["image"].max() <= WINDOW.high
         beside += bool(filled[..., 19].any())
-    assert np.median(bright) > 0.5 and dark and beside > 10
+    assert beside > 10
 
 
-def test_oral_contrast_needs_tissue_in_the_background(patch):
-    torch.testing.assert_close(changed(OralContrast(WINDOW, (2, 2, 2)), patch), patch, rtol=0, atol=0)  # all liver
+@pytest.mark.parametrize("step", [OralContrast, ExtrahepaticMass])
+def test_what_is_filled_needs_tissue_in_the_background(step, patch):
+    torch.testing.assert_close(changed(step(WINDOW, (2, 2, 2)), patch), patch, rtol=0, atol=0)  # all liver
     patch["image"][:], patch["segmentation"][:] = 0, 0
-    torch.testing.assert_close(changed(OralContrast(WINDOW, (2, 2, 2)), patch), patch, rtol=0, atol=0)  # all air
+    torch.testing.assert_close(changed(step(WINDOW, (2, 2, 2)), patch), patch, rtol=0, atol=0)  # all air
+
+
+def test_oral_contrast_is_bright_with_darker_food():
+    torch.manual_seed(0)
+    values = [OralContrast(WINDOW, (2, 2)).filling(torch.zeros(48, 48)) for _ in range(20)]
+    assert np.median([(one > 3.9).float().mean() for one in values]) > 0.5
+    assert any((one < 1).any() for one in values)
+
+
+def test_a_mass_is_soft_tissue_with_noise_and_at_times_a_darker_core():
+    torch.manual_seed(0)
+    radius = torch.linspace(-1, 1, 40).abs().expand(40, 40)
+    values = [ExtrahepaticMass(WINDOW, (2, 2)).filling(radius) for _ in range(40)]
+    means, noise = (torch.stack([f(one[:, :3]) for one in values]) for f in (torch.mean, torch.std))
+    assert 0.8 < means.min() < 2 and 2.5 < means.max() < 3.5 and noise.min() > 0.02
+    darker = [(one[:, :3].mean() - one[:, 18:22].mean()).item() for one in values]
+    assert 5 < sum(difference > 0.1 for difference in darker) < 30
 
 
 def test_thick_slices_are_means(patch):
