@@ -16,7 +16,15 @@ from nnunet_livseg.losses import target_strides
 from nnunet_livseg.plans import Overrides, make_plans
 from nnunet_livseg.reference_networks import stock_configuration
 from nnunet_livseg.trainers import MAX_BAD_STEPS, TRAINERS, LivSegTrainer
-from nnunet_livseg.training.augmentation import SyntheticTumors
+from nnunet_livseg.training.augmentation import (
+    Contrast,
+    CutFieldOfView,
+    ExtrahepaticMass,
+    OralContrast,
+    ScannerNoise,
+    SyntheticTumors,
+    ThickSlices,
+)
 from nnunet_livseg.variants import find_variant
 
 from .conftest import dataset_json, make
@@ -106,7 +114,8 @@ def test_augmentation_is_nnunets_unless_the_recipe_asks_for_more(make_trainer):
         trainer.plans_manager.plans["foreground_intensity_properties_per_channel"] = {"0": hu}
         make = trainer._with_recipe(trainer.get_training_transforms)
         found[name] = make((16, 16), (-0.5, 0.5), None, None, False).transforms
-    assert len(found["ct"]) == len(found["nnunet"]) + 5
+    ours = [type(step.transform) for step in found["ct"][1 : len(found["ct"]) - len(found["nnunet"]) + 1]]
+    assert ours == [OralContrast, ExtrahepaticMass, ThickSlices, Contrast, ScannerNoise, CutFieldOfView]
     noise = next(t.transform for t in found["ct"] if "ScannerNoise" in repr(t))
     assert (noise.window.low, noise.window.high, noise.window.per_hu) == (0, 4, 0.02)
     assert len(found["tumors"]) == len(found["nnunet"]) + 1
