@@ -40,7 +40,7 @@ from nnunet_livseg.core.files import write_json
 from nnunet_livseg.core.labels import LIVER, TUMOR
 from nnunet_livseg.diagnostics.machine import processor_name
 from nnunet_livseg.evaluation.folder_evaluation import evaluate_folder
-from nnunet_livseg.inference.safe_weights import SafeWeights, weights_of_checkpoint, write_safe_weights
+from nnunet_livseg.inference.safe_weights import SafeWeights, first_names, weights_of_checkpoint, write_safe_weights
 from nnunet_livseg.inference.starter_model import starter_liver_model
 from nnunet_livseg.inference.trained_model import SAFE_CHECKPOINT
 from nnunet_livseg.postprocessing.steps import LargestLiver, SmallestLesion, TumorInLiver, as_dict
@@ -254,12 +254,9 @@ def write_model(stage: Stage, training: Path, average: Path | None, folder: Path
 
 def mean_weights(first: SafeWeights, second: SafeWeights) -> SafeWeights:
     """The mean of two trainings of the same network; tensors with several names stay one (Wortsman et al., 2022)."""
-    means: dict[Any, Any] = {}
-    parameters = {}
-    for name, tensor in first.parameters.items():
-        key = (tensor.data_ptr(), tuple(tensor.shape))
-        parameters[name] = means.setdefault(key, (tensor + second.parameters[name]) / 2)
-    return replace(first, parameters=parameters)
+    one, other, first_of = first.parameters, second.parameters, first_names(first.parameters)
+    means = {name: (one[name] + other[name]) / 2 for name in set(first_of.values())}
+    return replace(first, parameters={name: means[same] for name, same in first_of.items()})
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

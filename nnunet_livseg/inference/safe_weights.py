@@ -46,19 +46,24 @@ def write_safe_weights(weights: SafeWeights, path: Path, *, half: bool = False) 
     import torch
     from safetensors.torch import save_file
 
-    tensors, names, aliases = {}, {}, {}
-    for name, tensor in weights.parameters.items():
-        first = names.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name)
-        if first == name:
-            tensors[name] = tensor.detach().to(torch.float16 if half else torch.float32).contiguous().clone()
-        else:
-            aliases[name] = first
+    first = first_names(weights.parameters)
+    dtype = torch.float16 if half else torch.float32
+    once = {name: weights.parameters[name] for name in first.values()}
+    tensors = {name: tensor.detach().to(dtype).contiguous().clone() for name, tensor in once.items()}
+    aliases = {name: other for name, other in first.items() if other != name}
     axes = weights.mirroring_axes and list(weights.mirroring_axes)
     notes = {"trainer": weights.trainer, "configuration": weights.configuration}
     notes |= {"mirroring_axes": json.dumps(axes), "aliases": json.dumps(aliases)}
     notes |= {"architecture": json.dumps(weights.architecture)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=notes)
+
+
+def first_names(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Each name and the first name of the same tensor: nnU-Net's blocks name a convolution twice."""
+    first: dict[Any, str] = {}
+    keys = {name: (tensor.data_ptr(), tuple(tensor.shape)) for name, tensor in parameters.items()}
+    return {name: first.setdefault(key, name) for name, key in keys.items()}
 
 
 def read_safe_weights(path: Path) -> SafeWeights:

@@ -17,6 +17,7 @@ Segmentation", CVPR 2023; shapes and textures here are simpler.
 # Shape letters:  C channels, *S spatial sizes, the first of which is the slice axis
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,9 +116,9 @@ class FillBackground(BasicTransform):
             channel[box] += share * (filling - channel[box])
         return data_dict
 
+    @abstractmethod
     def filling(self, radius: Tensor) -> Tensor:
         """Values (*S) in the window, for the distance (*S) of voxels from the center, which is 1 at the surface."""
-        raise NotImplementedError
 
 
 class OralContrast(FillBackground):
@@ -140,7 +141,7 @@ class ExtrahepaticMass(FillBackground):
         low, high, per_hu = self.window.low, self.window.high, self.window.per_hu
         level = low + _uniform(0.25, 0.8) * (high - low)
         texture = _uniform(0, 12) * _smooth_noise(radius.shape, nodes=int(_uniform(4, 10)))
-        noise = _uniform(3, 20) * _smooth_noise(radius.shape, nodes=max(radius.shape))
+        noise = _uniform(3, 20) * torch.randn_like(radius)
         core = _uniform(10, 50) * ((_uniform(0.4, 0.9) - radius) / 0.2).clamp(0, 1) if _uniform(0, 1) < 0.4 else 0
         return (level + (texture + noise - core) * per_hu).clamp(low, high)
 
@@ -201,7 +202,7 @@ def _uniform(low: float, high: float) -> float:
 
 
 def ct_variation(window: Window, spacing_mm: Sequence[float]) -> list[BasicTransform]:
-    """The steps of ``augmentation`` ``"ct"``: the bowel's contrast, the field of view and the CT vary."""
+    """The steps of ``augmentation`` ``"ct"``: bowel, masses of other organs, field of view and the CT itself vary."""
     ours = (
         (OralContrast(window, spacing_mm), 0.25),
         (ExtrahepaticMass(window, spacing_mm), 0.4),
